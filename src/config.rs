@@ -1,0 +1,147 @@
+//! Every limit of the server, with its unit, its default and the reason for it.
+//!
+//! Knows numbers and how they relate; nothing of the things they limit.
+
+use std::time::Duration;
+
+use crate::error::Error;
+
+/// The most headers a request may have, whatever [`Limits::header_count`] says: they are parsed
+/// into an array on the stack.
+pub(crate) const HEADER_COUNT_MAX: usize = 128;
+
+/// What happens to a connection whose outbox cannot take one more message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// The connection is closed with 1013: a client that misses nothing, or is gone.
+    #[default]
+    Close,
+    /// The new message is dropped and counted. A sender in the same turn is told `Overloaded`.
+    DropNewest,
+    /// The oldest whole messages that have not begun to leave are dropped and counted, until the
+    /// new one fits. For clients that only need the latest.
+    DropOldest,
+}
+
+/// The limits of a server. [`Limits::default`] is made for the open internet.
+///
+/// ```
+/// use peregrine::{Limits, Server};
+///
+/// let mut limits = Limits::default();
+/// limits.message_bytes = 16 << 20;
+/// limits.frame_bytes = 16 << 20;
+/// let server = Server::builder().limits(limits).bind("127.0.0.1:0")?;
+/// # Ok::<(), peregrine::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// The largest message a client may send, in bytes. Default 1 MiB: a client that sends more
+    /// gets Close 1009. One connection holds at most this much of an unfinished message.
+    pub message_bytes: usize,
+    /// The largest frame a client may send, in bytes. Default 1 MiB; beyond it Close 1009.
+    pub frame_bytes: usize,
+    /// The most fragments of one message. Default 1024; beyond it Close 1008. Each fragment costs
+    /// a header that the size limits do not see.
+    pub fragment_count: u32,
+    /// The most frames that carry no data (pings, pongs, empty fragments) in one second from one
+    /// client. Default 256; beyond it Close 1008. They are free to send and not free to answer.
+    pub idle_frames_per_second: u32,
+    /// The largest request head, in bytes. Default 8 KiB; beyond it status 431.
+    pub head_bytes: usize,
+    /// The most headers in a request, at most 128. Default 64; beyond it status 431.
+    pub header_count: usize,
+    /// How long a request may take to arrive. Default 5 s; then status 408.
+    pub handshake: Duration,
+    /// After how much silence the server sends a ping. Default 25 s, under the 30 s after which
+    /// common proxies give up; up to a tenth less, so that pings do not come in herds.
+    pub ping_after: Duration,
+    /// After how much silence the peer counts as gone. Default 60 s: two pings were not answered.
+    /// The connection is closed with 1001, and dropped if that is not answered either.
+    pub dead_after: Duration,
+    /// How long the closing handshake may take, the delivery of what was queued included.
+    /// Default 5 s; then the connection is dropped.
+    pub closing: Duration,
+    /// The most connections of the whole server. `None` (the default) derives it from
+    /// `RLIMIT_NOFILE`, keeping an eighth and at least 64 descriptors for the application.
+    /// Beyond it status 503 with `Retry-After`.
+    pub connection_count: Option<usize>,
+    /// Where an outbox begins to press back, in bytes. Default 64 KiB. Above it the server reads
+    /// no more from that client: who does not take answers may not ask.
+    pub outbox_high_water_bytes: usize,
+    /// Where an outbox counts as drained, in bytes. Default 16 KiB: `on_drain` is called, reading
+    /// goes on.
+    pub outbox_low_water_bytes: usize,
+    /// The most bytes waiting for one client. Default 1 MiB; beyond it [`Overflow`] decides. A
+    /// message is always accepted into an empty outbox, however large.
+    pub outbox_bytes: usize,
+    /// The most bytes waiting in all outboxes of one shard. Default 256 MiB. Beyond it only empty
+    /// outboxes accept a message.
+    pub shard_outbox_bytes: usize,
+    /// What happens at [`outbox_bytes`](Self::outbox_bytes).
+    pub overflow: Overflow,
+    /// The most envelopes in the mailbox of one shard. Default 16 Ki; beyond it `Overloaded`.
+    pub mailbox_count: usize,
+    /// The most bytes in the mailbox of one shard. Default 64 MiB; beyond it `Overloaded`. A
+    /// message is always accepted into an empty mailbox.
+    pub mailbox_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_bytes: 1 << 20,
+            frame_bytes: 1 << 20,
+            fragment_count: 1024,
+            idle_frames_per_second: 256,
+            head_bytes: 8 << 10,
+            header_count: 64,
+            handshake: Duration::from_secs(5),
+            ping_after: Duration::from_secs(25),
+            dead_after: Duration::from_secs(60),
+            closing: Duration::from_secs(5),
+            connection_count: None,
+            outbox_high_water_bytes: 64 << 10,
+            outbox_low_water_bytes: 16 << 10,
+            outbox_bytes: 1 << 20,
+            shard_outbox_bytes: 256 << 20,
+            overflow: Overflow::Close,
+            mailbox_count: 16 << 10,
+            mailbox_bytes: 64 << 20,
+        }
+    }
+}
+
+impl Limits {
+    /// Refuses limits that contradict one another.
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        let rules: [(bool, &'static str); 9] = [
+            (self.message_bytes > 0 && self.frame_bytes > 0, "message and frame size are positive"),
+            (
+                self.header_count <= HEADER_COUNT_MAX && self.header_count > 0,
+                "header_count is between 1 and 128",
+            ),
+            (
+                self.outbox_low_water_bytes <= self.outbox_high_water_bytes,
+                "the low-water mark is not above the high-water mark",
+            ),
+            (
+                self.outbox_high_water_bytes <= self.outbox_bytes,
+                "the high-water mark is not above the outbox's limit",
+            ),
+            (self.outbox_bytes <= self.shard_outbox_bytes, "one outbox fits into its shard's sum"),
+            (
+                (1..=1 << 23).contains(&self.mailbox_count),
+                "mailbox_count is between 1 and 8 388 608",
+            ),
+            ((1..=1 << 38).contains(&self.mailbox_bytes), "mailbox_bytes is between 1 and 256 GiB"),
+            (self.ping_after < self.dead_after, "a ping is sent before the peer counts as gone"),
+            (self.connection_count != Some(0), "at least one connection is allowed"),
+        ];
+        match rules.iter().find(|(holds, _)| !holds) {
+            Some((_, rule)) => Err(Error::Limits(rule)),
+            None => Ok(()),
+        }
+    }
+}

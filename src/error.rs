@@ -1,0 +1,172 @@
+//! What can go wrong, and who is to blame: [`Error`] (the embedder's start-up), [`SendError`] (a
+//! message that was not accepted), `Violation` (the peer misbehaved), `Refusal` (a request that is
+//! not granted). The tables from a fault to what goes on the wire stand here and nowhere else.
+
+use std::{fmt, io};
+
+use crate::message::CloseCode;
+
+/// Why a server could not be built or run.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused something: the address, a thread, a descriptor.
+    Io(io::Error),
+    /// The limits contradict one another; the text is the rule that they break.
+    Limits(&'static str),
+    /// A path cannot be served: it is malformed, or it is taken by another route.
+    Path {
+        /// The path as it was given.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// More shards than a [`ConnectionId`](crate::ConnectionId) can name (4096), or none.
+    Shards(usize),
+    /// A shard's thread panicked: a bug in this crate, never in a handler.
+    ShardPanicked,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => error.fmt(f),
+            Self::Limits(rule) => write!(f, "the limits break the rule: {rule}"),
+            Self::Path { path, problem } => {
+                write!(f, "the path {path:?} cannot be served: {problem}")
+            }
+            Self::Shards(count) => write!(f, "{count} shards: there must be between 1 and 4096"),
+            Self::ShardPanicked => f.write_str("a shard's thread panicked"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Why a message was not accepted. Nothing of it was or will be delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SendError {
+    /// There is no such connection any more, or there never was.
+    Gone,
+    /// The target's outbox, or the mailbox on the way to it, is full. Try again later, or not.
+    Overloaded,
+    /// This connection is being closed: the handler's return value is the last that it carries.
+    Closed,
+    /// The server shuts down.
+    ShuttingDown,
+    /// No endpoint is served at that path.
+    NoEndpoint,
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gone => "the connection is gone",
+            Self::Overloaded => "the receiver is overloaded",
+            Self::Closed => "the connection is being closed",
+            Self::ShuttingDown => "the server is shutting down",
+            Self::NoEndpoint => "no endpoint is served at this path",
+        })
+    }
+}
+
+impl std::error::Error for SendError {}
+
+/// How a peer broke RFC 6455 or a limit. [`Violation::close_code`] is the table to the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Violation {
+    /// A reserved bit without an extension (section 5.2).
+    ReservedBits,
+    /// A reserved opcode (section 5.2).
+    ReservedOpcode,
+    /// A frame without a mask (section 5.1).
+    Unmasked,
+    /// A control frame of more than 125 bytes, or in fragments (section 5.5).
+    ControlFrame,
+    /// A continuation of nothing, or a new message inside another (section 5.4).
+    Fragmentation,
+    /// A Close frame of one byte (section 5.5.1).
+    CloseFrame,
+    /// Any other breach that the engine found.
+    Protocol,
+    /// Text or a close reason that is not UTF-8 (section 8.1).
+    Utf8,
+    /// A frame or a message above its limit.
+    TooBig,
+    /// More fragments in one message than allowed.
+    TooManyFragments,
+    /// More pings, pongs and empty fragments in a second than allowed.
+    TooManyIdleFrames,
+}
+
+impl Violation {
+    /// The close code that the peer gets, and the reason that goes with it.
+    pub(crate) fn close_code(self) -> (CloseCode, &'static str) {
+        match self {
+            Self::ReservedBits => (CloseCode::PROTOCOL_ERROR, "reserved bits are set"),
+            Self::ReservedOpcode => (CloseCode::PROTOCOL_ERROR, "reserved opcode"),
+            Self::Unmasked => (CloseCode::PROTOCOL_ERROR, "frame is not masked"),
+            Self::ControlFrame => (CloseCode::PROTOCOL_ERROR, "malformed control frame"),
+            Self::Fragmentation => (CloseCode::PROTOCOL_ERROR, "fragments out of order"),
+            Self::CloseFrame => (CloseCode::PROTOCOL_ERROR, "malformed Close frame"),
+            Self::Protocol => (CloseCode::PROTOCOL_ERROR, "protocol error"),
+            Self::Utf8 => (CloseCode::INVALID_DATA, "text is not UTF-8"),
+            Self::TooBig => (CloseCode::TOO_BIG, "message is too big"),
+            Self::TooManyFragments => (CloseCode::POLICY, "too many fragments"),
+            Self::TooManyIdleFrames => (CloseCode::POLICY, "too many frames without data"),
+        }
+    }
+}
+
+/// Why a request is not granted. [`Refusal::status`] is the table to the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Not HTTP/1, or malformed; the text tells the client's author what is wrong.
+    BadRequest(&'static str),
+    /// Nothing is served at the path.
+    NotFound,
+    /// A method that the path does not serve.
+    MethodNotAllowed,
+    /// The head did not arrive in time.
+    Timeout,
+    /// A WebSocket endpoint was asked for without an upgrade, or in another version.
+    UpgradeRequired,
+    /// The head is too large.
+    HeadTooLarge,
+    /// `on_upgrade` panicked.
+    Internal,
+    /// Too many connections, or the server shuts down.
+    Unavailable,
+}
+
+impl Refusal {
+    /// The status, and the sentence that stands in the body.
+    pub(crate) fn status(self) -> (u16, &'static str) {
+        match self {
+            Self::BadRequest(why) => (400, why),
+            Self::NotFound => (404, "Nothing is served at this path."),
+            Self::MethodNotAllowed => (405, "Only GET is served at this path."),
+            Self::Timeout => (408, "The request did not arrive in time."),
+            Self::UpgradeRequired => {
+                (426, "This path speaks WebSocket: upgrade with Sec-WebSocket-Version 13.")
+            }
+            Self::HeadTooLarge => (431, "The request head is too large."),
+            Self::Internal => (500, "The upgrade could not be decided."),
+            Self::Unavailable => (503, "The server takes no more connections; try again later."),
+        }
+    }
+}

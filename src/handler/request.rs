@@ -1,0 +1,161 @@
+//! [`Request`] and [`Upgrade`]: what [`on_upgrade`](super::Handler::on_upgrade) sees and decides.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+
+use crate::http::{self, Head, Response};
+use crate::routing::Query;
+
+/// The HTTP request that asks for an upgrade, as [`on_upgrade`](super::Handler::on_upgrade) sees
+/// it. It has been checked: it is a valid upgrade (RFC 6455 section 4.2.1) to this endpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'r> {
+    head: Head<'r>,
+    peer: SocketAddr,
+}
+
+impl<'r> Request<'r> {
+    pub(crate) fn new(head: Head<'r>, peer: SocketAddr) -> Self {
+        Self { head, peer }
+    }
+
+    /// The method; always `GET`.
+    #[must_use]
+    pub fn method(&self) -> &'r str {
+        self.head.method
+    }
+
+    /// The path, as sent: still percent-encoded, without the query.
+    #[must_use]
+    pub fn path(&self) -> &'r str {
+        self.head.path()
+    }
+
+    /// The first value of a query parameter, percent-decoded, `+` as space.
+    #[must_use]
+    pub fn query(&self, name: &str) -> Option<Cow<'r, str>> {
+        self.query_params().first(name)
+    }
+
+    /// All query parameters, in order.
+    #[must_use]
+    pub fn query_params(&self) -> Query<'r> {
+        Query::new(self.head.query())
+    }
+
+    /// The first value of a header, its name in any case; `None` also if it is not UTF-8.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&'r str> {
+        self.head.first(name).and_then(|value| str::from_utf8(value).ok())
+    }
+
+    /// All headers, in order, as name and value.
+    pub fn headers(&self) -> impl Iterator<Item = (&'r str, &'r [u8])> + use<'r> {
+        self.head.headers.iter().map(|header| (header.name, header.value))
+    }
+
+    /// The value of a cookie (RFC 6265 section 5.4), as sent.
+    #[must_use]
+    pub fn cookie(&self, name: &str) -> Option<&'r str> {
+        self.head
+            .all("cookie")
+            .filter_map(|value| str::from_utf8(value).ok())
+            .flat_map(|value| value.split(';'))
+            .filter_map(|pair| pair.trim().split_once('='))
+            .find_map(|(key, value)| (key == name).then_some(value))
+    }
+
+    /// The subprotocols that the client offers, in its order of preference
+    /// (RFC 6455 section 4.1).
+    pub fn subprotocols(&self) -> impl Iterator<Item = &'r str> + use<'r> {
+        self.head
+            .all("sec-websocket-protocol")
+            .filter_map(|value| str::from_utf8(value).ok())
+            .flat_map(|value| value.split(','))
+            .map(str::trim)
+            .filter(|name| !name.is_empty())
+    }
+
+    /// The address of the peer's socket.
+    #[must_use]
+    pub fn peer_addr(&self) -> SocketAddr {
+        self.peer
+    }
+}
+
+/// The decision about an upgrade.
+///
+/// ```
+/// use peregrine::{Handler, Request, Response, Upgrade};
+///
+/// struct Members;
+///
+/// impl Handler for Members {
+///     type Session = Option<String>;
+///
+///     fn on_upgrade(&self, request: &Request<'_>, session: &mut Option<String>) -> Upgrade {
+///         *session = request.query("name").map(Into::into);
+///         match session {
+///             Some(_) => Upgrade::accept(),
+///             None => Upgrade::reject(Response::new(401).with_text("Who are you?")),
+///         }
+///     }
+/// }
+/// ```
+#[derive(Debug)]
+#[must_use = "the decision counts only when it is returned"]
+pub struct Upgrade(pub(crate) Decision);
+
+#[derive(Debug)]
+pub(crate) enum Decision {
+    Accept { subprotocol: Option<Box<str>>, headers: Vec<(Cow<'static, str>, Cow<'static, str>)> },
+    Reject(Response),
+}
+
+impl Upgrade {
+    /// Grants the upgrade.
+    pub fn accept() -> Self {
+        Self(Decision::Accept { subprotocol: None, headers: Vec::new() })
+    }
+
+    /// Refuses the upgrade with this response; the connection is closed after it.
+    pub fn reject(response: impl Into<Response>) -> Self {
+        Self(Decision::Reject(response.into()))
+    }
+
+    /// Names the subprotocol that was chosen. It must be one that the client offered, or the
+    /// client will fail the connection (RFC 6455 section 4.1). On a rejection it has no effect.
+    ///
+    /// # Panics
+    /// If the name is not a token.
+    pub fn subprotocol(mut self, name: &str) -> Self {
+        assert!(http::is_token(name), "{name:?} is not the name of a subprotocol");
+        if let Decision::Accept { subprotocol, .. } = &mut self.0 {
+            *subprotocol = Some(name.into());
+        }
+        self
+    }
+
+    /// Adds a header to the response.
+    ///
+    /// # Panics
+    /// As [`Response::header`].
+    pub fn header(
+        mut self,
+        name: impl Into<Cow<'static, str>>,
+        value: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        let (name, value) = (name.into(), value.into());
+        match &mut self.0 {
+            Decision::Accept { headers, .. } => {
+                http::check_header(&name, &value);
+                headers.push((name, value));
+            }
+            Decision::Reject(response) => {
+                let taken = std::mem::replace(response, Response::new(403));
+                *response = taken.header(name, value);
+            }
+        }
+        self
+    }
+}

@@ -1,0 +1,299 @@
+//! The little HTTP that a WebSocket server speaks: a request's [`Head`] as parsed, a [`Response`]
+//! as given by the embedder, and its encoding (RFC 9110, RFC 9112).
+//!
+//! Knows text; knows neither which paths exist nor where the bytes come from.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+
+use crate::error::Refusal;
+
+/// A request's head, borrowed from the bytes that it was parsed from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head<'r> {
+    pub(crate) method: &'r str,
+    /// The request target: path and, after `?`, query; as sent, still percent-encoded.
+    pub(crate) target: &'r str,
+    /// The minor version: 1 for HTTP/1.1.
+    pub(crate) version: u8,
+    pub(crate) headers: &'r [httparse::Header<'r>],
+}
+
+impl<'r> Head<'r> {
+    pub(crate) fn path(&self) -> &'r str {
+        self.target.split_once('?').map_or(self.target, |(path, _)| path)
+    }
+
+    pub(crate) fn query(&self) -> &'r str {
+        self.target.split_once('?').map_or("", |(_, query)| query)
+    }
+
+    /// The values of all headers of that name, in order.
+    pub(crate) fn all<'n>(&self, name: &'n str) -> impl Iterator<Item = &'r [u8]> + use<'r, 'n> {
+        self.headers
+            .iter()
+            .filter(move |header| header.name.eq_ignore_ascii_case(name))
+            .map(|header| header.value)
+    }
+
+    /// The first header of that name.
+    pub(crate) fn first(&self, name: &str) -> Option<&'r [u8]> {
+        self.all(name).next()
+    }
+
+    /// The value of a header that must stand exactly once; `None` if missing or repeated.
+    pub(crate) fn only(&self, name: &str) -> Option<&'r [u8]> {
+        let mut values = self.all(name);
+        let value = values.next()?;
+        values.next().is_none().then(|| value.trim_ascii())
+    }
+
+    /// Whether a comma-separated header holds the token, in any case (RFC 9110 section 5.6.1).
+    pub(crate) fn has_token(&self, name: &str, token: &str) -> bool {
+        self.all(name)
+            .flat_map(|value| value.split(|&byte| byte == b','))
+            .any(|part| part.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+    }
+
+    /// Whether the connection stays open after the response (RFC 9112 section 9.3).
+    pub(crate) fn keeps_alive(&self) -> bool {
+        match self.version {
+            0 => false,
+            _ => !self.has_token("connection", "close"),
+        }
+    }
+
+    /// Whether a body follows the head (RFC 9112 section 6).
+    pub(crate) fn has_body(&self) -> bool {
+        self.first("transfer-encoding").is_some()
+            || self.all("content-length").any(|value| value.trim_ascii() != b"0")
+    }
+}
+
+/// A whole HTTP response: a fixed page served beside the endpoints, or the refusal of an upgrade.
+///
+/// `Content-Length` and `Connection` are written by the server.
+///
+/// ```
+/// use peregrine::{Response, Server};
+///
+/// let server = Server::builder()
+///     .get("/", Response::html("<h1>Welcome</h1>"))
+///     .get("/health", "ok")
+///     .bind("127.0.0.1:0")?;
+/// # Ok::<(), peregrine::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    status: u16,
+    headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
+    body: Bytes,
+}
+
+impl Response {
+    /// An empty response with this status.
+    ///
+    /// # Panics
+    /// If the status is not between 200 and 599: it could not end an exchange.
+    #[must_use]
+    pub fn new(status: u16) -> Self {
+        assert!((200..600).contains(&status), "{status} is not the status of a whole response");
+        Self { status, headers: Vec::new(), body: Bytes::new() }
+    }
+
+    /// Status 200 with plain text.
+    #[must_use]
+    pub fn text(body: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(200).with_text(body)
+    }
+
+    /// Status 200 with an HTML page.
+    #[must_use]
+    pub fn html(body: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(200).header("Content-Type", "text/html; charset=utf-8").body(owned(body.into()))
+    }
+
+    /// Status 200 with JSON text.
+    #[must_use]
+    pub fn json(body: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(200).header("Content-Type", "application/json").body(owned(body.into()))
+    }
+
+    /// Adds a header.
+    ///
+    /// # Panics
+    /// If the name is not a token, or the value holds a control character (RFC 9110 section 5):
+    /// either could smuggle a header.
+    #[must_use]
+    pub fn header(
+        mut self,
+        name: impl Into<Cow<'static, str>>,
+        value: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        let (name, value) = (name.into(), value.into());
+        check_header(&name, &value);
+        self.headers.push((name, value));
+        self
+    }
+
+    /// Sets the body; the content type is the caller's to set.
+    #[must_use]
+    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// The status.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Sets the body to plain text.
+    #[must_use]
+    pub fn with_text(self, body: impl Into<Cow<'static, str>>) -> Self {
+        self.header("Content-Type", "text/plain; charset=utf-8").body(owned(body.into()))
+    }
+
+    /// The body; shared, not copied.
+    pub(crate) fn whole_body(&self) -> Bytes {
+        self.body.clone()
+    }
+
+    /// The bytes of this response. `HEAD` leaves the body out (RFC 9110 section 9.3.2).
+    pub(crate) fn encode(&self, after: Connection, body: Body) -> Bytes {
+        let mut text = String::with_capacity(256);
+        let reason = reason(self.status);
+        let length = self.body.len();
+        // Writing to a string cannot fail.
+        let _ = write!(text, "HTTP/1.1 {} {reason}\r\n", self.status);
+        for (name, value) in &self.headers {
+            let _ = write!(text, "{name}: {value}\r\n");
+        }
+        // A 204 or 304 has no body, and must not name a length of one (RFC 9110 section 8.6).
+        if !matches!(self.status, 204 | 304) {
+            let _ = write!(text, "Content-Length: {length}\r\n");
+        }
+        text.push_str(match after {
+            Connection::KeepAlive => "Connection: keep-alive\r\n\r\n",
+            Connection::Close => "Connection: close\r\n\r\n",
+        });
+        let mut bytes = text.into_bytes();
+        if body == Body::Whole {
+            bytes.extend_from_slice(&self.body);
+        }
+        bytes.into()
+    }
+}
+
+impl From<&'static str> for Response {
+    fn from(text: &'static str) -> Self {
+        Self::text(text)
+    }
+}
+
+impl From<String> for Response {
+    fn from(text: String) -> Self {
+        Self::text(text)
+    }
+}
+
+impl From<Refusal> for Response {
+    fn from(refusal: Refusal) -> Self {
+        let (status, text) = refusal.status();
+        let response = Self::new(status).with_text(text);
+        match refusal {
+            Refusal::UpgradeRequired => {
+                response.header("Upgrade", "websocket").header("Sec-WebSocket-Version", "13")
+            }
+            Refusal::MethodNotAllowed => response.header("Allow", "GET, HEAD"),
+            Refusal::Unavailable => response.header("Retry-After", "1"),
+            _ => response,
+        }
+    }
+}
+
+/// Whether the connection serves another request after this response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Connection {
+    KeepAlive,
+    Close,
+}
+
+/// Whether the body is sent, or only described.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Body {
+    Whole,
+    Omitted,
+}
+
+fn owned(text: Cow<'static, str>) -> Bytes {
+    match text {
+        Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
+        Cow::Owned(text) => Bytes::from(text),
+    }
+}
+
+/// Panics on a header that could smuggle another one (RFC 9110 sections 5.1 and 5.5).
+pub(crate) fn check_header(name: &str, value: &str) {
+    assert!(is_token(name), "{name:?} is not a header name");
+    assert!(
+        value.bytes().all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7F)),
+        "the value of header {name:?} holds a control character"
+    );
+}
+
+/// Whether the text is a token (RFC 9110 section 5.6.2).
+pub(crate) fn is_token(text: &str) -> bool {
+    let is_token_byte = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    !text.is_empty() && text.bytes().all(is_token_byte)
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        410 => "Gone",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        503 => "Service Unavailable",
+        // A reason phrase is optional, and clients ignore it (RFC 9112 section 4).
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn head_describes_the_body_that_it_omits() {
+        let page = Response::text("hello");
+        let whole = page.encode(Connection::KeepAlive, Body::Whole);
+        let head = page.encode(Connection::KeepAlive, Body::Omitted);
+        assert!(whole.ends_with(b"\r\n\r\nhello"));
+        assert_eq!(&whole[..head.len()], &head[..]);
+    }
+
+    #[test]
+    #[should_panic(expected = "control character")]
+    fn a_header_value_cannot_smuggle_another_header() {
+        let _ = Response::new(200).header("X-Name", "a\r\nSet-Cookie: stolen=1");
+    }
+}

@@ -1,0 +1,245 @@
+//! A shard's inbox: bounded in envelopes and in bytes, lock-free, and it wakes its shard once per
+//! burst.
+//!
+//! **Room first.** A sender reserves room in a counter before it sends; so a broadcast can reserve
+//! in all mailboxes and then send, or send to none. The channel itself is never found full.
+//!
+//! **Closing.** [`Mailbox::close`] ends reservations, not deliveries: what was promised before is
+//! counted, and the shard takes until the count is zero.
+//!
+//! **Waking.** A sender pushes, then sets `armed`; whoever finds it clear wakes the shard. The shard
+//! clears `armed`, *then* takes. Both are read-modify-writes of one atomic, so they are ordered: if
+//! the sender's comes first, the shard's clear sees it and with it the pushed envelope; if it comes
+//! second, it finds `armed` clear and wakes. No wake-up is lost.
+//!
+//! Knows envelopes by their size in bytes only.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::error::SendError;
+
+/// The counter's layout: reserved bytes (40 bits), reserved envelopes (23), closed (the top bit).
+const COUNT_ONE: u64 = 1 << 40;
+const BYTES_MASK: u64 = COUNT_ONE - 1;
+const CLOSED: u64 = 1 << 63;
+
+/// The sending side, shared by all threads.
+#[derive(Debug)]
+pub(crate) struct Mailbox<T> {
+    sender: Sender<T>,
+    armed: AtomicBool,
+    waker: mio::Waker,
+    reserved: AtomicU64,
+    limit_count: u64,
+    limit_bytes: u64,
+    /// How many connections the shard has, those on their way to it included. Not exact while they
+    /// come and go; it only guides where a new one is placed.
+    pub(crate) connection_count: AtomicUsize,
+    /// How many messages were dropped after they had been accepted.
+    pub(crate) dropped_count: AtomicU64,
+}
+
+/// The receiving side, owned by the shard.
+#[derive(Debug)]
+pub(crate) struct Inbox<T> {
+    receiver: Receiver<T>,
+    mailbox: Arc<Mailbox<T>>,
+}
+
+/// Room for one envelope. Dropped unused, it gives the room back.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Room<'m, T> {
+    mailbox: &'m Mailbox<T>,
+    cost: u64,
+}
+
+fn cost(bytes: usize) -> u64 {
+    COUNT_ONE | (bytes as u64).min(BYTES_MASK >> 1)
+}
+
+/// A mailbox and its inbox.
+pub(crate) fn mailbox<T>(
+    waker: mio::Waker,
+    limit_count: usize,
+    limit_bytes: usize,
+) -> (Arc<Mailbox<T>>, Inbox<T>) {
+    let (sender, receiver) = crossbeam_channel::bounded(limit_count);
+    let mailbox = Arc::new(Mailbox {
+        sender,
+        armed: AtomicBool::new(false),
+        waker,
+        reserved: AtomicU64::new(0),
+        limit_count: limit_count as u64,
+        limit_bytes: limit_bytes as u64,
+        connection_count: AtomicUsize::new(0),
+        dropped_count: AtomicU64::new(0),
+    });
+    let inbox = Inbox { receiver, mailbox: Arc::clone(&mailbox) };
+    (mailbox, inbox)
+}
+
+impl<T> Mailbox<T> {
+    /// Reserves room for an envelope that carries so many bytes.
+    ///
+    /// # Errors
+    /// `Overloaded` when there is none, `ShuttingDown` when the mailbox is closed.
+    pub(crate) fn reserve(&self, bytes: usize) -> Result<Room<'_, T>, SendError> {
+        let cost = cost(bytes);
+        let reserve = |now: u64| {
+            let next = now.checked_add(cost)?;
+            let fits = (next & !CLOSED) / COUNT_ONE <= self.limit_count
+                && (now == 0 || next & BYTES_MASK <= self.limit_bytes);
+            (now & CLOSED == 0 && fits).then_some(next)
+        };
+        // The channel orders what is sent; the counter only counts, so it needs no ordering.
+        match self.reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, reserve) {
+            Ok(_) => Ok(Room { mailbox: self, cost }),
+            Err(now) if now & CLOSED != 0 => Err(SendError::ShuttingDown),
+            Err(_) => Err(SendError::Overloaded),
+        }
+    }
+
+    /// Ends reservations for good.
+    pub(crate) fn close(&self) {
+        self.reserved.fetch_or(CLOSED, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.reserved.load(Ordering::Relaxed) & CLOSED != 0
+    }
+
+    /// Wakes the shard, unless a wake-up is on its way.
+    pub(crate) fn wake(&self) {
+        if self.armed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if let Err(error) = self.waker.wake() {
+            // The eventfd's counter is full or the shard is gone; either way it is awake or never.
+            log::error!("a shard could not be woken: {error}");
+        }
+    }
+}
+
+impl<T> Room<'_, T> {
+    /// Sends the envelope. A shard whose thread has ended takes nothing.
+    ///
+    /// # Errors
+    /// `ShuttingDown` if the shard is gone.
+    pub(crate) fn send(self, envelope: T) -> Result<(), SendError> {
+        let mailbox = self.mailbox;
+        match mailbox.sender.try_send(envelope) {
+            Ok(()) => {
+                // The inbox gives the room back when the envelope is taken.
+                std::mem::forget(self);
+                mailbox.wake();
+                Ok(())
+            }
+            Err(error) => {
+                debug_assert!(error.is_disconnected(), "room was reserved in a full channel");
+                Err(SendError::ShuttingDown)
+            }
+        }
+    }
+}
+
+impl<T> Drop for Room<'_, T> {
+    fn drop(&mut self) {
+        self.mailbox.reserved.fetch_sub(self.cost, Ordering::Relaxed);
+    }
+}
+
+impl<T> Inbox<T> {
+    /// Call before [`take`](Self::take): from here on, a sender wakes again. `false` if nobody
+    /// has sent since the last call.
+    pub(crate) fn disarm(&self) -> bool {
+        // A cheap look first: a sender that arms right after it wakes the shard for the next turn.
+        self.mailbox.armed.load(Ordering::Relaxed)
+            && self.mailbox.armed.swap(false, Ordering::AcqRel)
+    }
+
+    /// The next envelope; `size` tells how many bytes were reserved for it.
+    pub(crate) fn take(&self, size: impl FnOnce(&T) -> usize) -> Option<T> {
+        let envelope = self.receiver.try_recv().ok()?;
+        self.mailbox.reserved.fetch_sub(cost(size(&envelope)), Ordering::Relaxed);
+        Some(envelope)
+    }
+
+    /// Whether nothing is in the mailbox, nor promised to it.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.mailbox.reserved.load(Ordering::Relaxed) & !CLOSED == 0
+    }
+
+    pub(crate) fn mailbox(&self) -> &Mailbox<T> {
+        &self.mailbox
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn test_mailbox(count: usize, bytes: usize) -> (mio::Poll, Arc<Mailbox<usize>>, Inbox<usize>) {
+        let poll = mio::Poll::new().expect("a poll");
+        let waker = mio::Waker::new(poll.registry(), mio::Token(0)).expect("a waker");
+        let (mailbox, inbox) = mailbox(waker, count, bytes);
+        (poll, mailbox, inbox)
+    }
+
+    fn send(mailbox: &Mailbox<usize>, bytes: usize) -> Result<(), SendError> {
+        mailbox.reserve(bytes)?.send(bytes)
+    }
+
+    #[test]
+    fn it_is_bounded_in_envelopes_and_in_bytes() {
+        let (_poll, mailbox, inbox) = test_mailbox(3, 100);
+        for _ in 0..3 {
+            assert_eq!(send(&mailbox, 1), Ok(()));
+        }
+        assert_eq!(send(&mailbox, 1), Err(SendError::Overloaded));
+        assert_eq!(inbox.take(|&bytes| bytes), Some(1));
+        assert_eq!(send(&mailbox, 99), Err(SendError::Overloaded));
+        assert_eq!(send(&mailbox, 98), Ok(()));
+        while inbox.take(|&bytes| bytes).is_some() {}
+        assert!(inbox.is_settled());
+        assert_eq!(send(&mailbox, 1000), Ok(()), "an empty mailbox takes any message");
+    }
+
+    #[test]
+    fn room_that_is_not_used_is_given_back() {
+        let (_poll, mailbox, inbox) = test_mailbox(1, 100);
+        drop(mailbox.reserve(5));
+        assert!(inbox.is_settled());
+        assert_eq!(send(&mailbox, 5), Ok(()));
+    }
+
+    #[test]
+    fn closing_ends_reservations_and_not_deliveries() {
+        let (_poll, mailbox, inbox) = test_mailbox(8, 100);
+        let promised = mailbox.reserve(7).expect("room");
+        mailbox.close();
+        assert_eq!(send(&mailbox, 1), Err(SendError::ShuttingDown));
+        assert!(!inbox.is_settled());
+        assert_eq!(promised.send(7), Ok(()));
+        assert_eq!(inbox.take(|&bytes| bytes), Some(7));
+        assert!(inbox.is_settled() && mailbox.is_closed());
+    }
+
+    #[test]
+    fn a_burst_wakes_once() {
+        let (mut poll, mailbox, inbox) = test_mailbox(8, 100);
+        let mut events = mio::Events::with_capacity(8);
+        assert!(!inbox.disarm());
+        for _ in 0..5 {
+            assert_eq!(send(&mailbox, 1), Ok(()));
+        }
+        poll.poll(&mut events, None).expect("a wake-up");
+        assert_eq!(events.iter().count(), 1);
+        assert!(inbox.disarm() && !inbox.disarm());
+        assert_eq!(send(&mailbox, 1), Ok(()));
+        poll.poll(&mut events, None).expect("a second wake-up");
+    }
+}

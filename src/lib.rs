@@ -1,0 +1,88 @@
+//! **peregrine** is a WebSocket server to embed: you implement [`Handler`], it does the rest, on
+//! every core.
+//!
+//! ```no_run
+//! use peregrine::{Close, Handler, Message, Reply, Server, WebSocket};
+//!
+//! struct Chat;
+//!
+//! impl Handler for Chat {
+//!     type Session = ();
+//!
+//!     fn on_connect(&self, ws: &mut WebSocket<'_, ()>) -> Reply<'static> {
+//!         format!("Welcome, {}", ws.id()).into()
+//!     }
+//!
+//!     fn on_message<'m>(&self, ws: &mut WebSocket<'_, ()>, message: Message<'m>) -> Reply<'m> {
+//!         match message.as_text() {
+//!             Some("quit") => {
+//!                 ws.close();
+//!                 "Closing connection".into()
+//!             }
+//!             _ => match ws.broadcast(message) {
+//!                 Ok(()) => Reply::none(),
+//!                 Err(error) => error.to_string().into(),
+//!             },
+//!         }
+//!     }
+//!
+//!     fn on_close(&self, _ws: &mut WebSocket<'_, ()>, _close: &Close) -> Reply<'static> {
+//!         "Goodbye".into()
+//!     }
+//! }
+//!
+//! fn main() -> Result<(), peregrine::Error> {
+//!     Server::builder().websocket("/chat", Chat).bind("127.0.0.1:8080")?.run()
+//! }
+//! ```
+//!
+//! # The picture
+//!
+//! ```text
+//!  kernel ─► listener ─► transport ─► handshake ─► lane / engine ─► handler ─► outbox ─► transport ─► kernel
+//!              (shard)               (sans-IO: bytes in, events out)             │
+//!                                                                                ├─► same shard: its outbox
+//!  Hub (any thread) ───────────────────────────────► mailbox ─► shard ◄──────────┴─► other shards: their mailbox
+//! ```
+//!
+//! A **shard** is one thread with its own epoll, its own listener (`SO_REUSEPORT`) and its own
+//! connections. Shards share nothing but bounded lock-free mailboxes. A whole frame is unmasked
+//! where it lies in the shard's receive buffer and handed to your handler as a borrowed
+//! [`Message`]; an echo copies its payload once, into the write, and allocates nothing. Everything
+//! else of RFC 6455 is decided by [tungstenite](https://docs.rs/tungstenite).
+//!
+//! # What is promised
+//!
+//! * **Delivery.** `Ok` from a send means accepted for delivery, in order; `Err` means that nothing
+//!   was accepted, and why ([`SendError`]). What is accepted and cannot be delivered after all is
+//!   counted ([`Hub::dropped_count`]).
+//! * **Order.** See [`WebSocket`] and [`Hub`].
+//! * **Bounds.** Everything that can grow has a limit, in [`Limits`].
+//! * **Isolation.** A handler that panics loses its connection (1011), a client that breaks the
+//!   protocol or reads too slowly loses its own; the others notice nothing.
+//!
+//! # Features
+//!
+//! None yet: everything is on. Linux is what it is built and tested for.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod config;
+mod error;
+mod handler;
+mod http;
+mod hub;
+mod message;
+mod protocol;
+mod routing;
+mod server;
+mod shard;
+
+pub use self::config::{Limits, Overflow};
+pub use self::error::{Error, SendError};
+pub use self::handler::{Callbacks, Handler, Reply, Request, Upgrade, WebSocket};
+pub use self::http::Response;
+pub use self::hub::{ConnectionId, Hub, ParseIdError};
+pub use self::message::{AsMessage, Close, CloseCode, ClosedBy, Message};
+pub use self::routing::Query;
+pub use self::server::{Builder, Running, Server, ShutdownReport};

@@ -1,0 +1,266 @@
+//! The engine: tungstenite's `WebSocketContext`, the authority on RFC 6455, driven over bytes in
+//! memory and fed one frame at a time.
+//!
+//! It is given the bytes of one frame and no more, so that nothing is left in it when a message
+//! ends: then it is at rest and can be put away, and the lane takes over. Feeding by frames needs
+//! the frames' headers; they are checked on the way, so that a frame that will be refused is
+//! refused before its payload has to be stored.
+//!
+//! Knows frames and the closing handshake; knows no sockets, no clock, no limits in time.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+
+use bytes::Bytes;
+use tungstenite::error::{Error, ProtocolError};
+use tungstenite::protocol::frame::coding::CloseCode as EngineCode;
+use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
+use tungstenite::{Message as EngineMessage, Utf8Bytes};
+
+use super::frame::{CONTINUATION, HEADER_BYTES_MAX, Header};
+use crate::config::Limits;
+use crate::error::Violation;
+use crate::message::CloseCode;
+
+/// What the engine reads at once, and so what it allocates when it wakes, in bytes.
+const READ_BYTES: usize = 4 << 10;
+
+/// What came out of the bytes fed.
+#[derive(Debug)]
+pub(super) enum Output {
+    Text(Utf8Bytes),
+    Binary(Bytes),
+    /// A frame that carries no data: a ping (already answered), a pong, an empty fragment.
+    Idle,
+    /// The peer's Close frame. The answer, if one is owed, leaves with [`Engine::flush`].
+    Close(Option<(CloseCode, Utf8Bytes)>),
+    /// All input is used up.
+    Starved,
+}
+
+/// tungstenite's context and where in a frame it stands.
+pub(super) struct Engine {
+    context: WebSocketContext,
+    cursor: Cursor,
+    /// How many fragments of the current message have come; 0 between messages.
+    fragment_count: u32,
+}
+
+/// Where the fed bytes stand within a frame. At a frame boundary both numbers are 0.
+#[derive(Debug, Default)]
+struct Cursor {
+    header: [u8; HEADER_BYTES_MAX],
+    header_bytes: usize,
+    payload_left_bytes: u64,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("cursor", &self.cursor).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BYTES)
+            .write_buffer_size(0)
+            .max_message_size(Some(limits.message_bytes))
+            .max_frame_size(Some(limits.frame_bytes));
+        Self {
+            context: WebSocketContext::new(Role::Server, Some(config)),
+            cursor: Cursor::default(),
+            fragment_count: 0,
+        }
+    }
+
+    /// Whether it holds nothing: no part of a frame, no part of a message, no Close.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.cursor.header_bytes == 0
+            && self.cursor.payload_left_bytes == 0
+            && self.fragment_count == 0
+            && self.context.can_write()
+    }
+
+    /// Takes bytes off `input` until something comes out; what the engine answers by itself is
+    /// appended to `out`.
+    pub(super) fn feed(
+        &mut self,
+        input: &mut &[u8],
+        out: &mut Vec<u8>,
+        limits: &Limits,
+    ) -> Result<Output, Violation> {
+        loop {
+            let mut is_idle = false;
+            if self.cursor.payload_left_bytes == 0 {
+                let Some(header) = self.cursor.take_header(input) else {
+                    return Ok(Output::Starved);
+                };
+                is_idle = self.account(&header, limits)?;
+                self.cursor.payload_left_bytes = header.payload_bytes;
+                // The header alone never ends in a message unless the payload is empty.
+                let bytes = self.cursor.header;
+                let length = std::mem::take(&mut self.cursor.header_bytes);
+                if let Some(output) = self.push(&bytes[..length], out)? {
+                    return Ok(output);
+                }
+            }
+            if self.cursor.payload_left_bytes > 0 {
+                if input.is_empty() {
+                    return Ok(Output::Starved);
+                }
+                let chunk = self.cursor.take_payload(input);
+                if let Some(output) = self.push(chunk, out)? {
+                    return Ok(output);
+                }
+            }
+            if is_idle {
+                return Ok(Output::Idle);
+            }
+        }
+    }
+
+    /// Checks a header, counts fragments; tells whether the frame carries no data.
+    fn account(&mut self, header: &Header, limits: &Limits) -> Result<bool, Violation> {
+        if let Some(violation) = header.violation() {
+            return Err(violation);
+        }
+        if header.is_control() {
+            return Ok(false);
+        }
+        if header.payload_bytes > limits.frame_bytes.min(limits.message_bytes) as u64 {
+            return Err(Violation::TooBig);
+        }
+        let continues = header.opcode() == CONTINUATION;
+        if continues != (self.fragment_count > 0) {
+            return Err(Violation::Fragmentation);
+        }
+        self.fragment_count = if header.is_final() { 0 } else { self.fragment_count + 1 };
+        if self.fragment_count > limits.fragment_count {
+            return Err(Violation::TooManyFragments);
+        }
+        Ok(header.payload_bytes == 0 && !header.is_final())
+    }
+
+    /// Feeds bytes of one frame.
+    fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Option<Output>, Violation> {
+        let mut duplex = Duplex { input: bytes, out };
+        let output = match self.context.read(&mut duplex) {
+            Ok(EngineMessage::Text(text)) => Output::Text(text),
+            Ok(EngineMessage::Binary(bytes)) => Output::Binary(bytes),
+            Ok(EngineMessage::Ping(_)) => {
+                // The pong is queued in the context; this writes it.
+                match self.context.flush(&mut duplex) {
+                    Ok(()) => Output::Idle,
+                    Err(error) => return Err(violation(&error)),
+                }
+            }
+            Ok(EngineMessage::Pong(_)) => Output::Idle,
+            Ok(EngineMessage::Close(frame)) => {
+                Output::Close(frame.map(|frame| (u16::from(frame.code).into(), frame.reason)))
+            }
+            Ok(EngineMessage::Frame(_)) => unreachable!("the context reads no raw frames"),
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                debug_assert!(duplex.input.is_empty(), "the context left bytes unread");
+                return Ok(None);
+            }
+            Err(error) => return Err(violation(&error)),
+        };
+        Ok(Some(output))
+    }
+
+    /// Writes what the context still has to say: the answer to the peer's Close.
+    pub(super) fn flush(&mut self, out: &mut Vec<u8>) {
+        // `ConnectionClosed` tells that both Close frames are out; memory takes every write.
+        let _ = self.context.flush(&mut Duplex { input: &[], out });
+    }
+
+    /// Writes a Close frame, unless one was sent or received.
+    pub(super) fn close(&mut self, code: CloseCode, reason: &str, out: &mut Vec<u8>) {
+        let frame = CloseFrame { code: EngineCode::from(u16::from(code)), reason: reason.into() };
+        let _ = self.context.close(&mut Duplex { input: &[], out }, Some(frame));
+    }
+}
+
+impl Cursor {
+    /// Takes header bytes off `input`; the header once it is whole.
+    fn take_header(&mut self, input: &mut &[u8]) -> Option<Header> {
+        loop {
+            let wanted = match self.header_bytes {
+                0 | 1 => 2,
+                _ => Header::length(self.header[1]),
+            };
+            if self.header_bytes == wanted {
+                return Header::parse(&self.header[..wanted]);
+            }
+            let taken = input.len().min(wanted - self.header_bytes);
+            if taken == 0 {
+                return None;
+            }
+            let (bytes, rest) = input.split_at(taken);
+            self.header[self.header_bytes..][..taken].copy_from_slice(bytes);
+            self.header_bytes += taken;
+            *input = rest;
+        }
+    }
+
+    /// Takes bytes of the current payload off `input`.
+    fn take_payload<'b>(&mut self, input: &mut &'b [u8]) -> &'b [u8] {
+        let left = usize::try_from(self.payload_left_bytes).unwrap_or(usize::MAX);
+        let (chunk, rest) = input.split_at(input.len().min(left));
+        self.payload_left_bytes -= chunk.len() as u64;
+        *input = rest;
+        chunk
+    }
+}
+
+/// Blame for what the context found.
+fn violation(error: &Error) -> Violation {
+    match error {
+        Error::Capacity(_) => Violation::TooBig,
+        Error::Utf8(_) => Violation::Utf8,
+        Error::Protocol(error) => match error {
+            ProtocolError::NonZeroReservedBits => Violation::ReservedBits,
+            ProtocolError::InvalidOpcode(_)
+            | ProtocolError::UnknownControlFrameType(_)
+            | ProtocolError::UnknownDataFrameType(_) => Violation::ReservedOpcode,
+            ProtocolError::UnmaskedFrameFromClient => Violation::Unmasked,
+            ProtocolError::FragmentedControlFrame | ProtocolError::ControlFrameTooBig => {
+                Violation::ControlFrame
+            }
+            ProtocolError::UnexpectedContinueFrame | ProtocolError::ExpectedFragment(_) => {
+                Violation::Fragmentation
+            }
+            ProtocolError::InvalidCloseSequence => Violation::CloseFrame,
+            _ => Violation::Protocol,
+        },
+        _ => Violation::Protocol,
+    }
+}
+
+/// A stream in memory: reads what it was given and then would block, writes to the end of `out`.
+struct Duplex<'d> {
+    input: &'d [u8],
+    out: &'d mut Vec<u8>,
+}
+
+impl Read for Duplex<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.input.is_empty() {
+            // `Ok(0)` would be the peer's FIN.
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.input.read(buffer)
+    }
+}
+
+impl Write for Duplex<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,188 @@
+//! Frames on the wire (RFC 6455 section 5.2): reading a client's header, removing its mask, and
+//! encoding the frames that the server sends.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::error::Violation;
+use crate::message::Message;
+
+/// The longest header: two bytes, a length of eight, a mask of four.
+pub(crate) const HEADER_BYTES_MAX: usize = 14;
+
+/// The longest payload of a control frame (section 5.5).
+const CONTROL_BYTES_MAX: u64 = 125;
+
+const FIN: u8 = 0x80;
+const RESERVED: u8 = 0x70;
+const OPCODE: u8 = 0x0F;
+const MASKED: u8 = 0x80;
+const LENGTH: u8 = 0x7F;
+
+pub(crate) const CONTINUATION: u8 = 0x0;
+const TEXT: u8 = 0x1;
+const BINARY: u8 = 0x2;
+const CLOSE: u8 = 0x8;
+const PONG: u8 = 0xA;
+
+/// The first byte of a whole, final text frame without reserved bits.
+pub(crate) const WHOLE_TEXT: u8 = FIN | TEXT;
+/// The first byte of a whole, final binary frame without reserved bits.
+pub(crate) const WHOLE_BINARY: u8 = FIN | BINARY;
+
+/// A ping without payload, as the server sends it.
+pub(crate) const PING: Bytes = Bytes::from_static(&[FIN | 0x9, 0]);
+
+/// What a client's frame header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    first: u8,
+    masked: bool,
+    pub(crate) payload_bytes: u64,
+}
+
+impl Header {
+    /// How many bytes the header has in all, told by the first two of them.
+    pub(crate) fn length(second: u8) -> usize {
+        let length_bytes = match second & LENGTH {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        2 + length_bytes + if second & MASKED != 0 { 4 } else { 0 }
+    }
+
+    /// Parses a header; `None` while bytes are missing.
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
+        let [first, second, ..] = *bytes else { return None };
+        if bytes.len() < Self::length(second) {
+            return None;
+        }
+        let payload_bytes = match second & LENGTH {
+            126 => u64::from(u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?)),
+            127 => u64::from_be_bytes(*bytes.get(2..)?.first_chunk()?),
+            length => u64::from(length),
+        };
+        Some(Self { first, masked: second & MASKED != 0, payload_bytes })
+    }
+
+    pub(crate) fn is_final(&self) -> bool {
+        self.first & FIN != 0
+    }
+
+    pub(crate) fn opcode(&self) -> u8 {
+        self.first & OPCODE
+    }
+
+    pub(crate) fn is_control(&self) -> bool {
+        self.opcode() & 0x8 != 0
+    }
+
+    /// What is wrong with the frame as far as its header tells, so that nobody has to wait for, or
+    /// store, the payload of a frame that is refused in any case.
+    pub(crate) fn violation(&self) -> Option<Violation> {
+        if self.first & RESERVED != 0 {
+            return Some(Violation::ReservedBits);
+        }
+        if !matches!(self.opcode(), CONTINUATION..=BINARY | CLOSE..=PONG) {
+            return Some(Violation::ReservedOpcode);
+        }
+        if !self.masked {
+            return Some(Violation::Unmasked);
+        }
+        if self.is_control() && (!self.is_final() || self.payload_bytes > CONTROL_BYTES_MAX) {
+            return Some(Violation::ControlFrame);
+        }
+        None
+    }
+}
+
+/// Removes a client's mask (section 5.3), or puts it back: it is its own inverse.
+#[inline]
+pub(crate) fn unmask(payload: &mut [u8], key: [u8; 4]) {
+    let [a, b, c, d] = key;
+    let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    let (words, rest) = payload.as_chunks_mut::<8>();
+    for word in words {
+        *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
+    }
+    for (byte, key) in rest.iter_mut().zip([a, b, c, d, a, b, c]) {
+        *byte ^= key;
+    }
+}
+
+/// How many bytes the message takes as one unmasked frame.
+pub(crate) fn encoded_bytes(message: Message<'_>) -> usize {
+    let length = message.len();
+    length
+        + match length {
+            0..=125 => 2,
+            126..=0xFFFF => 4,
+            _ => 10,
+        }
+}
+
+/// Appends the message as one unmasked, final frame.
+#[inline]
+pub(crate) fn encode(out: &mut impl BufMut, message: Message<'_>) {
+    let first = if message.is_text() { WHOLE_TEXT } else { WHOLE_BINARY };
+    let payload = message.as_bytes();
+    if let Ok(short @ 0..=125) = u8::try_from(payload.len()) {
+        out.put_slice(&[first, short]);
+    } else if let Ok(length) = u16::try_from(payload.len()) {
+        let [high, low] = length.to_be_bytes();
+        out.put_slice(&[first, 126, high, low]);
+    } else {
+        out.put_slice(&[first, 127]);
+        out.put_u64(payload.len() as u64);
+    }
+    out.put_slice(payload);
+}
+
+/// The message as one unmasked, final frame of its own.
+pub(crate) fn encode_whole(message: Message<'_>) -> Bytes {
+    let mut out = BytesMut::with_capacity(encoded_bytes(message));
+    encode(&mut out, message);
+    out.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unmasking_equals_the_definition_for_every_length_and_alignment() {
+        let key = [0x37, 0xFA, 0x21, 0x3D];
+        let source: Vec<u8> = (0..200u8).collect();
+        for start in 0..8 {
+            for end in start..source.len() {
+                let mut bytes = source.clone();
+                unmask(&mut bytes[start..end], key);
+                for (at, &byte) in source[start..end].iter().enumerate() {
+                    assert_eq!(bytes[start + at], byte ^ key[at % 4]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_length_is_encoded_in_its_shortest_form() {
+        for (length, header) in [(0, 2), (125, 2), (126, 4), (65_535, 4), (65_536, 10)] {
+            let payload = vec![7; length];
+            let frame = encode_whole(Message::Binary(&payload));
+            assert_eq!(frame.len(), header + length);
+            assert_eq!(frame.len(), encoded_bytes(Message::Binary(&payload)));
+            let parsed = Header::parse(&frame).expect("a whole header");
+            assert_eq!(parsed.payload_bytes, length as u64);
+            assert!(parsed.is_final());
+        }
+    }
+
+    #[test]
+    fn a_header_is_parsed_only_once_it_is_whole() {
+        let header = [0x82, 0xFF, 0, 0, 0, 0, 0, 1, 0, 0, 1, 2, 3, 4];
+        for cut in 0..header.len() {
+            assert_eq!(Header::parse(&header[..cut]), None);
+        }
+        assert_eq!(Header::parse(&header).map(|header| header.payload_bytes), Some(65_536));
+    }
+}

@@ -1,0 +1,208 @@
+//! The opening handshake (RFC 6455 section 4.2), without input or output: the bytes of a request's
+//! head go in, what it asks for comes out; and the text of the answer.
+//!
+//! Knows HTTP's grammar through httparse, and what an upgrade must carry. Must not know which
+//! paths are served, nor who decides.
+
+use std::mem::MaybeUninit;
+
+use httparse::{Error as ParseError, Status};
+
+use crate::config::{HEADER_COUNT_MAX, Limits};
+use crate::error::Refusal;
+use crate::http::Head;
+
+/// The room for a head's headers, on the caller's stack.
+pub(crate) type HeaderRoom<'b> = [MaybeUninit<httparse::Header<'b>>; HEADER_COUNT_MAX];
+
+/// Parses a request's head. `Ok(None)` while it is incomplete; else the head and its length, which
+/// the bytes of the first frames may follow.
+pub(crate) fn parse<'r, 'b: 'r>(
+    bytes: &'b [u8],
+    room: &'r mut HeaderRoom<'b>,
+    limits: &Limits,
+) -> Result<Option<(Head<'r>, usize)>, Refusal>
+where
+    'b: 'r,
+{
+    let mut request = httparse::Request::new(&mut []);
+    let room = &mut room[..limits.header_count.min(HEADER_COUNT_MAX)];
+    let parsed = request.parse_with_uninit_headers(bytes, room);
+    let length = match parsed {
+        Ok(Status::Complete(length)) if length <= limits.head_bytes => length,
+        Ok(Status::Complete(_)) => return Err(Refusal::HeadTooLarge),
+        Ok(Status::Partial) if bytes.len() < limits.head_bytes => return Ok(None),
+        Ok(Status::Partial) | Err(ParseError::TooManyHeaders) => return Err(Refusal::HeadTooLarge),
+        Err(ParseError::Version) => {
+            return Err(Refusal::BadRequest("Only HTTP/1.1 is spoken here."));
+        }
+        Err(_) => return Err(Refusal::BadRequest("This is not an HTTP/1.1 request.")),
+    };
+    let (Some(method), Some(target), Some(version)) =
+        (request.method, request.path, request.version)
+    else {
+        return Err(Refusal::BadRequest("The request line is incomplete."));
+    };
+    let head = Head { method, target: origin_form(target), version, headers: request.headers };
+    check_host(&head)?;
+    Ok(Some((head, length)))
+}
+
+/// Reduces `http://host/path` to `/path`: servers accept both forms (RFC 9112 section 3.2.2).
+fn origin_form(target: &str) -> &str {
+    let after_scheme = ["http://", "ws://"].iter().find_map(|scheme| {
+        let (start, rest) = target.split_at_checked(scheme.len())?;
+        start.eq_ignore_ascii_case(scheme).then_some(rest)
+    });
+    match after_scheme {
+        Some(rest) => rest.find('/').map_or("/", |slash| &rest[slash..]),
+        None => target,
+    }
+}
+
+/// HTTP/1.1 requires exactly one Host (RFC 9112 section 3.2).
+fn check_host(head: &Head<'_>) -> Result<(), Refusal> {
+    let hosts = head.all("host").count();
+    if hosts > 1 || (head.version == 1 && hosts == 0) {
+        return Err(Refusal::BadRequest("There must be exactly one Host header."));
+    }
+    Ok(())
+}
+
+/// Whether the request asks for a WebSocket at all; only then is [`check_upgrade`] worth calling.
+pub(crate) fn is_upgrade(head: &Head<'_>) -> bool {
+    head.has_token("upgrade", "websocket")
+}
+
+/// Checks that the head is a valid upgrade (section 4.2.1); the key on success.
+pub(crate) fn check_upgrade<'r>(head: &Head<'r>) -> Result<&'r [u8], Refusal> {
+    if head.method != "GET" {
+        return Err(Refusal::MethodNotAllowed);
+    }
+    if !is_upgrade(head) {
+        return Err(Refusal::UpgradeRequired);
+    }
+    if head.version != 1 {
+        return Err(Refusal::BadRequest("An upgrade needs HTTP/1.1."));
+    }
+    if !head.has_token("connection", "upgrade") {
+        return Err(Refusal::BadRequest("The Connection header must hold \"Upgrade\"."));
+    }
+    if head.has_body() {
+        return Err(Refusal::BadRequest("An upgrade has no body."));
+    }
+    if head.only("sec-websocket-version") != Some(b"13") {
+        return Err(Refusal::UpgradeRequired);
+    }
+    match head.only("sec-websocket-key") {
+        Some(key) if is_key(key) => Ok(key),
+        _ => Err(Refusal::BadRequest("Sec-WebSocket-Key must be 16 bytes in Base64, once.")),
+    }
+}
+
+/// Whether the key is the Base64 of 16 bytes: 22 digits and two paddings (section 4.1).
+fn is_key(key: &[u8]) -> bool {
+    let Some((digits, b"==")) = key.split_last_chunk::<2>().map(|(d, p)| (d, p.as_slice())) else {
+        return false;
+    };
+    // The last digit holds two bits of the sixteenth byte; the other four must be zero.
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    digits.len() == 22
+        && digits.iter().all(is_digit)
+        && digits.last().is_some_and(|last| b"AQgw".contains(last))
+}
+
+/// Appends the answer that completes the handshake (section 4.2.2).
+pub(crate) fn accept<'h>(
+    out: &mut Vec<u8>,
+    key: &[u8],
+    subprotocol: Option<&'h str>,
+    headers: impl Iterator<Item = (&'h str, &'h str)>,
+) {
+    out.extend_from_slice(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+          Sec-WebSocket-Accept: ",
+    );
+    out.extend_from_slice(tungstenite::handshake::derive_accept_key(key).as_bytes());
+    out.extend_from_slice(b"\r\n");
+    let subprotocol = subprotocol.map(|name| ("Sec-WebSocket-Protocol", name));
+    for (name, value) in subprotocol.into_iter().chain(headers) {
+        for part in [name, ": ", value, "\r\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REQUEST: &str = "GET /chat?a=1 HTTP/1.1\r\nHost: example.com\r\n\
+        Connection: keep-alive, UPGRADE\r\nUpgrade: h2c, WebSocket\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+    fn check(request: &str) -> Result<Option<usize>, Refusal> {
+        let mut room: HeaderRoom<'_> = [MaybeUninit::uninit(); HEADER_COUNT_MAX];
+        match parse(request.as_bytes(), &mut room, &Limits::default())? {
+            Some((head, length)) => check_upgrade(&head).map(|_| Some(length)),
+            None => Ok(None),
+        }
+    }
+
+    #[test]
+    fn a_request_is_complete_exactly_at_its_last_byte() {
+        for cut in 0..REQUEST.len() {
+            assert_eq!(check(&REQUEST[..cut]), Ok(None), "cut at {cut}");
+        }
+        assert_eq!(check(REQUEST), Ok(Some(REQUEST.len())));
+        assert_eq!(check(&format!("{REQUEST}~")), Ok(Some(REQUEST.len())));
+    }
+
+    #[test]
+    fn what_the_rfc_requires_is_required() {
+        let bad = |from: &str, to: &str| check(&REQUEST.replace(from, to));
+        assert_eq!(bad("GET", "POST"), Err(Refusal::MethodNotAllowed));
+        assert_eq!(bad("Version: 13", "Version: 8"), Err(Refusal::UpgradeRequired));
+        assert_eq!(bad("WebSocket\r\n", "h3\r\n"), Err(Refusal::UpgradeRequired));
+        for (from, to) in [
+            ("HTTP/1.1", "HTTP/1.0"),
+            ("HTTP/1.1", "HTTP/2.0"),
+            ("Host: example.com\r\n", ""),
+            ("Host: example.com\r\n", "Host: a\r\nHost: b\r\n"),
+            ("UPGRADE", "close"),
+            ("ZQ==", "ZQ="),
+            ("ZQ==", "ZR=="),
+            ("ZQ==", "ZQ==\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="),
+            ("Host:", "Content-Length: 3\r\nHost:"),
+            ("Host:", "Transfer-Encoding: chunked\r\nHost:"),
+            ("GET ", "GET\0"),
+        ] {
+            assert!(matches!(bad(from, to), Err(Refusal::BadRequest(_))), "{from:?} -> {to:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_that_never_ends_is_too_large() {
+        let long = format!("GET / HTTP/1.1\r\nX: {}", "a".repeat(8 << 10));
+        assert_eq!(check(&long), Err(Refusal::HeadTooLarge));
+        let many = format!("GET / HTTP/1.1\r\n{}", "a: b\r\n".repeat(65));
+        assert_eq!(check(&many), Err(Refusal::HeadTooLarge));
+    }
+
+    #[test]
+    fn the_absolute_form_is_reduced_to_the_path() {
+        assert_eq!(origin_form("http://example.com/chat?x=1"), "/chat?x=1");
+        assert_eq!(origin_form("HTTP://example.com"), "/");
+        assert_eq!(origin_form("/http://x"), "/http://x");
+    }
+
+    #[test]
+    fn the_answer_is_the_one_of_the_rfc() {
+        let mut out = Vec::new();
+        accept(&mut out, b"dGhlIHNhbXBsZSBub25jZQ==", Some("chat"), [("X-A", "b")].into_iter());
+        let text = String::from_utf8(out).expect("ASCII");
+        assert!(text.contains("\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"));
+        assert!(text.ends_with("\r\nSec-WebSocket-Protocol: chat\r\nX-A: b\r\n\r\n"));
+    }
+}

@@ -1,0 +1,219 @@
+//! The one place where application code is called: handlers, and the destructors of sessions.
+//!
+//! A panic in any of them is caught here and ends that connection with 1011.
+
+use std::any::Any;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::connection::Farewell;
+use super::state::{Shard, Slot};
+use crate::error::{Refusal, SendError};
+use crate::handler::{Endpoint, Reach, Reply, Request, Upgrade};
+use crate::http::{self, Body, Response};
+use crate::hub::{ConnectionId, EndpointIndex, Hub};
+use crate::message::{Close, CloseCode, ClosedBy, Message};
+use crate::routing::Routes;
+
+/// Everything that a server serves; the same for all shards.
+pub(crate) struct Service {
+    pub(crate) endpoints: Vec<Box<dyn Endpoint>>,
+    pub(crate) routes: Routes,
+    pub(crate) pages: Vec<Page>,
+}
+
+/// A page, encoded once.
+pub(crate) struct Page {
+    keep_alive: Bytes,
+    close: Bytes,
+    pub(crate) body: Bytes,
+}
+
+impl Page {
+    pub(crate) fn new(response: &Response) -> Self {
+        Self {
+            keep_alive: response.encode(http::Connection::KeepAlive, Body::Omitted),
+            close: response.encode(http::Connection::Close, Body::Omitted),
+            body: response.whole_body(),
+        }
+    }
+
+    pub(crate) fn head(&self, after: http::Connection) -> Bytes {
+        match after {
+            http::Connection::KeepAlive => self.keep_alive.clone(),
+            http::Connection::Close => self.close.clone(),
+        }
+    }
+}
+
+/// The handlers, and the sessions of this shard's connections.
+pub(super) struct Application {
+    pub(super) service: Arc<Service>,
+    /// By slot.
+    sessions: Vec<Option<Box<dyn Any>>>,
+}
+
+impl Application {
+    pub(super) fn new(service: Arc<Service>) -> Self {
+        Self { service, sessions: Vec::new() }
+    }
+
+    /// Asks the endpoint about an upgrade, and keeps the session if it accepts.
+    pub(super) fn upgrade(
+        &mut self,
+        slot: Slot,
+        endpoint: EndpointIndex,
+        request: &Request<'_>,
+    ) -> Upgrade {
+        let handler = &*self.service.endpoints[usize::from(endpoint)];
+        let decided = catch_unwind(AssertUnwindSafe(|| {
+            let mut session = handler.session();
+            let upgrade = handler.upgrade(request, &mut *session);
+            (upgrade, session)
+        }));
+        if self.sessions.len() <= slot {
+            self.sessions.resize_with(slot + 1, || None);
+        }
+        match decided {
+            Ok((upgrade, session)) => {
+                self.sessions[slot] = Some(session);
+                upgrade
+            }
+            Err(_) => Upgrade::reject(Refusal::Internal),
+        }
+    }
+
+    pub(super) fn connect(&mut self, shard: &mut Shard, slot: Slot) {
+        self.call(shard, slot, |handler, reach, session| handler.connect(reach, session));
+    }
+
+    #[inline]
+    pub(super) fn message(&mut self, shard: &mut Shard, slot: Slot, message: Message<'_>) {
+        self.call(shard, slot, |handler, reach, session| handler.message(reach, session, message));
+    }
+
+    pub(super) fn drain(&mut self, shard: &mut Shard, slot: Slot) {
+        self.call(shard, slot, |handler, reach, session| {
+            handler.drain(reach, session);
+            Reply::none()
+        });
+    }
+
+    pub(super) fn close(&mut self, shard: &mut Shard, slot: Slot, close: &Close) {
+        self.call(shard, slot, |handler, reach, session| handler.close(reach, session, close));
+    }
+
+    /// Runs a handler and sends what it returns.
+    #[inline]
+    fn call<'m>(
+        &mut self,
+        shard: &mut Shard,
+        slot: Slot,
+        handle: impl FnOnce(&dyn Endpoint, &mut dyn Reach, &mut dyn Any) -> Reply<'m>,
+    ) {
+        let endpoint = usize::from(shard.connections[slot].endpoint);
+        let handler = &*self.service.endpoints[endpoint];
+        let Some(session) = self.sessions[slot].as_deref_mut() else {
+            debug_assert!(false, "an open connection has a session");
+            return;
+        };
+        let mut visit = Visit { shard, slot };
+        let outcome = catch_unwind(AssertUnwindSafe(|| handle(handler, &mut visit, session)));
+        match outcome {
+            Ok(reply) => {
+                if let Some(message) = reply.message() {
+                    shard.reply(slot, message);
+                }
+            }
+            Err(panic) => {
+                discard(panic);
+                log::error!("a handler panicked; its connection {} is closed", shard.id(slot));
+                let close = Close::new(
+                    CloseCode::INTERNAL_ERROR,
+                    "handler panicked",
+                    ClosedBy::Application,
+                );
+                shard.begin_close(slot, close, Farewell::Close);
+            }
+        }
+    }
+
+    /// Drops the session of a connection that is gone.
+    pub(super) fn forget(&mut self, slot: Slot) {
+        if let Some(session) = self.sessions.get_mut(slot).and_then(Option::take) {
+            discard(session);
+        }
+    }
+}
+
+/// Drops a value whose destructor may panic.
+fn discard<T>(value: T) {
+    if catch_unwind(AssertUnwindSafe(|| drop(value))).is_err() {
+        log::error!("a destructor panicked");
+    }
+}
+
+/// A shard during a call of the handler of the connection in `slot`.
+struct Visit<'s> {
+    shard: &'s mut Shard,
+    slot: Slot,
+}
+
+impl Reach for Visit<'_> {
+    fn id(&self) -> ConnectionId {
+        self.shard.id(self.slot)
+    }
+
+    fn send(&mut self, message: Message<'_>) -> Result<(), SendError> {
+        self.shard.send_own(self.slot, message)
+    }
+
+    fn send_to(&mut self, id: ConnectionId, message: Message<'_>) -> Result<(), SendError> {
+        self.shard.send_to(id, message)
+    }
+
+    fn broadcast(
+        &mut self,
+        except: Option<ConnectionId>,
+        message: Message<'_>,
+    ) -> Result<(), SendError> {
+        let endpoint = self.shard.connections[self.slot].endpoint;
+        self.shard.broadcast(endpoint, except, message)
+    }
+
+    fn close(&mut self, code: CloseCode, reason: &str) {
+        let close = Close::new(code, reason.to_owned(), ClosedBy::Application);
+        self.shard.begin_close(self.slot, close, Farewell::Close);
+    }
+
+    fn abort(&mut self) {
+        self.shard.abort(self.slot);
+    }
+
+    fn buffered_bytes(&self) -> usize {
+        self.shard.buffered_bytes(self.slot)
+    }
+
+    fn has_backpressure(&self) -> bool {
+        self.buffered_bytes() > self.shard.limits.outbox_high_water_bytes
+    }
+
+    fn query(&self) -> &str {
+        self.shard.connections[self.slot].details.as_ref().map_or("", |details| &details.query)
+    }
+
+    fn subprotocol(&self) -> Option<&str> {
+        self.shard.connections[self.slot].details.as_ref()?.subprotocol.as_deref()
+    }
+
+    fn peer_addr(&self) -> SocketAddr {
+        self.shard.connections[self.slot].peer
+    }
+
+    fn hub(&self) -> &Hub {
+        &self.shard.hub
+    }
+}

@@ -1,0 +1,142 @@
+//! How connections end: `on_close` is called, the last words are sent, the closing handshake runs;
+//! one by one, or all of them when the server shuts down.
+
+use std::sync::atomic::Ordering;
+
+use super::connection::{Closing, Farewell, Phase};
+use super::state::Slot;
+use super::{EventLoop, Life};
+use crate::error::Refusal;
+use crate::hub::Envelope;
+use crate::message::{Close, CloseCode, ClosedBy};
+
+impl EventLoop {
+    /// Calls `on_close` for all whose end is decided.
+    pub(super) fn close_leaving(&mut self) {
+        while let Some(slot) = self.shard.leaving.pop() {
+            if !matches!(self.shard.connections[slot].phase, Phase::Leaving(_)) {
+                // It was closed within its own turn.
+                continue;
+            }
+            self.shard.enter(slot);
+            self.close_if_leaving(slot);
+            self.shard.exit(slot);
+            self.shard.settle(slot);
+        }
+    }
+
+    /// Calls `on_close` if the end is decided, and says the last words. It is the turn of `slot`.
+    pub(super) fn close_if_leaving(&mut self, slot: Slot) {
+        let Phase::Leaving(leaving) = &self.shard.connections[slot].phase else { return };
+        let close = leaving.close.clone();
+        self.application.close(&mut self.shard, slot, &close);
+
+        // What `on_close` sent may have broken the connection.
+        let connection = &mut self.shard.connections[slot];
+        let Phase::Leaving(leaving) = &connection.phase else { return };
+        let farewell = leaving.farewell;
+        let closing = match farewell {
+            Farewell::Close => Closing::PeerClose,
+            Farewell::Fail => Closing::OutboxThenEnd,
+            Farewell::Answer | Farewell::Message | Farewell::Nothing => Closing::Outbox,
+        };
+        let code = if close.code().is_sendable() { close.code() } else { CloseCode::NORMAL };
+        match farewell {
+            Farewell::Close | Farewell::Fail => {
+                let limits = &self.shard.limits;
+                let scratch = &mut self.shard.scratch;
+                connection.protocol.close(code, close.reason(), scratch, limits);
+            }
+            Farewell::Answer => connection.protocol.answer_close(&mut self.shard.scratch),
+            Farewell::Message => {}
+            Farewell::Nothing => self.shard.scratch.clear(),
+        }
+        self.shard.begin_closing(slot, closing);
+        if farewell == Farewell::Nothing {
+            self.shard.kill(slot);
+        }
+    }
+
+    /// Goes on with the server's shutdown, if one has begun.
+    pub(super) fn advance_shutdown(&mut self) {
+        let shared = self.shard.hub.clone();
+        let shutdown = &shared.shared().shutdown;
+        let Some(deadline) = shutdown.deadline() else { return };
+        let has_expired = deadline <= self.shard.now;
+        if self.life == Life::Running {
+            // The socket closes: who connects from now on is refused, or reaches another process.
+            self.listener = None;
+            self.life = Life::Quieting { is_quiet: false };
+        }
+        if let Life::Quieting { is_quiet } = &mut self.life {
+            if !*is_quiet && !self.shard.links.is_blocked() {
+                *is_quiet = true;
+                shutdown.quiet_count.fetch_add(1, Ordering::AcqRel);
+            }
+            let shard_count = shared.shared().mailboxes.len();
+            let are_all_quiet = shutdown.quiet_count.load(Ordering::Acquire) == shard_count;
+            if are_all_quiet || has_expired {
+                self.begin_draining();
+            }
+        }
+        if self.life == Life::Draining && has_expired {
+            self.abort_all();
+        }
+    }
+
+    /// Nothing more will come from other shards than what is in the mailbox: delivers that, then
+    /// closes every connection.
+    fn begin_draining(&mut self) {
+        self.inbox.mailbox().close();
+        loop {
+            while let Some(envelope) = self.inbox.take(Envelope::size) {
+                self.open_envelope(envelope);
+            }
+            if self.inbox.is_settled() {
+                break;
+            }
+            // Some thread is between its reservation and its send.
+            std::thread::yield_now();
+        }
+        self.life = Life::Draining;
+        let members: Vec<Slot> = self.shard.members().collect();
+        let open_count = members.len();
+        for slot in members {
+            let close =
+                Close::new(CloseCode::GOING_AWAY, "server is shutting down", ClosedBy::Server);
+            self.shard.begin_close(slot, close, Farewell::Close);
+        }
+        self.close_leaving();
+        let shutdown = &self.shard.hub.shared().shutdown;
+        shutdown.open_count.fetch_add(open_count, Ordering::Relaxed);
+        let upgrading: Vec<Slot> = self.shard.connections.iter().map(|(slot, _)| slot).collect();
+        for slot in upgrading {
+            if !matches!(self.shard.connections[slot].phase, Phase::Upgrading { .. }) {
+                continue;
+            }
+            if self.shard.connections[slot].backlog.is_empty() {
+                self.shard.begin_closing(slot, Closing::Outbox);
+                self.shard.settle(slot);
+            } else {
+                self.turn_away(slot, Refusal::Unavailable);
+            }
+        }
+    }
+
+    /// The grace is over: drops what is left.
+    fn abort_all(&mut self) {
+        self.close_leaving();
+        let slots: Vec<Slot> = self.shard.connections.iter().map(|(slot, _)| slot).collect();
+        let mut aborted_count = 0;
+        for slot in slots {
+            if self.shard.connections[slot].is_dead() {
+                continue;
+            }
+            aborted_count += 1;
+            self.shard.lose(slot);
+        }
+        self.close_leaving();
+        let shutdown = &self.shard.hub.shared().shutdown;
+        shutdown.aborted_count.fetch_add(aborted_count, Ordering::Relaxed);
+    }
+}

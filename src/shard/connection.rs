@@ -1,0 +1,140 @@
+//! One connection, as it stands in its slot.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::fanout::Position;
+use super::outbox::Outbox;
+use super::timers::Tick;
+use super::transport::Transport;
+use crate::hub::{Address, EndpointIndex};
+use crate::message::Close;
+use crate::protocol::Protocol;
+
+/// A connection's state. What an idle one weighs is asserted below.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) transport: Transport,
+    pub(super) address: Address,
+    pub(super) peer: SocketAddr,
+    pub(super) phase: Phase,
+    pub(super) protocol: Protocol,
+    /// What the kernel has not taken yet.
+    pub(super) outbox: Outbox,
+    /// Input that was read and not handled yet: the part of a request head, or what a budget or
+    /// the outbox's high-water mark left over.
+    pub(super) backlog: Vec<u8>,
+    /// What was asked for at the upgrade and is of use later; `None` if nothing is.
+    pub(super) details: Option<Box<Details>>,
+    pub(super) endpoint: EndpointIndex,
+    /// Its index among the members of its endpoint on this shard.
+    pub(super) member: usize,
+    /// How far in the log of broadcasts it is.
+    pub(super) position: Position,
+    pub(super) heard_at: Instant,
+    /// When the phase ends by force: the handshake's deadline, or the closing handshake's.
+    pub(super) deadline: Instant,
+    /// The timer's entry that counts.
+    pub(super) armed: Tick,
+    /// How many pings were sent since the peer was last heard.
+    pub(super) ping_count: u8,
+    pub(super) flags: Flags,
+}
+
+// DESIGN section 9 allows 320 bytes of memory for an idle connection, its timer and its place
+// among the members included.
+const _: () = assert!(size_of::<Connection>() <= 288);
+
+/// What stands on which list, and what the socket is known to do.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
+pub(super) struct Flags {
+    /// On the ready list.
+    pub(super) is_ready: bool,
+    /// On the dirty list.
+    pub(super) is_dirty: bool,
+    /// The kernel's buffer is full; an event will tell when it is not.
+    pub(super) is_blocked: bool,
+    /// The outbox rose above its high-water mark and has not fallen to the low one: no input is
+    /// handled.
+    pub(super) is_pressed: bool,
+    /// The peer has ended its side: the end has to be read.
+    pub(super) has_peer_ended: bool,
+    /// The server has more connections than it may: the request will be refused.
+    pub(super) is_surplus: bool,
+}
+
+/// What is kept of the upgrade.
+#[derive(Debug, Default)]
+pub(super) struct Details {
+    pub(super) query: Box<str>,
+    pub(super) subprotocol: Option<Box<str>>,
+}
+
+/// Where in its life a connection is. It only ever moves down this list.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// HTTP. `has_served`: at least one page was served, so that silence is no offence.
+    Upgrading { has_served: bool },
+    /// Messages flow. It is a member of its endpoint.
+    Open,
+    /// The end is decided; `on_close` has not been called yet. It is a member of nothing.
+    Leaving(Box<Leaving>),
+    /// All has been said; what is queued is being delivered.
+    Closing(Closing),
+    /// To be reaped at the end of the turn.
+    Dead,
+}
+
+/// Why a connection leaves, and how far it can still be talked to.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    pub(super) close: Close,
+    pub(super) farewell: Farewell,
+}
+
+/// What can still be sent to a connection that leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Farewell {
+    /// A Close frame, and the peer's answer is awaited.
+    Close,
+    /// A Close frame; the peer broke the protocol, so nothing that it says is listened to.
+    Fail,
+    /// The answer to the peer's Close frame.
+    Answer,
+    /// The peer ended its side without a Close frame. It may still read.
+    Message,
+    /// Nothing: the connection is broken or aborted.
+    Nothing,
+}
+
+/// What a closing connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Closing {
+    /// The peer's Close frame, then the outbox.
+    PeerClose,
+    /// The outbox to be empty; then the socket is closed.
+    Outbox,
+    /// The outbox to be empty; then our side is ended, and input is discarded until the peer's
+    /// ends: closing a socket with unread input would make the kernel discard what we have sent.
+    OutboxThenEnd,
+    /// The peer's end. Our side has ended.
+    PeerEnd,
+}
+
+impl Connection {
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open)
+    }
+
+    pub(super) fn is_dead(&self) -> bool {
+        matches!(self.phase, Phase::Dead)
+    }
+
+    /// The peer was heard, or took something.
+    #[inline]
+    pub(super) fn touch(&mut self, now: Instant) {
+        self.heard_at = now;
+        self.ping_count = 0;
+    }
+}

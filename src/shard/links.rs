@@ -1,0 +1,124 @@
+//! A shard's ways to the other shards' mailboxes.
+//!
+//! What a handler has sent and another shard cannot take yet waits here, in order and bounded;
+//! until it is gone the shard reads from none of its connections, so that the pressure reaches
+//! those who cause it.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::config::Limits;
+use crate::error::SendError;
+use crate::hub::{ConnectionId, EndpointIndex, Envelope, Hub};
+
+#[derive(Debug)]
+pub(super) struct Links {
+    hub: Hub,
+    own: usize,
+    /// What waits for each shard, in order.
+    waiting: Box<[VecDeque<Envelope>]>,
+    waiting_count: usize,
+    waiting_bytes: usize,
+    limit_count: usize,
+    limit_bytes: usize,
+}
+
+impl Links {
+    pub(super) fn new(hub: Hub, own: usize, limits: &Limits) -> Self {
+        let shard_count = hub.shared().mailboxes.len();
+        Self {
+            hub,
+            own,
+            waiting: (0..shard_count).map(|_| VecDeque::new()).collect(),
+            waiting_count: 0,
+            waiting_bytes: 0,
+            limit_count: limits.mailbox_count,
+            limit_bytes: limits.mailbox_bytes,
+        }
+    }
+
+    /// Whether anything waits.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.waiting_count > 0
+    }
+
+    /// Sends to another shard, or lets the envelope wait.
+    pub(super) fn send(&mut self, shard: usize, envelope: Envelope) -> Result<(), SendError> {
+        let Some(mailbox) = self.hub.shared().mailboxes.get(shard) else {
+            return Err(SendError::Gone);
+        };
+        if self.waiting[shard].is_empty() {
+            match mailbox.reserve(envelope.size()) {
+                Ok(room) => return room.send(envelope),
+                Err(SendError::Overloaded) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if mailbox.is_closed() {
+            return Err(SendError::ShuttingDown);
+        }
+        self.check_room(1, envelope.size())?;
+        self.wait(shard, envelope);
+        Ok(())
+    }
+
+    /// Sends a broadcast to all other shards, or to none.
+    pub(super) fn broadcast(
+        &mut self,
+        endpoint: EndpointIndex,
+        except: Option<ConnectionId>,
+        frame: &Bytes,
+    ) -> Result<(), SendError> {
+        let others = self.waiting.len() - 1;
+        if self.hub.shared().mailboxes.iter().any(|mailbox| mailbox.is_closed()) {
+            return Err(SendError::ShuttingDown);
+        }
+        // Room for all to wait is room for all.
+        self.check_room(others, frame.len() * others)?;
+        let own = self.own;
+        for shard in (0..=others).filter(|&shard| shard != own) {
+            let frame = frame.clone();
+            self.send(shard, Envelope::Broadcast { endpoint, except, frame })?;
+        }
+        Ok(())
+    }
+
+    fn check_room(&self, count: usize, bytes: usize) -> Result<(), SendError> {
+        let fits = self.waiting_count + count <= self.limit_count
+            && (self.waiting_count == 0 || self.waiting_bytes + bytes <= self.limit_bytes);
+        if fits { Ok(()) } else { Err(SendError::Overloaded) }
+    }
+
+    fn wait(&mut self, shard: usize, envelope: Envelope) {
+        self.waiting_count += 1;
+        self.waiting_bytes += envelope.size();
+        self.waiting[shard].push_back(envelope);
+    }
+
+    /// Moves on what the mailboxes can take now; tells how many envelopes had to be given up
+    /// because their shard is gone.
+    pub(super) fn flush(&mut self) -> u64 {
+        if !self.is_blocked() {
+            return 0;
+        }
+        let mut lost_count = 0;
+        let Self { hub, waiting, waiting_count, waiting_bytes, .. } = self;
+        for (mailbox, queue) in hub.shared().mailboxes.iter().zip(waiting) {
+            while let Some(envelope) = queue.front() {
+                let size = envelope.size();
+                let room = match mailbox.reserve(size) {
+                    Ok(room) => Some(room),
+                    Err(SendError::Overloaded) => break,
+                    Err(_) => None,
+                };
+                let Some(envelope) = queue.pop_front() else { break };
+                *waiting_count -= 1;
+                *waiting_bytes -= size;
+                let sent = room.is_some_and(|room| room.send(envelope).is_ok());
+                lost_count += u64::from(!sent);
+            }
+        }
+        lost_count
+    }
+}

@@ -1,0 +1,108 @@
+//! A shard's listening socket, and the decision which shard a fresh socket lives on.
+
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry, Token};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::hub::Shared;
+
+/// How many connections wait in the kernel to be accepted.
+const BACKLOG: i32 = 4096;
+/// How long the listener rests when the process is out of descriptors or memory.
+const REST: Duration = Duration::from_millis(100);
+
+/// A listener that remembers whether more sockets may be waiting: events are edge-triggered.
+#[derive(Debug)]
+pub(super) struct Listener {
+    socket: TcpListener,
+    pub(super) is_ready: bool,
+    /// Out of descriptors: nothing is accepted until then.
+    pub(super) resting_until: Option<Instant>,
+}
+
+/// What accepting brought.
+#[derive(Debug)]
+pub(super) enum Accepted {
+    Socket(TcpStream, SocketAddr),
+    /// Nobody is waiting.
+    Nobody,
+    /// The process is out of descriptors or memory.
+    Exhausted(io::Error),
+}
+
+/// Binds one listener a shard to the same address (`SO_REUSEPORT`); port 0 is drawn once, for all.
+pub(crate) fn bind(address: SocketAddr, shard_count: usize) -> io::Result<Vec<StdListener>> {
+    let mut listeners = vec![bind_one(address)?];
+    let address = listeners[0].local_addr()?;
+    for _ in 1..shard_count {
+        listeners.push(bind_one(address)?);
+    }
+    Ok(listeners)
+}
+
+fn bind_one(address: SocketAddr) -> io::Result<StdListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    // Accepted sockets inherit it: small messages leave at once, without a system call each.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+impl Listener {
+    pub(super) fn new(socket: StdListener, registry: &Registry, token: Token) -> io::Result<Self> {
+        let mut socket = TcpListener::from_std(socket);
+        registry.register(&mut socket, token, Interest::READABLE)?;
+        // Somebody may have come before it was registered.
+        Ok(Self { socket, is_ready: true, resting_until: None })
+    }
+
+    pub(super) fn accept(&mut self, now: Instant) -> Accepted {
+        loop {
+            let error = match self.socket.accept() {
+                Ok((socket, peer)) => return Accepted::Socket(socket, peer),
+                Err(error) => error,
+            };
+            match error.kind() {
+                ErrorKind::WouldBlock => {
+                    self.is_ready = false;
+                    return Accepted::Nobody;
+                }
+                // That one is gone, or has an error of its own: the next may be fine.
+                ErrorKind::Interrupted
+                | ErrorKind::ConnectionAborted
+                | ErrorKind::ConnectionReset
+                | ErrorKind::TimedOut
+                | ErrorKind::HostUnreachable
+                | ErrorKind::NetworkUnreachable
+                | ErrorKind::NetworkDown => {}
+                _ => {
+                    self.resting_until = Some(now + REST);
+                    return Accepted::Exhausted(error);
+                }
+            }
+        }
+    }
+
+    /// Whether accepting is worth trying.
+    pub(super) fn is_awake(&self, now: Instant) -> bool {
+        self.is_ready && self.resting_until.is_none_or(|until| until <= now)
+    }
+}
+
+/// Which shard a socket that `own` accepted should live on: its own, unless another has markedly
+/// fewer connections.
+pub(super) fn place(shared: &Shared, own: usize) -> usize {
+    let count = |shard: usize| shared.mailboxes[shard].connection_count.load(Ordering::Relaxed);
+    let fewest = (0..shared.mailboxes.len()).min_by_key(|&shard| count(shard)).unwrap_or(own);
+    let markedly = 2 + count(fewest) / 32;
+    if count(own) >= count(fewest) + markedly { fewest } else { own }
+}

@@ -1,0 +1,441 @@
+//! A shard: one thread, one `Poll`, one slab of connections, one loop.
+//!
+//! ```text
+//! wait ─► accept ─► receive ─► mailbox ─► timers ─► fan-out ─► flush ─► reap ─► wait ..
+//! ```
+//!
+//! One function a phase, in this order. Handlers are called in `receive` (messages), and between
+//! phases for connections that leave or have drained; never inside one another. Only `reap` frees.
+//!
+//! Knows everything that a connection goes through. Must not know RFC 6455, which is `protocol`'s.
+
+mod application;
+pub(crate) mod clock;
+mod closing;
+mod connection;
+mod fanout;
+mod links;
+mod listener;
+mod outbox;
+mod receive;
+mod state;
+mod timers;
+mod transport;
+mod upgrade;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use mio::{Events, Poll, Token};
+
+use self::application::Application;
+pub(crate) use self::application::{Page, Service};
+use self::connection::{Connection, Flags, Phase};
+pub(crate) use self::listener::bind;
+use self::listener::{Accepted, Listener};
+use self::state::{Outgoing, Shard, Slot};
+use self::timers::Tick;
+use self::transport::Transport;
+use crate::config::Limits;
+use crate::hub::mailbox::Inbox;
+use crate::hub::{Address, Envelope, Hub, SLOT_COUNT_MAX};
+use crate::message::{Close, CloseCode, ClosedBy};
+use crate::protocol::Protocol;
+
+/// The token of the mailbox's waker. Addresses have at most 62 bits.
+pub(crate) const WAKER: Token = Token(usize::MAX);
+const LISTENER: Token = Token(usize::MAX - 1);
+
+/// The most events taken from the kernel in a turn.
+const EVENT_BUDGET: usize = 1024;
+/// The most sockets accepted in a turn.
+const ACCEPT_BUDGET: usize = 64;
+/// The most envelopes taken in a turn.
+const MAILBOX_BUDGET: usize = 1024;
+/// The most members that a turn's fan-out visits: a few milliseconds.
+const FANOUT_BUDGET: usize = 512;
+/// The receive buffer, in bytes: also the most that one connection is read in a turn.
+pub(crate) const RECEIVE_BYTES: usize = 128 << 10;
+/// How many connections beyond the limit are kept for as long as it takes to tell them so.
+const SURPLUS_COUNT: usize = 64;
+/// How often a shard looks again while it waits for another one.
+const RETRY: Duration = Duration::from_millis(1);
+
+/// What a shard is made of, prepared before its thread starts.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    pub(crate) index: usize,
+    pub(crate) poll: Poll,
+    pub(crate) listener: TcpListener,
+    pub(crate) inbox: Inbox<Envelope>,
+}
+
+/// Where a shard stands in the server's shutdown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Running,
+    /// Shutting down: nothing is accepted or read; what was sent to other shards is handed over.
+    /// `is_quiet`: this shard has done so.
+    Quieting {
+        is_quiet: bool,
+    },
+    /// Nothing can arrive any more: all connections are being closed.
+    Draining,
+}
+
+/// The loop of one shard.
+pub(crate) struct EventLoop {
+    poll: Poll,
+    events: Events,
+    /// `None` once the shutdown has begun.
+    listener: Option<Listener>,
+    inbox: Inbox<Envelope>,
+    has_mail: bool,
+    application: Application,
+    shard: Shard,
+    /// The one receive buffer.
+    buffer: Vec<u8>,
+    /// Answers to control frames, on their way from the protocol to the connection.
+    control: Vec<u8>,
+    fired: Vec<(Address, Tick)>,
+    connection_limit: usize,
+    life: Life,
+}
+
+impl EventLoop {
+    /// Builds the loop; on the shard's own thread, for sessions never leave it.
+    pub(crate) fn new(
+        seat: Seat,
+        service: Arc<Service>,
+        limits: Limits,
+        connection_limit: usize,
+        hub: Hub,
+    ) -> io::Result<Self> {
+        let Seat { index, poll, listener, inbox } = seat;
+        let listener = Listener::new(listener, poll.registry(), LISTENER)?;
+        let endpoint_count = service.endpoints.len();
+        Ok(Self {
+            events: Events::with_capacity(EVENT_BUDGET),
+            listener: Some(listener),
+            inbox,
+            has_mail: false,
+            application: Application::new(service),
+            shard: Shard::new(index, endpoint_count, limits, hub, clock::now()),
+            buffer: vec![0; RECEIVE_BYTES],
+            control: Vec::new(),
+            fired: Vec::new(),
+            connection_limit,
+            life: Life::Running,
+            poll,
+        })
+    }
+
+    /// Runs until the server has shut down.
+    ///
+    /// # Errors
+    /// Only if the operating system refuses to wait.
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        while !self.is_over() {
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        self.wait()?;
+        self.accept();
+        self.receive();
+        self.take_mail();
+        self.fire_timers();
+        self.advance_shutdown();
+        self.shard.fan_out(FANOUT_BUDGET);
+        self.flush();
+        self.reap();
+        Ok(())
+    }
+
+    /// Phase 1: sleeps until something happens or is due, and files what happened.
+    fn wait(&mut self) -> io::Result<()> {
+        let timeout = self.timeout();
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        self.shard.now = clock::now();
+        for event in &self.events {
+            match event.token() {
+                WAKER => {}
+                LISTENER => {
+                    if let Some(listener) = &mut self.listener {
+                        listener.is_ready = true;
+                    }
+                }
+                token => {
+                    let Some(slot) = self.shard.find(Address::from_token(token.0)) else {
+                        continue;
+                    };
+                    let flags = &mut self.shard.connections[slot].flags;
+                    if event.is_writable() && flags.is_blocked {
+                        flags.is_blocked = false;
+                        self.shard.make_dirty(slot);
+                    }
+                    let has_ended = event.is_read_closed() || event.is_error();
+                    if event.is_readable() || has_ended {
+                        self.shard.connections[slot].flags.has_peer_ended |= has_ended;
+                        self.shard.make_ready(slot);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How long there is nothing to do; `None` for ever.
+    fn timeout(&self) -> Option<Duration> {
+        let shard = &self.shard;
+        let is_held_up =
+            shard.links.is_blocked() || self.life == Life::Quieting { is_quiet: false };
+        let has_leftovers = (!shard.ready.is_empty() && self.may_receive())
+            || self.has_mail
+            || shard.has_fanout()
+            || !shard.dirty.is_empty()
+            || !shard.leaving.is_empty();
+        if has_leftovers {
+            return Some(Duration::ZERO);
+        }
+        if is_held_up || matches!(self.life, Life::Quieting { .. }) {
+            return Some(RETRY);
+        }
+        let listener = self.listener.as_ref();
+        if listener.is_some_and(|listener| listener.is_awake(shard.now)) {
+            return Some(Duration::ZERO);
+        }
+        let resting_until =
+            listener.filter(|listener| listener.is_ready).and_then(|l| l.resting_until);
+        let grace_until = match self.life {
+            Life::Draining => shard.hub.shared().shutdown.deadline(),
+            _ => None,
+        };
+        let due =
+            [shard.wheel.next_due(), resting_until, grace_until].into_iter().flatten().min()?;
+        Some(due.saturating_duration_since(clock::now()))
+    }
+
+    /// Phase 2: accepts waiting sockets, here or for a shard with fewer connections.
+    fn accept(&mut self) {
+        for _ in 0..ACCEPT_BUDGET {
+            let now = self.shard.now;
+            let Some(listener) = self.listener.as_mut().filter(|l| l.is_awake(now)) else { return };
+            let (socket, peer) = match listener.accept(now) {
+                Accepted::Socket(socket, peer) => (socket, peer),
+                Accepted::Nobody => return,
+                Accepted::Exhausted(error) => {
+                    log::warn!("accepting rests for a moment: {error}");
+                    return;
+                }
+            };
+            let own = self.shard.index;
+            let hub = self.shard.hub.clone();
+            let target = listener::place(hub.shared(), own);
+            let mailbox = &hub.shared().mailboxes[target];
+            if target != own
+                && let Ok(room) = mailbox.reserve(0)
+            {
+                mailbox.connection_count.fetch_add(1, Ordering::Relaxed);
+                let socket = transport::into_fd(socket);
+                if room.send(Envelope::Adopt { socket, peer }).is_err() {
+                    mailbox.connection_count.fetch_sub(1, Ordering::Relaxed);
+                }
+                continue;
+            }
+            self.inbox.mailbox().connection_count.fetch_add(1, Ordering::Relaxed);
+            self.adopt(Transport::new(socket), peer);
+        }
+    }
+
+    /// Gives a fresh socket a slot. It is counted already.
+    fn adopt(&mut self, transport: Transport, peer: SocketAddr) {
+        let total = self.shard.hub.shared().connection_count();
+        let is_surplus = total > self.connection_limit;
+        let is_refused = total > self.connection_limit + SURPLUS_COUNT
+            || self.shard.connections.vacant_key() >= SLOT_COUNT_MAX
+            || self.life != Life::Running;
+        let address = Address::new(self.shard.connections.vacant_key(), self.shard.generation);
+        let mut transport = transport;
+        if is_refused || transport.register(self.poll.registry(), Token(address.token())).is_err() {
+            self.inbox.mailbox().connection_count.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        self.shard.generation += 1;
+        let deadline = self.shard.now + self.shard.limits.handshake;
+        let slot = self.shard.connections.insert(Connection {
+            transport,
+            address,
+            peer,
+            phase: Phase::Upgrading { has_served: false },
+            protocol: Protocol::default(),
+            outbox: outbox::Outbox::default(),
+            backlog: Vec::new(),
+            details: None,
+            endpoint: 0,
+            member: 0,
+            position: 0,
+            heard_at: self.shard.now,
+            deadline,
+            armed: Tick::default(),
+            ping_count: 0,
+            flags: Flags { is_surplus, ..Flags::default() },
+        });
+        self.shard.arm(slot, deadline);
+    }
+
+    /// Phase 4: clears `armed`, *then* takes what is there, at most a budget of it.
+    fn take_mail(&mut self) {
+        if !self.inbox.disarm() && !self.has_mail {
+            return;
+        }
+        self.has_mail = false;
+        for _ in 0..MAILBOX_BUDGET {
+            if !self.shard.has_log_room() {
+                // The fan-out comes first; the mailbox fills, and its senders are told.
+                self.has_mail = true;
+                return;
+            }
+            let Some(envelope) = self.inbox.take(Envelope::size) else { return };
+            self.open_envelope(envelope);
+        }
+        self.has_mail = true;
+    }
+
+    fn open_envelope(&mut self, envelope: Envelope) {
+        let shard = &mut self.shard;
+        match envelope {
+            Envelope::Send { to, frame } => {
+                if shard.send_here(to, Outgoing::Frames(&frame)).is_err() {
+                    shard.count_dropped(1);
+                }
+            }
+            Envelope::Broadcast { endpoint, except, frame } => {
+                shard.broadcast_here(endpoint, except, frame);
+            }
+            Envelope::Close { to, close } => {
+                if let Some(slot) = shard.find(to) {
+                    shard.begin_close(slot, *close, connection::Farewell::Close);
+                }
+            }
+            Envelope::Abort { to } => {
+                if let Some(slot) = shard.find(to) {
+                    shard.abort(slot);
+                }
+            }
+            Envelope::Adopt { socket, peer } => self.adopt(Transport::from_fd(socket), peer),
+        }
+    }
+
+    /// Phase 5: looks at the connections whose timer has fired.
+    fn fire_timers(&mut self) {
+        let mut fired = std::mem::take(&mut self.fired);
+        self.shard.wheel.expire(self.shard.now, &mut fired);
+        for (address, tick) in fired.drain(..) {
+            if let Some(slot) = self.shard.find(address)
+                && self.shard.is_armed(slot, tick)
+            {
+                self.time_out(slot);
+            }
+        }
+        self.fired = fired;
+    }
+
+    /// Does what is due for one connection, and arms its timer for what is due next.
+    fn time_out(&mut self, slot: Slot) {
+        let now = self.shard.now;
+        let connection = &self.shard.connections[slot];
+        let due = match connection.phase {
+            Phase::Upgrading { .. } | Phase::Closing(_) => connection.deadline,
+            Phase::Open => return self.check_silence(slot),
+            Phase::Leaving(_) | Phase::Dead => return,
+        };
+        if due > now {
+            self.shard.arm(slot, due);
+        } else if matches!(connection.phase, Phase::Closing(_)) {
+            self.shard.kill(slot);
+        } else {
+            self.time_out_upgrade(slot);
+        }
+    }
+
+    /// Pings a peer that is silent; closes one that does not answer (RFC 6455 section 5.5.2).
+    fn check_silence(&mut self, slot: Slot) {
+        let Shard { now, limits, .. } = &self.shard;
+        let (now, dead_after, ping_after) = (*now, limits.dead_after, limits.ping_after);
+        let connection = &mut self.shard.connections[slot];
+        let dead_at = connection.heard_at + dead_after;
+        if dead_at <= now {
+            let close = Close::new(CloseCode::GOING_AWAY, "timed out", ClosedBy::Server);
+            self.shard.begin_close(slot, close, connection::Farewell::Close);
+            return;
+        }
+        // Up to a tenth earlier, so that pings do not come in herds.
+        let spread = u32::try_from(connection.address.slot() % 64).unwrap_or_default();
+        let interval = ping_after - ping_after / 640 * spread;
+        let mut ping_at = connection.heard_at + interval * (u32::from(connection.ping_count) + 1);
+        if ping_at <= now {
+            connection.ping_count = connection.ping_count.saturating_add(1);
+            self.shard.push_control(slot, &crate::protocol::frame::PING);
+            ping_at = now + interval;
+        }
+        self.shard.arm(slot, ping_at.min(dead_at));
+    }
+
+    /// Phase 7: hands every dirty outbox to the kernel, once; then tells those that have drained,
+    /// and those that leave.
+    fn flush(&mut self) {
+        self.close_leaving();
+        let mut dirty = std::mem::take(&mut self.shard.dirty);
+        for slot in dirty.drain(..) {
+            self.shard.flush(slot);
+        }
+        // Keeps the allocation; what has become dirty meanwhile is the next turn's.
+        dirty.append(&mut self.shard.dirty);
+        self.shard.dirty = dirty;
+        self.call_drained();
+        self.close_leaving();
+    }
+
+    fn call_drained(&mut self) {
+        for address in std::mem::take(&mut self.shard.drained) {
+            let Some(slot) = self.shard.find(address) else { continue };
+            if self.shard.connections[slot].is_open() {
+                self.shard.enter(slot);
+                self.application.drain(&mut self.shard, slot);
+                self.shard.exit(slot);
+            }
+        }
+    }
+
+    /// Phase 8: frees what has died. Nothing is freed anywhere else.
+    fn reap(&mut self) {
+        while let Some(slot) = self.shard.dead.pop() {
+            let connection = self.shard.connections.remove(slot);
+            debug_assert!(connection.is_dead(), "only the dead are reaped");
+            self.application.forget(slot);
+            self.inbox.mailbox().connection_count.fetch_sub(1, Ordering::Relaxed);
+            if let Some(listener) = &mut self.listener {
+                // A descriptor has become free.
+                listener.resting_until = None;
+            }
+        }
+    }
+
+    /// Whether there is room for what handlers send to other shards.
+    fn may_receive(&self) -> bool {
+        !self.shard.links.is_blocked() && !matches!(self.life, Life::Quieting { .. })
+    }
+
+    fn is_over(&self) -> bool {
+        self.life == Life::Draining && self.shard.connections.is_empty()
+    }
+}

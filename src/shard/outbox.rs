@@ -1,0 +1,232 @@
+//! A connection's output queue: what the kernel did not take at once.
+//!
+//! Knows bytes, and as much of frames as it needs to drop whole ones. An empty outbox holds no
+//! memory.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::{Buf, Bytes};
+
+use super::transport::{Output, Transport};
+use crate::protocol::frame::Header;
+
+/// How many segments go into one write.
+const SEGMENTS_PER_WRITE: usize = 32;
+
+/// The queue. Each segment holds whole frames; only the first may have been written in part.
+///
+/// * Getters: [`bytes`](Self::bytes), [`is_empty`](Self::is_empty).
+/// * Commands: [`push`](Self::push), [`push_control`](Self::push_control),
+///   [`drop_oldest`](Self::drop_oldest), [`clear`](Self::clear).
+/// * To do: [`write`](Self::write) whenever the transport takes bytes.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    segments: VecDeque<Bytes>,
+    /// Invariant: the sum of what is left of all segments.
+    bytes: usize,
+    /// How many bytes of the first segment are left of a frame that has begun to leave; 0 if its
+    /// first frame has not.
+    begun_bytes: usize,
+}
+
+/// How a write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flushed {
+    Empty,
+    Blocked,
+    Broken,
+}
+
+impl Outbox {
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Queues whole frames; `rest_bytes` of the front belong to a frame that has begun to leave.
+    pub(super) fn push_rest(&mut self, frames: Bytes, begun_bytes: usize) {
+        debug_assert!(self.is_empty(), "a frame can only have begun to leave an empty outbox");
+        self.begun_bytes = begun_bytes;
+        self.push(frames);
+    }
+
+    /// Queues whole frames.
+    pub(super) fn push(&mut self, frames: Bytes) {
+        if !frames.is_empty() {
+            self.bytes += frames.len();
+            self.segments.push_back(frames);
+        }
+    }
+
+    /// Queues a control frame before all that has not begun to leave.
+    pub(super) fn push_control(&mut self, frame: Bytes) {
+        self.bytes += frame.len();
+        if self.begun_bytes > 0
+            && let Some(mut first) = self.segments.pop_front()
+        {
+            let begun = first.split_to(self.begun_bytes);
+            if !first.is_empty() {
+                self.segments.push_front(first);
+            }
+            self.segments.push_front(frame);
+            self.segments.push_front(begun);
+        } else {
+            self.segments.push_front(frame);
+        }
+    }
+
+    /// Drops the oldest data frame that has not begun to leave; `false` if there is none.
+    pub(super) fn drop_oldest(&mut self) -> bool {
+        let mut skip = self.begun_bytes;
+        for at in 0..self.segments.len() {
+            let segment = &mut self.segments[at];
+            while let Some(frame) = frame_bytes(&segment[skip..]) {
+                if is_control(segment[skip]) {
+                    skip += frame;
+                    continue;
+                }
+                let mut tail = segment.split_off(skip);
+                tail.advance(frame);
+                self.bytes -= frame;
+                let is_spent = segment.is_empty();
+                match (is_spent, tail.is_empty()) {
+                    (true, true) => drop(self.segments.remove(at)),
+                    (true, false) => *segment = tail,
+                    (false, true) => {}
+                    (false, false) => self.segments.insert(at + 1, tail),
+                }
+                return true;
+            }
+            skip = 0;
+        }
+        false
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Hands to the kernel what it takes.
+    pub(super) fn write(&mut self, transport: &mut Transport) -> Flushed {
+        while !self.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SEGMENTS_PER_WRITE];
+            let count = self.segments.len().min(SEGMENTS_PER_WRITE);
+            let mut offered = 0;
+            for (slice, segment) in slices.iter_mut().zip(&self.segments) {
+                *slice = IoSlice::new(segment);
+                offered += segment.len();
+            }
+            match transport.write_vectored(&slices[..count]) {
+                Output::Bytes(written) => {
+                    self.advance(written);
+                    if written < offered {
+                        return Flushed::Blocked;
+                    }
+                }
+                Output::Broken => return Flushed::Broken,
+            }
+        }
+        // Gives the memory back: most connections never queue again.
+        self.clear();
+        Flushed::Empty
+    }
+
+    /// Removes written bytes from the front.
+    fn advance(&mut self, mut written: usize) {
+        self.bytes -= written;
+        while let Some(first) = self.segments.front_mut() {
+            if written >= first.len() {
+                written -= first.len();
+                self.begun_bytes = 0;
+                self.segments.pop_front();
+                continue;
+            }
+            self.begun_bytes = begun_after(first, self.begun_bytes, written);
+            first.advance(written);
+            return;
+        }
+    }
+}
+
+/// How many bytes of a begun frame are left after `written` bytes of `frames` have left, of which
+/// the first `begun` belonged to a frame begun before.
+pub(super) fn begun_after(frames: &[u8], begun: usize, written: usize) -> usize {
+    let mut end = begun;
+    while end < written {
+        let Some(frame) = frame_bytes(&frames[end..]) else { break };
+        end += frame;
+    }
+    end.saturating_sub(written)
+}
+
+/// The length of the whole frame that begins here; `None` at the end, or if what stands here is
+/// not a frame but the HTTP that came before the first one.
+fn frame_bytes(bytes: &[u8]) -> Option<usize> {
+    let header = Header::parse(bytes)?;
+    let payload = usize::try_from(header.payload_bytes).ok()?;
+    Header::length(bytes[1]).checked_add(payload).filter(|&length| length <= bytes.len())
+}
+
+fn is_control(first: u8) -> bool {
+    first & 0x08 != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Message;
+    use crate::protocol::frame::{self, PING};
+
+    fn text(text: &str) -> Bytes {
+        frame::encode_whole(Message::Text(text))
+    }
+
+    fn texts(outbox: &Outbox) -> Vec<String> {
+        let mut bytes = outbox.segments.iter().flatten().copied().skip(outbox.begun_bytes);
+        let mut texts = Vec::new();
+        while let (Some(_first), Some(length)) = (bytes.next(), bytes.next()) {
+            let payload = bytes.by_ref().take(usize::from(length)).collect();
+            texts.push(String::from_utf8(payload).expect("text"));
+        }
+        texts
+    }
+
+    #[test]
+    fn the_oldest_frame_that_has_not_begun_to_leave_is_dropped() {
+        let mut outbox = Outbox::default();
+        outbox.push([text("a"), text("b")].concat().into());
+        outbox.push(text("c"));
+        outbox.advance(1);
+        assert_eq!(outbox.begun_bytes, 2);
+        assert!(outbox.drop_oldest());
+        assert_eq!(texts(&outbox), ["c"]);
+        assert!(outbox.drop_oldest());
+        assert!(!outbox.drop_oldest(), "the frame that is leaving stays");
+        assert_eq!(outbox.bytes(), 2);
+    }
+
+    #[test]
+    fn a_control_frame_goes_first_and_never_into_another_frame() {
+        let mut outbox = Outbox::default();
+        outbox.push([text("aa"), text("b")].concat().into());
+        outbox.advance(2);
+        outbox.push_control(PING);
+        let bytes: Vec<u8> = outbox.segments.iter().flatten().copied().collect();
+        assert_eq!(bytes, [b"aa".as_slice(), &PING, &text("b")].concat());
+        assert_eq!(outbox.bytes(), bytes.len());
+        assert!(outbox.drop_oldest() && !outbox.drop_oldest(), "the ping is not dropped");
+    }
+
+    #[test]
+    fn a_frame_is_begun_exactly_when_it_has_left_in_part() {
+        let frames: Bytes = [text("aa"), text("b"), text("")].concat().into();
+        let left: Vec<usize> =
+            (0..=frames.len()).map(|written| begun_after(&frames, 0, written)).collect();
+        assert_eq!(left, [0, 3, 2, 1, 0, 2, 1, 0, 1, 0]);
+    }
+}

@@ -1,0 +1,211 @@
+//! Phase 3: ready connections are read, their protocol fed, their handlers run; each within a
+//! budget of bytes and messages, after which it waits for the next turn.
+
+use super::connection::{Closing, Farewell, Phase};
+use super::state::Slot;
+use super::transport::Input;
+use super::{EventLoop, RECEIVE_BYTES};
+use crate::message::{Close, CloseCode, ClosedBy};
+use crate::protocol::Event;
+
+/// The most messages handled for one connection in a turn.
+const MESSAGE_BUDGET: usize = 512;
+
+/// Why handling input stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// It is used up, or the rest is the beginning of something: more has to come.
+    Starved,
+    /// A budget was used up, or the outbox is too full: the rest waits.
+    Paused,
+}
+
+impl EventLoop {
+    pub(super) fn receive(&mut self) {
+        if self.shard.links.flush() > 0 {
+            log::error!("messages for a shard that is gone were dropped");
+        }
+        if self.shard.ready.is_empty() || !self.may_receive() {
+            return;
+        }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut ready = std::mem::take(&mut self.shard.ready);
+        let mut addresses = ready.drain(..);
+        for address in addresses.by_ref() {
+            if let Some(slot) = self.shard.find(address) {
+                self.shard.connections[slot].flags.is_ready = false;
+                self.receive_from(slot, &mut buffer);
+            }
+            if self.shard.links.is_blocked() {
+                break;
+            }
+        }
+        // Those whose turn did not come, then those that became ready meanwhile.
+        let mut rest: Vec<_> = addresses.collect();
+        rest.append(&mut self.shard.ready);
+        ready.append(&mut rest);
+        self.shard.ready = ready;
+        self.buffer = buffer;
+        self.close_leaving();
+    }
+
+    /// One connection's turn.
+    fn receive_from(&mut self, slot: Slot, buffer: &mut [u8]) {
+        let connection = &mut self.shard.connections[slot];
+        if connection.is_dead() || connection.flags.is_pressed {
+            // When the outbox drains, it is made ready again.
+            return;
+        }
+        let kept = connection.backlog.len();
+        buffer[..kept].copy_from_slice(&connection.backlog);
+        connection.backlog.clear();
+        let room = buffer.len() - kept;
+        let input = match room {
+            0 => Input::Nothing,
+            _ => connection.transport.read(&mut buffer[kept..]),
+        };
+        let read = match input {
+            Input::Bytes(bytes) => {
+                connection.touch(self.shard.now);
+                bytes
+            }
+            Input::Nothing | Input::End | Input::Broken => 0,
+        };
+        let may_hold_more = read == room || connection.flags.has_peer_ended;
+
+        self.shard.enter(slot);
+        let (rest, stop) = self.handle_input(slot, &mut buffer[..kept + read]);
+        self.keep(slot, rest, stop);
+        if stop == Stop::Starved && matches!(input, Input::End | Input::Broken) {
+            self.end_of_input(slot, input);
+        }
+        self.close_if_leaving(slot);
+        self.shard.exit(slot);
+        self.shard.settle(slot);
+
+        let is_over = matches!(input, Input::End | Input::Broken) && stop == Stop::Starved;
+        if !is_over && (stop == Stop::Paused || may_hold_more) {
+            self.shard.make_ready(slot);
+        }
+    }
+
+    /// Handles input as the phase demands, which may change on the way.
+    fn handle_input<'b>(&mut self, slot: Slot, mut input: &'b mut [u8]) -> (&'b mut [u8], Stop) {
+        loop {
+            match self.shard.connections[slot].phase {
+                Phase::Upgrading { .. } => {
+                    if self.shard.is_pressed(slot) {
+                        return (input, Stop::Paused);
+                    }
+                    match self.upgrade(slot, input) {
+                        Some(used) => input = &mut input[used..],
+                        None => return (input, Stop::Starved),
+                    }
+                }
+                Phase::Open => match self.handle_frames(slot, input) {
+                    (rest, None) => input = rest,
+                    (rest, Some(stop)) => return (rest, stop),
+                },
+                Phase::Leaving(_) => self.close_if_leaving(slot),
+                Phase::Closing(Closing::PeerClose) => self.await_close(slot, &mut input),
+                Phase::Closing(_) | Phase::Dead => input = &mut [],
+            }
+            if input.is_empty() && !matches!(self.shard.connections[slot].phase, Phase::Leaving(_))
+            {
+                return (input, Stop::Starved);
+            }
+        }
+    }
+
+    /// Handles frames of an open connection, until it is not, or a budget is used up.
+    fn handle_frames<'b>(
+        &mut self,
+        slot: Slot,
+        mut input: &'b mut [u8],
+    ) -> (&'b mut [u8], Option<Stop>) {
+        for _ in 0..MESSAGE_BUDGET {
+            let super::Shard { connections, limits, now, .. } = &mut self.shard;
+            let protocol = &mut connections[slot].protocol;
+            let event = protocol.receive(&mut input, &mut self.control, limits, *now);
+            if !self.control.is_empty() {
+                self.send_control(slot);
+            }
+            match event {
+                Some(Event::Message(message)) => {
+                    self.application.message(&mut self.shard, slot, message.as_message());
+                }
+                Some(Event::Close(code, reason)) => {
+                    let close = Close::new(code, reason, ClosedBy::Peer);
+                    self.shard.begin_close(slot, close, Farewell::Answer);
+                }
+                Some(Event::Violation(violation)) => {
+                    let (code, reason) = violation.close_code();
+                    let close = Close::new(code, reason, ClosedBy::Server);
+                    self.shard.begin_close(slot, close, Farewell::Fail);
+                }
+                None => return (input, Some(Stop::Starved)),
+            }
+            if !self.shard.connections[slot].is_open() {
+                return (input, None);
+            }
+            if self.shard.is_pressed(slot) || self.shard.links.is_blocked() {
+                return (input, Some(Stop::Paused));
+            }
+        }
+        (input, Some(Stop::Paused))
+    }
+
+    /// After our Close frame: everything but the peer's is discarded (RFC 6455 section 5.5.1).
+    fn await_close(&mut self, slot: Slot, input: &mut &mut [u8]) {
+        let super::Shard { connections, limits, now, .. } = &mut self.shard;
+        let connection = &mut connections[slot];
+        let event = connection.protocol.receive(input, &mut self.control, limits, *now);
+        self.control.clear();
+        match event {
+            Some(Event::Message(_)) | None => {}
+            Some(Event::Close(..)) => connection.phase = Phase::Closing(Closing::Outbox),
+            Some(Event::Violation(_)) => connection.phase = Phase::Closing(Closing::OutboxThenEnd),
+        }
+    }
+
+    fn send_control(&mut self, slot: Slot) {
+        let mut control = std::mem::take(&mut self.control);
+        self.shard.push_control(slot, &control);
+        control.clear();
+        self.control = control;
+    }
+
+    /// Keeps input that could not be handled yet.
+    fn keep(&mut self, slot: Slot, rest: &[u8], stop: Stop) {
+        let connection = &mut self.shard.connections[slot];
+        debug_assert!(stop == Stop::Paused || rest.is_empty() || !connection.is_open());
+        debug_assert!(rest.len() <= RECEIVE_BYTES);
+        if rest.is_empty() {
+            // An idle connection holds no memory.
+            connection.backlog = Vec::new();
+        } else {
+            connection.backlog.extend_from_slice(rest);
+        }
+    }
+
+    /// The peer's side has ended.
+    fn end_of_input(&mut self, slot: Slot, input: Input) {
+        let connection = &mut self.shard.connections[slot];
+        let may_write = input == Input::End;
+        match connection.phase {
+            Phase::Open => {
+                let farewell = if may_write { Farewell::Message } else { Farewell::Nothing };
+                let close = Close::new(CloseCode::ABNORMAL, "", ClosedBy::Peer);
+                self.shard.begin_close(slot, close, farewell);
+            }
+            Phase::Closing(Closing::PeerClose | Closing::OutboxThenEnd) if may_write => {
+                connection.phase = Phase::Closing(Closing::Outbox);
+            }
+            Phase::Upgrading { .. } if may_write && !connection.outbox.is_empty() => {
+                self.shard.begin_closing(slot, Closing::Outbox);
+            }
+            Phase::Closing(Closing::Outbox) if may_write => {}
+            _ => self.shard.lose(slot),
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The timer wheel: arming and firing are O(1), whatever the number of connections.
+//!
+//! A connection has one entry that counts, at the nearest of its deadlines as it stood when it was
+//! armed. Activity does not touch the wheel: when the entry fires, the connection looks at what is
+//! really due and is armed again. An entry that was overtaken by a nearer one is recognised by its
+//! tick and ignored.
+//!
+//! Knows addresses and ticks; must not know what is due.
+
+use std::time::{Duration, Instant};
+
+use crate::hub::Address;
+
+/// The length of a tick. A deadline fires at most this much late.
+const TICK: Duration = Duration::from_millis(16);
+/// How many ticks the wheel reaches ahead. What is due later is looked at on the way.
+const SLOT_COUNT: u64 = 1024;
+
+/// A point in time, in ticks since the wheel was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Tick(u64);
+
+#[derive(Debug)]
+pub(super) struct Wheel {
+    start: Instant,
+    /// The next tick to fire; all entries are at or after it.
+    next: Tick,
+    slots: Box<[Vec<(Address, Tick)>]>,
+    /// One bit a slot that holds entries.
+    occupied: [u64; (SLOT_COUNT / 64) as usize],
+}
+
+impl Wheel {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            start: now,
+            next: Tick(0),
+            slots: (0..SLOT_COUNT).map(|_| Vec::new()).collect(),
+            occupied: [0; (SLOT_COUNT / 64) as usize],
+        }
+    }
+
+    /// The first tick that is not before `instant`.
+    fn tick_at(&self, instant: Instant) -> Tick {
+        let since = instant.saturating_duration_since(self.start);
+        let ticks = since.as_nanos().div_ceil(TICK.as_nanos());
+        Tick(u64::try_from(ticks).unwrap_or(u64::MAX / 2))
+    }
+
+    /// Arms an entry at `due`, or as far ahead as the wheel reaches; tells when it will fire.
+    pub(super) fn arm(&mut self, address: Address, due: Instant) -> Tick {
+        let tick = self.tick_at(due).clamp(self.next, Tick(self.next.0 + SLOT_COUNT - 1));
+        let (slot, word, bit) = Self::place(tick);
+        self.slots[slot].push((address, tick));
+        self.occupied[word] |= bit;
+        tick
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "slots are few")]
+    fn place(tick: Tick) -> (usize, usize, u64) {
+        let slot = (tick.0 % SLOT_COUNT) as usize;
+        (slot, slot / 64, 1 << (slot % 64))
+    }
+
+    /// Moves all entries that are due into `fired`.
+    pub(super) fn expire(&mut self, now: Instant, fired: &mut Vec<(Address, Tick)>) {
+        // The last tick that is not after now.
+        let elapsed = now.saturating_duration_since(self.start).as_nanos() / TICK.as_nanos();
+        let elapsed = u64::try_from(elapsed).unwrap_or(u64::MAX / 2);
+        while self.next.0 <= elapsed {
+            let Some(due) = self.nearest().filter(|due| due.0 <= elapsed) else {
+                self.next = Tick(elapsed + 1);
+                return;
+            };
+            let (slot, word, bit) = Self::place(due);
+            fired.append(&mut std::mem::take(&mut self.slots[slot]));
+            self.occupied[word] &= !bit;
+            self.next = Tick(due.0 + 1);
+        }
+    }
+
+    /// The nearest tick that has entries.
+    fn nearest(&self) -> Option<Tick> {
+        let (_, first_word, _) = Self::place(self.next);
+        let word_count = self.occupied.len();
+        // The first word is looked at twice: from `next` on, and at last before it.
+        for step in 0..=word_count {
+            let word = (first_word + step) % word_count;
+            let from_next = u64::MAX << (self.next.0 % 64);
+            let mask = match step {
+                0 => from_next,
+                _ if step == word_count => !from_next,
+                _ => u64::MAX,
+            };
+            let bits = self.occupied[word] & mask;
+            if bits != 0 {
+                let slot = word as u64 * 64 + u64::from(bits.trailing_zeros());
+                let ahead = (slot + SLOT_COUNT - self.next.0 % SLOT_COUNT) % SLOT_COUNT;
+                return Some(Tick(self.next.0 + ahead));
+            }
+        }
+        None
+    }
+
+    /// When the nearest entry is due.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let nearest = self.nearest()?;
+        let ticks = u32::try_from(nearest.0).unwrap_or(u32::MAX);
+        Some(self.start + TICK.saturating_mul(ticks))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instant() -> Instant {
+        super::super::clock::now()
+    }
+
+    #[test]
+    fn entries_fire_once_when_due_and_never_before() {
+        let start = instant();
+        let mut wheel = Wheel::new(start);
+        // A naive model: a list of (entry, tick), advanced by uneven steps.
+        let mut model = Vec::new();
+        let mut seed = 7u64;
+        let mut now = start;
+        for generation in 0..20_000u64 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let delay = Duration::from_millis((seed >> 33) % 30_000);
+            let address = Address::new(1, generation);
+            model.push((address, wheel.arm(address, now + delay)));
+            if generation % 7 == 0 {
+                now += Duration::from_millis((seed >> 20) % 400);
+                let mut fired = Vec::new();
+                wheel.expire(now, &mut fired);
+                let is_due = |tick: &Tick| start + TICK.saturating_mul(tick.0 as u32) <= now;
+                let mut due: Vec<_> = model.extract_if(.., |(_, tick)| is_due(tick)).collect();
+                let key = |(address, tick): &(Address, Tick)| (*tick, address.token());
+                fired.sort_by_key(key);
+                due.sort_by_key(key);
+                assert_eq!(fired, due);
+                let nearest = model.iter().map(|(_, tick)| *tick).min();
+                assert_eq!(wheel.nearest(), nearest);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_beyond_its_reach_fires_at_its_reach() {
+        let start = instant();
+        let mut wheel = Wheel::new(start);
+        let tick = wheel.arm(Address::new(0, 0), start + Duration::from_secs(3600));
+        assert_eq!(tick, Tick(SLOT_COUNT - 1));
+        let mut fired = Vec::new();
+        wheel.expire(start + Duration::from_secs(17), &mut fired);
+        assert_eq!(fired.len(), 1);
+        assert_eq!(wheel.next_due(), None);
+    }
+}

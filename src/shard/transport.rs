@@ -1,0 +1,102 @@
+//! A connection's socket: reads and writes that never block and never fail halfway.
+
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+
+/// A non-blocking TCP socket. Dropping it closes it.
+#[derive(Debug)]
+pub(super) struct Transport {
+    socket: TcpStream,
+}
+
+/// What a read brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Input {
+    /// So many bytes. Fewer than there was room for means that no more are there: an
+    /// edge-triggered event will tell of the next ones.
+    Bytes(usize),
+    /// None now.
+    Nothing,
+    /// The peer has ended its side.
+    End,
+    /// The connection is broken.
+    Broken,
+}
+
+/// How far a write came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Output {
+    /// The kernel took so many bytes. Fewer than offered means that its buffer is full: an
+    /// edge-triggered event will tell when it is not.
+    Bytes(usize),
+    /// The connection is broken.
+    Broken,
+}
+
+impl Transport {
+    pub(super) fn new(socket: TcpStream) -> Self {
+        Self { socket }
+    }
+
+    /// Takes over a socket that another shard accepted. It was made non-blocking then.
+    pub(super) fn from_fd(socket: OwnedFd) -> Self {
+        Self::new(TcpStream::from_std(socket.into()))
+    }
+
+    /// Registers for both kinds of events, once and for all: they are edge-triggered.
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        registry.register(&mut self.socket, token, Interest::READABLE | Interest::WRITABLE)
+    }
+
+    #[inline]
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Input {
+        debug_assert!(!buffer.is_empty(), "a read without room looks like the end");
+        loop {
+            return match self.socket.read(buffer) {
+                Ok(0) => Input::End,
+                Ok(bytes) => Input::Bytes(bytes),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Input::Nothing,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(_) => Input::Broken,
+            };
+        }
+    }
+
+    #[inline]
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Output {
+        let socket = &mut self.socket;
+        Self::retry(|| socket.write(bytes))
+    }
+
+    pub(super) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> Output {
+        let socket = &mut self.socket;
+        Self::retry(|| socket.write_vectored(slices))
+    }
+
+    #[inline]
+    fn retry(mut write: impl FnMut() -> io::Result<usize>) -> Output {
+        loop {
+            return match write() {
+                Ok(bytes) => Output::Bytes(bytes),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Output::Bytes(0),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(_) => Output::Broken,
+            };
+        }
+    }
+
+    /// Ends our side; the peer reads what was written, then the end.
+    pub(super) fn shut_down_write(&self) {
+        // It fails only if the connection is gone already, which the next read will tell.
+        let _ = self.socket.shutdown(Shutdown::Write);
+    }
+}
+
+/// A socket on its way to another shard.
+pub(super) fn into_fd(socket: TcpStream) -> OwnedFd {
+    std::net::TcpStream::from(socket).into()
+}

@@ -1,0 +1,149 @@
+//! A connection before its messages flow: requests are parsed, routed and answered, with a page, a
+//! refusal, or the upgrade.
+
+use std::mem::MaybeUninit;
+
+use super::EventLoop;
+use super::connection::{Closing, Details, Phase};
+use super::state::Slot;
+use crate::config::HEADER_COUNT_MAX;
+use crate::error::Refusal;
+use crate::handler::{Decision, Request};
+use crate::http::{self, Body, Head, Response};
+use crate::hub::EndpointIndex;
+use crate::protocol::handshake::{self, HeaderRoom};
+
+/// What a request comes to.
+enum Answer {
+    /// A page; the connection stays for the next request, or not.
+    Page(usize, http::Connection, Body),
+    /// A response that ends the connection.
+    Refuse(Response, Body),
+    /// The upgrade is granted.
+    Open(EndpointIndex),
+}
+
+impl EventLoop {
+    /// Handles one request at the front of `input`; how many bytes it took, or `None` while it is
+    /// incomplete.
+    pub(super) fn upgrade(&mut self, slot: Slot, input: &[u8]) -> Option<usize> {
+        let mut room: HeaderRoom<'_> = [MaybeUninit::uninit(); HEADER_COUNT_MAX];
+        let (answer, used) = match handshake::parse(input, &mut room, &self.shard.limits) {
+            Ok(None) => return None,
+            Ok(Some((head, used))) => (self.answer(slot, &head), used),
+            Err(refusal) => (Answer::Refuse(refusal.into(), Body::Whole), input.len()),
+        };
+        match answer {
+            Answer::Page(page, after, body) => self.serve(slot, page, after, body),
+            Answer::Refuse(response, body) => self.refuse(slot, &response, body),
+            Answer::Open(endpoint) => self.open(slot, endpoint),
+        }
+        Some(used)
+    }
+
+    /// Decides what a request comes to. If it is the upgrade, the handshake's answer has been
+    /// written.
+    fn answer(&mut self, slot: Slot, head: &Head<'_>) -> Answer {
+        let body = if head.method == "HEAD" { Body::Omitted } else { Body::Whole };
+        let refuse = |refusal: Refusal| Answer::Refuse(refusal.into(), body);
+        if self.shard.connections[slot].flags.is_surplus {
+            return refuse(Refusal::Unavailable);
+        }
+        let Some(route) = self.application.service.routes.find(head.path()) else {
+            return refuse(Refusal::NotFound);
+        };
+        let wants_page = !handshake::is_upgrade(head) || route.endpoint.is_none();
+        if wants_page && let Some(page) = route.page {
+            if !matches!(head.method, "GET" | "HEAD") {
+                return refuse(Refusal::MethodNotAllowed);
+            }
+            let stays = head.keeps_alive() && !head.has_body();
+            let after = if stays { http::Connection::KeepAlive } else { http::Connection::Close };
+            return Answer::Page(page, after, body);
+        }
+        let Some(endpoint) = route.endpoint else { return refuse(Refusal::NotFound) };
+        match handshake::check_upgrade(head) {
+            Ok(key) => self.decide(slot, endpoint, head, key),
+            Err(refusal) => refuse(refusal),
+        }
+    }
+
+    /// Asks the endpoint's handler about a valid upgrade.
+    fn decide(
+        &mut self,
+        slot: Slot,
+        endpoint: EndpointIndex,
+        head: &Head<'_>,
+        key: &[u8],
+    ) -> Answer {
+        let peer = self.shard.connections[slot].peer;
+        let request = Request::new(*head, peer);
+        let decision = self.application.upgrade(slot, endpoint, &request).0;
+        let (subprotocol, headers) = match decision {
+            Decision::Accept { subprotocol, headers } => (subprotocol, headers),
+            Decision::Reject(response) => return Answer::Refuse(response, Body::Whole),
+        };
+        let headers = headers.iter().map(|(name, value)| (&**name, &**value));
+        handshake::accept(&mut self.shard.scratch, key, subprotocol.as_deref(), headers);
+        let query = head.query();
+        if !query.is_empty() || subprotocol.is_some() {
+            let details = Details { query: query.into(), subprotocol };
+            self.shard.connections[slot].details = Some(Box::new(details));
+        }
+        Answer::Open(endpoint)
+    }
+
+    fn open(&mut self, slot: Slot, endpoint: EndpointIndex) {
+        self.shard.join(slot, endpoint);
+        let connection = &mut self.shard.connections[slot];
+        connection.phase = Phase::Open;
+        connection.touch(self.shard.now);
+        let due = self.shard.now + self.shard.limits.ping_after * 9 / 10;
+        self.shard.arm(slot, due);
+        self.application.connect(&mut self.shard, slot);
+    }
+
+    fn serve(&mut self, slot: Slot, page: usize, after: http::Connection, body: Body) {
+        let page = &self.application.service.pages[page];
+        self.shard.append(slot, page.head(after));
+        if body == Body::Whole {
+            self.shard.append(slot, page.body.clone());
+        }
+        if after == http::Connection::Close {
+            self.shard.begin_closing(slot, Closing::OutboxThenEnd);
+            return;
+        }
+        let deadline = self.shard.now + self.shard.limits.handshake;
+        let connection = &mut self.shard.connections[slot];
+        connection.phase = Phase::Upgrading { has_served: true };
+        connection.deadline = deadline;
+    }
+
+    fn refuse(&mut self, slot: Slot, response: &Response, body: Body) {
+        self.application.forget(slot);
+        self.shard.append(slot, response.encode(http::Connection::Close, body));
+        self.shard.begin_closing(slot, Closing::OutboxThenEnd);
+    }
+
+    /// The handshake's deadline has passed: who has begun a request is told so; silence on a
+    /// connection that was served is how keep-alive ends.
+    pub(super) fn time_out_upgrade(&mut self, slot: Slot) {
+        let connection = &self.shard.connections[slot];
+        let is_over = matches!(connection.phase, Phase::Upgrading { has_served: true })
+            && connection.backlog.is_empty();
+        if is_over {
+            self.shard.begin_closing(slot, Closing::Outbox);
+            self.shard.settle(slot);
+        } else {
+            self.turn_away(slot, Refusal::Timeout);
+        }
+    }
+
+    /// Refuses a request that is not complete, outside of the connection's own turn.
+    pub(super) fn turn_away(&mut self, slot: Slot, refusal: Refusal) {
+        self.shard.enter(slot);
+        self.refuse(slot, &refusal.into(), Body::Whole);
+        self.shard.exit(slot);
+        self.shard.settle(slot);
+    }
+}
