@@ -1,0 +1,164 @@
+//! The WebSocket pages of Robyn's documentation, snippet by snippet, in Rust.
+//!
+//! ```text
+//! cargo run --example seeds -- [ADDRESS]
+//! ```
+
+#![allow(clippy::print_stdout, reason = "it tells what to try")]
+
+use peregrine::{Builder, Callbacks, Close, Handler, Message, Reply, Server, WebSocket};
+
+/// `WebSocket(app, "/web_socket")` with `@websocket.on("connect")`, `("message")`, `("close")`:
+/// what a handler returns is sent to the client.
+struct FirstSteps;
+
+impl Handler for FirstSteps {
+    type Session = ();
+
+    // @websocket.on("connect")
+    fn on_connect(&self, _ws: &mut WebSocket<'_, ()>) -> Reply<'static> {
+        "Connected to ws".into()
+    }
+
+    // @websocket.on("message")
+    fn on_message<'m>(&self, _ws: &mut WebSocket<'_, ()>, _msg: Message<'m>) -> Reply<'m> {
+        "Hello world, from ws".into()
+    }
+
+    // @websocket.on("close")
+    fn on_close(&self, _ws: &mut WebSocket<'_, ()>, _close: &Close) -> Reply<'static> {
+        "Goodbye world, from ws".into()
+    }
+}
+
+/// `ws.id`, and what belongs to one connection: no dictionary of states by id is needed, every
+/// connection has its own `Session`.
+struct Stateful;
+
+impl Handler for Stateful {
+    type Session = u32;
+
+    fn on_connect(&self, ws: &mut WebSocket<'_, u32>) -> Reply<'static> {
+        format!("Your id is {}", ws.id()).into()
+    }
+
+    fn on_message<'m>(&self, ws: &mut WebSocket<'_, u32>, _msg: Message<'m>) -> Reply<'m> {
+        let state = *ws.session();
+        *ws.session() = (state + 1) % 3;
+        match state {
+            0 => "Whaaat??".into(),
+            1 => "Whooo??".into(),
+            _ => "*chika* *chika* Slim Shady.".into(),
+        }
+    }
+}
+
+/// `ws.sync_send_to(id, "..")`: to oneself, or to anybody by id.
+struct SendTo;
+
+impl Handler for SendTo {
+    type Session = ();
+
+    fn on_connect(&self, ws: &mut WebSocket<'_, ()>) -> Reply<'static> {
+        ws.id().to_string().into()
+    }
+
+    fn on_message<'m>(&self, ws: &mut WebSocket<'_, ()>, msg: Message<'m>) -> Reply<'m> {
+        let text = msg.as_text().unwrap_or_default();
+        let (id, text) = match text.split_once(' ').map(|(id, text)| (id.parse(), text)) {
+            Some((Ok(id), text)) => (id, text),
+            _ => (ws.id(), "This is a message to self"),
+        };
+        match ws.send_to(id, text) {
+            Ok(()) => Reply::none(),
+            Err(error) => format!("Not sent: {error}").into(),
+        }
+    }
+}
+
+/// `ws.sync_broadcast("..")`: to all clients of this endpoint, on all cores.
+struct Broadcast;
+
+impl Handler for Broadcast {
+    type Session = ();
+
+    fn on_message<'m>(&self, ws: &mut WebSocket<'_, ()>, msg: Message<'m>) -> Reply<'m> {
+        match ws.broadcast(msg) {
+            Ok(()) => "".into(),
+            Err(error) => format!("Not sent: {error}").into(),
+        }
+    }
+}
+
+/// `ws.query_params.get("name")`: who may broadcast.
+struct QueryParams;
+
+impl Handler for QueryParams {
+    type Session = ();
+
+    fn on_message<'m>(&self, ws: &mut WebSocket<'_, ()>, _msg: Message<'m>) -> Reply<'m> {
+        let name = ws.query("name");
+        if name.as_deref() == Some("gary") && ws.query("desg").as_deref() == Some("professor") {
+            return match ws.broadcast("Gary authorized to broadcast") {
+                Ok(()) => Reply::none(),
+                Err(error) => format!("Not sent: {error}").into(),
+            };
+        }
+        format!("{} is not authorized", name.as_deref().unwrap_or("Nobody")).into()
+    }
+}
+
+/// `ws.close()`, and then a last message.
+struct Closing;
+
+impl Handler for Closing {
+    type Session = ();
+
+    fn on_message<'m>(&self, ws: &mut WebSocket<'_, ()>, msg: Message<'m>) -> Reply<'m> {
+        if msg.as_text() == Some("disconnect") {
+            ws.close();
+            return "Closing connection".into();
+        }
+        "Message received".into()
+    }
+}
+
+/// The app: several endpoints, each with its own handlers.
+pub(crate) fn app() -> Builder {
+    // Handlers that take only what they name, without a type of their own.
+    let closures = Callbacks::<()>::new()
+        .on_connect(|_ws| "Connected to ws".into())
+        .on_message(|ws, msg| format!("{} said {} bytes", ws.id(), msg.len()).into())
+        .on_close(|_ws, close| format!("Goodbye, {close}").into());
+
+    Server::builder()
+        .websocket("/web_socket", FirstSteps)
+        .websocket("/state", Stateful)
+        .websocket("/send_to", SendTo)
+        .websocket("/broadcast", Broadcast)
+        .websocket("/query_params", QueryParams)
+        .websocket("/close", Closing)
+        .websocket("/closures", closures)
+}
+
+const WHAT_TO_TRY: &str = r#"
+/web_socket      connect, say anything, close: three fixed answers
+/state           your id, then an answer that depends on the state of your connection
+/send_to         "ID TEXT" sends to that id, anything else to yourself
+/broadcast       all clients of this endpoint get what you say
+/query_params    ?name=gary&desg=professor may broadcast
+/close           say "disconnect"
+/closures        the same as the first, made of closures
+
+With Python's websockets: python3 -m websockets ws://ADDRESS/web_socket
+In a browser's console:   ws = new WebSocket("ws://ADDRESS/web_socket");
+                          ws.onmessage = event => console.log(event.data); ws.send("hi")
+"#;
+
+fn main() -> Result<(), peregrine::Error> {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+    let server = app().bind(address)?;
+    let address = server.local_addr().to_string();
+    println!("ws://{address}\n{}", WHAT_TO_TRY.replace("ADDRESS", &address));
+    server.run()
+}
