@@ -69,6 +69,9 @@
 
 mod config;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handler;
 mod http;
 mod hub;

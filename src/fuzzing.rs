@@ -1,0 +1,93 @@
+//! The door through which the targets in `fuzz/`, and nothing else, reach the rooms without input
+//! or output. Compiled only with `--cfg fuzzing`, which cargo-fuzz sets; no part of the API.
+
+#[path = "protocol/tests/reference.rs"]
+mod reference;
+#[path = "protocol/tests/streams.rs"]
+mod streams;
+
+use std::mem::MaybeUninit;
+
+use crate::config::{HEADER_COUNT_MAX, Limits};
+use crate::error::Refusal;
+use crate::http::Head;
+use crate::protocol::handshake::{self, HeaderRoom};
+use crate::shard::clock;
+
+/// Lane and engine mean the same as tungstenite alone, for every stream and every way to cut it.
+pub fn frames(data: &[u8]) {
+    reference::check(data, clock::now());
+}
+
+/// Parses a head and checks it as an upgrade; `see` gets the head, its length and the verdict.
+fn parse<T>(
+    bytes: &[u8],
+    limits: &Limits,
+    see: impl FnOnce(&Head<'_>, usize, Result<&[u8], Refusal>) -> T,
+) -> Result<Option<T>, Refusal> {
+    let mut room: HeaderRoom<'_> = [MaybeUninit::uninit(); HEADER_COUNT_MAX];
+    let parsed = handshake::parse(bytes, &mut room, limits)?;
+    Ok(parsed.map(|(head, length)| see(&head, length, handshake::check_upgrade(&head))))
+}
+
+/// A request's head never panics the parser; it is complete at its last byte and not before,
+/// whatever follows it; and a refusal is never taken back.
+pub fn handshake(data: &[u8]) {
+    // Small limits are reached sooner.
+    let limits = match data.first() {
+        Some(b'g') => Limits { head_bytes: 128, header_count: 4, ..Limits::default() },
+        _ => Limits::default(),
+    };
+    let length_of = |bytes| parse(bytes, &limits, |_, length, _| length);
+    let whole = parse(data, &limits, |head, length, verdict| {
+        exercise(head);
+        (length, verdict.map(answer))
+    });
+    let mut is_refused = false;
+    for cut in cuts(data.len()) {
+        match length_of(&data[..cut]) {
+            Ok(None) => assert!(!is_refused, "a refusal was taken back at {cut}"),
+            Ok(Some(length)) => {
+                assert!(!is_refused, "a refusal was taken back at {cut}");
+                let expected =
+                    whole.as_ref().map(|whole| whole.as_ref().map(|&(length, _)| length));
+                assert_eq!(expected, Ok(Some(length)), "what follows changed the head at {cut}");
+                assert!(length <= cut && length <= limits.head_bytes);
+            }
+            Err(_) => is_refused = true,
+        }
+    }
+    match whole {
+        Ok(Some((length, verdict))) => {
+            assert_eq!(length_of(&data[..length - 1]), Ok(None), "complete before its last byte");
+            let alone =
+                parse(&data[..length], &limits, |_, length, verdict| (length, verdict.map(answer)));
+            assert_eq!(alone, Ok(Some((length, verdict))), "what follows changed the head");
+        }
+        Ok(None) => assert!(data.len() < limits.head_bytes, "a head without end is not refused"),
+        Err(_) => {}
+    }
+}
+
+/// Where to cut: everywhere, or in at most a few hundred places, ascending.
+fn cuts(length: usize) -> impl Iterator<Item = usize> {
+    (0..=length).step_by(length / 256 + 1).chain([length])
+}
+
+/// Calls all that is ever asked of a head.
+fn exercise(head: &Head<'_>) {
+    assert!(!head.path().contains('?'));
+    assert!(head.target.starts_with(head.path()) && head.target.ends_with(head.query()));
+    let _ = (head.keeps_alive(), head.has_body(), handshake::is_upgrade(head));
+}
+
+/// The answer to a key, which is a whole head and holds no line of the request's.
+fn answer(key: &[u8]) -> Vec<u8> {
+    assert_eq!(key.len(), 24, "a key is the Base64 of 16 bytes");
+    let mut out = Vec::new();
+    handshake::accept(&mut out, key, None, std::iter::empty());
+    assert!(out.starts_with(b"HTTP/1.1 101 ") && out.ends_with(b"=\r\n\r\n"));
+    let line_count = out.windows(2).filter(|pair| pair == b"\r\n").count();
+    assert_eq!(line_count, 5, "a status, three headers and an empty line");
+    out
+}
