@@ -206,10 +206,11 @@ impl CloseCode {
     /// 1013: try again later; the peer reads too slowly, or the server is overloaded.
     pub const TRY_AGAIN_LATER: Self = Self(1013);
 
-    /// Whether the code may stand in a Close frame (RFC 6455 sections 7.4.1 and 7.4.2).
+    /// Whether the code may stand in a Close frame (RFC 6455 sections 7.4.1 and 7.4.2). 1014 came
+    /// later and is a gateway's; few clients know it.
     #[must_use]
     pub fn is_sendable(self) -> bool {
-        matches!(self.0, 1000..=1003 | 1007..=1014 | 3000..=4999)
+        matches!(self.0, 1000..=1003 | 1007..=1013 | 3000..=4999)
     }
 }
 

@@ -17,7 +17,7 @@ use tungstenite::protocol::frame::coding::CloseCode as EngineCode;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Message as EngineMessage, Utf8Bytes};
 
-use super::frame::{CONTINUATION, HEADER_BYTES_MAX, Header};
+use super::frame::{CONTINUATION, CONTROL_BYTES_MAX, HEADER_BYTES_MAX, Header};
 use crate::config::Limits;
 use crate::error::Violation;
 use crate::message::CloseCode;
@@ -44,6 +44,8 @@ pub(super) struct Engine {
     cursor: Cursor,
     /// How many fragments of the current message have come; 0 between messages.
     fragment_count: u32,
+    /// How many bytes they carried, or will.
+    message_bytes: u64,
 }
 
 /// Where the fed bytes stand within a frame. At a frame boundary both numbers are 0.
@@ -66,11 +68,13 @@ impl Engine {
             .read_buffer_size(READ_BYTES)
             .write_buffer_size(0)
             .max_message_size(Some(limits.message_bytes))
-            .max_frame_size(Some(limits.frame_bytes));
+            // It counts control frames, too; data frames are checked in `account`.
+            .max_frame_size(Some(limits.frame_bytes.max(CONTROL_BYTES_MAX)));
         Self {
             context: WebSocketContext::new(Role::Server, Some(config)),
             cursor: Cursor::default(),
             fragment_count: 0,
+            message_bytes: 0,
         }
     }
 
@@ -128,16 +132,24 @@ impl Engine {
         if header.is_control() {
             return Ok(false);
         }
-        if header.payload_bytes > limits.frame_bytes.min(limits.message_bytes) as u64 {
-            return Err(Violation::TooBig);
-        }
         let continues = header.opcode() == CONTINUATION;
         if continues != (self.fragment_count > 0) {
             return Err(Violation::Fragmentation);
         }
-        self.fragment_count = if header.is_final() { 0 } else { self.fragment_count + 1 };
-        if self.fragment_count > limits.fragment_count {
+        self.fragment_count += 1;
+        self.message_bytes = self.message_bytes.saturating_add(header.payload_bytes);
+        if header.payload_bytes > limits.frame_bytes as u64
+            || self.message_bytes > limits.message_bytes as u64
+        {
+            return Err(Violation::TooBig);
+        }
+        // A message in one frame is no fragment.
+        let is_whole = header.is_final() && !continues;
+        if self.fragment_count > limits.fragment_count && !is_whole {
             return Err(Violation::TooManyFragments);
+        }
+        if header.is_final() {
+            (self.fragment_count, self.message_bytes) = (0, 0);
         }
         Ok(header.payload_bytes == 0 && !header.is_final())
     }

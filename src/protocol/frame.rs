@@ -10,7 +10,7 @@ use crate::message::Message;
 pub(crate) const HEADER_BYTES_MAX: usize = 14;
 
 /// The longest payload of a control frame (section 5.5).
-const CONTROL_BYTES_MAX: u64 = 125;
+pub(crate) const CONTROL_BYTES_MAX: usize = 125;
 
 const FIN: u8 = 0x80;
 const RESERVED: u8 = 0x70;
@@ -89,7 +89,8 @@ impl Header {
         if !self.masked {
             return Some(Violation::Unmasked);
         }
-        if self.is_control() && (!self.is_final() || self.payload_bytes > CONTROL_BYTES_MAX) {
+        if self.is_control() && (!self.is_final() || self.payload_bytes > CONTROL_BYTES_MAX as u64)
+        {
             return Some(Violation::ControlFrame);
         }
         None

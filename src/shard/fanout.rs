@@ -104,6 +104,11 @@ impl Log {
         self.first + self.runs.len() as u64
     }
 
+    /// The position of the first run that some member may not have seen.
+    pub(super) fn start(&self) -> Position {
+        self.first
+    }
+
     /// The run at a position.
     pub(super) fn run(&self, position: Position) -> Option<&Run> {
         let at = usize::try_from(position.checked_sub(self.first)?).ok()?;

@@ -331,7 +331,9 @@ impl Shard {
         let end = self.log.end();
         let endpoint = self.connections[slot].endpoint;
         let id = self.id(slot);
-        let start = std::mem::replace(&mut self.connections[slot].position, end);
+        // What a member of a quiet endpoint has missed of the busy ones is long gone.
+        let start =
+            std::mem::replace(&mut self.connections[slot].position, end).max(self.log.start());
         for position in start..end {
             let Some(run) = self.log.run(position) else { continue };
             if run.endpoint != endpoint || run.except == Some(id) {

@@ -274,9 +274,9 @@ fn control_frames_are_taken_whatever_the_frame_limit_is() {
 #[test]
 fn a_fragment_that_makes_a_message_too_big_is_refused_on_its_header() {
     let limits = Limits { message_bytes: 10, frame_bytes: 10, ..Limits::default() };
-    let stream = [part(BINARY, &[1; 8]), whole(CONTINUATION, &[1; 3])[..6].to_vec()].concat();
+    let mut stream = [part(BINARY, &[1; 8]), whole(CONTINUATION, &[1; 3])[..6].to_vec()].concat();
     let mut seen = Vec::new();
-    let state = feed(&mut Protocol::default(), &mut stream.clone(), &limits, origin(), &mut seen);
+    let state = feed(&mut Protocol::default(), &mut stream, &limits, origin(), &mut seen);
     assert_eq!((state, seen), (State::Over, vec![Seen::Failure(1009)]));
 }
 
