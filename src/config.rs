@@ -10,6 +10,9 @@ use crate::error::Error;
 /// into an array on the stack.
 pub(crate) const HEADER_COUNT_MAX: usize = 128;
 
+/// The largest request head that fits into a shard's receive buffer with room to spare, in bytes.
+pub(crate) const HEAD_BYTES_MAX: usize = 64 << 10;
+
 /// What happens to a connection whose outbox cannot take one more message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overflow {
@@ -48,7 +51,7 @@ pub struct Limits {
     /// The most frames that carry no data (pings, pongs, empty fragments) in one second from one
     /// client. Default 256; beyond it Close 1008. They are free to send and not free to answer.
     pub idle_frames_per_second: u32,
-    /// The largest request head, in bytes. Default 8 KiB; beyond it status 431.
+    /// The largest request head, in bytes, at most 64 KiB. Default 8 KiB; beyond it status 431.
     pub head_bytes: usize,
     /// The most headers in a request, at most 128. Default 64; beyond it status 431.
     pub header_count: usize,
@@ -116,12 +119,13 @@ impl Default for Limits {
 impl Limits {
     /// Refuses limits that contradict one another.
     pub(crate) fn validate(&self) -> Result<(), Error> {
-        let rules: [(bool, &'static str); 9] = [
+        let rules: [(bool, &'static str); 10] = [
             (self.message_bytes > 0 && self.frame_bytes > 0, "message and frame size are positive"),
             (
                 self.header_count <= HEADER_COUNT_MAX && self.header_count > 0,
                 "header_count is between 1 and 128",
             ),
+            (self.head_bytes <= HEAD_BYTES_MAX, "head_bytes is at most 65 536"),
             (
                 self.outbox_low_water_bytes <= self.outbox_high_water_bytes,
                 "the low-water mark is not above the high-water mark",

@@ -14,22 +14,16 @@ use crate::error::Refusal;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Head<'r> {
     pub(crate) method: &'r str,
-    /// The request target: path and, after `?`, query; as sent, still percent-encoded.
-    pub(crate) target: &'r str,
+    /// As sent, still percent-encoded.
+    pub(crate) path: &'r str,
+    /// What stands behind the `?`.
+    pub(crate) query: &'r str,
     /// The minor version: 1 for HTTP/1.1.
     pub(crate) version: u8,
     pub(crate) headers: &'r [httparse::Header<'r>],
 }
 
 impl<'r> Head<'r> {
-    pub(crate) fn path(&self) -> &'r str {
-        self.target.split_once('?').map_or(self.target, |(path, _)| path)
-    }
-
-    pub(crate) fn query(&self) -> &'r str {
-        self.target.split_once('?').map_or("", |(_, query)| query)
-    }
-
     /// The values of all headers of that name, in order.
     pub(crate) fn all<'n>(&self, name: &'n str) -> impl Iterator<Item = &'r [u8]> + use<'r, 'n> {
         self.headers

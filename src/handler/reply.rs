@@ -55,6 +55,15 @@ impl<'m> Reply<'m> {
         matches!(self.0, Kind::None)
     }
 
+    /// Whether dropping it runs a destructor of the payload's.
+    #[inline]
+    pub(crate) fn owns_payload(&self) -> bool {
+        match &self.0 {
+            Kind::None | Kind::Text(Cow::Borrowed(_)) | Kind::Binary(Cow::Borrowed(_)) => false,
+            Kind::Text(Cow::Owned(_)) | Kind::Binary(Cow::Owned(_)) | Kind::Shared(_) => true,
+        }
+    }
+
     /// The message that it sends.
     #[inline]
     pub(crate) fn message(&self) -> Option<Message<'_>> {

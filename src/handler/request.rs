@@ -28,7 +28,7 @@ impl<'r> Request<'r> {
     /// The path, as sent: still percent-encoded, without the query.
     #[must_use]
     pub fn path(&self) -> &'r str {
-        self.head.path()
+        self.head.path
     }
 
     /// The first value of a query parameter, percent-decoded, `+` as space.
@@ -40,7 +40,7 @@ impl<'r> Request<'r> {
     /// All query parameters, in order.
     #[must_use]
     pub fn query_params(&self) -> Query<'r> {
-        Query::new(self.head.query())
+        Query::new(self.head.query)
     }
 
     /// The first value of a header, its name in any case; `None` also if it is not UTF-8.

@@ -43,21 +43,25 @@ where
     else {
         return Err(Refusal::BadRequest("The request line is incomplete."));
     };
-    let head = Head { method, target: origin_form(target), version, headers: request.headers };
+    let (path, query) = split_target(target);
+    let head = Head { method, path, query, version, headers: request.headers };
     check_host(&head)?;
     Ok(Some((head, length)))
 }
 
-/// Reduces `http://host/path` to `/path`: servers accept both forms (RFC 9112 section 3.2.2).
-fn origin_form(target: &str) -> &str {
-    let after_scheme = ["http://", "ws://"].iter().find_map(|scheme| {
-        let (start, rest) = target.split_at_checked(scheme.len())?;
+/// Path and query of a request target. `http://host/path` means `/path`: servers accept both forms
+/// (RFC 9112 section 3.2.2).
+fn split_target(target: &str) -> (&str, &str) {
+    let (before, query) = target.split_once('?').unwrap_or((target, ""));
+    let authority = ["http://", "ws://"].iter().find_map(|scheme| {
+        let (start, rest) = before.split_at_checked(scheme.len())?;
         start.eq_ignore_ascii_case(scheme).then_some(rest)
     });
-    match after_scheme {
+    let path = match authority {
         Some(rest) => rest.find('/').map_or("/", |slash| &rest[slash..]),
-        None => target,
-    }
+        None => before,
+    };
+    (path, query)
 }
 
 /// HTTP/1.1 requires exactly one Host (RFC 9112 section 3.2).
@@ -76,10 +80,11 @@ pub(crate) fn is_upgrade(head: &Head<'_>) -> bool {
 
 /// Checks that the head is a valid upgrade (section 4.2.1); the key on success.
 pub(crate) fn check_upgrade<'r>(head: &Head<'r>) -> Result<&'r [u8], Refusal> {
-    if head.method != "GET" {
+    if !matches!(head.method, "GET" | "HEAD") {
         return Err(Refusal::MethodNotAllowed);
     }
-    if !is_upgrade(head) {
+    // HEAD asks what GET would get without an upgrade (RFC 9110 section 9.3.2).
+    if head.method == "HEAD" || !is_upgrade(head) {
         return Err(Refusal::UpgradeRequired);
     }
     if head.version != 1 {
@@ -192,9 +197,10 @@ mod tests {
 
     #[test]
     fn the_absolute_form_is_reduced_to_the_path() {
-        assert_eq!(origin_form("http://example.com/chat?x=1"), "/chat?x=1");
-        assert_eq!(origin_form("HTTP://example.com"), "/");
-        assert_eq!(origin_form("/http://x"), "/http://x");
+        assert_eq!(split_target("http://example.com/chat?x=1"), ("/chat", "x=1"));
+        assert_eq!(split_target("HTTP://example.com"), ("/", ""));
+        assert_eq!(split_target("http://example.com?next=/b"), ("/", "next=/b"));
+        assert_eq!(split_target("/http://x?a?b"), ("/http://x", "a?b"));
     }
 
     #[test]

@@ -69,20 +69,22 @@ impl Application {
         request: &Request<'_>,
     ) -> Upgrade {
         let handler = &*self.service.endpoints[usize::from(endpoint)];
-        let decided = catch_unwind(AssertUnwindSafe(|| {
-            let mut session = handler.session();
-            let upgrade = handler.upgrade(request, &mut *session);
-            (upgrade, session)
-        }));
         if self.sessions.len() <= slot {
             self.sessions.resize_with(slot + 1, || None);
         }
+        // The session is kept outside of the call, so that two panics never meet.
+        let decided = catch_unwind(AssertUnwindSafe(|| handler.session()));
+        let decided = decided.and_then(|session| {
+            let session = self.sessions[slot].insert(session);
+            catch_unwind(AssertUnwindSafe(|| handler.upgrade(request, &mut **session)))
+        });
         match decided {
-            Ok((upgrade, session)) => {
-                self.sessions[slot] = Some(session);
-                upgrade
+            Ok(upgrade) => upgrade,
+            Err(panic) => {
+                discard(panic);
+                log::error!("on_upgrade panicked; the request is refused");
+                Upgrade::reject(Refusal::Internal)
             }
-            Err(_) => Upgrade::reject(Refusal::Internal),
         }
     }
 
@@ -102,23 +104,23 @@ impl Application {
         });
     }
 
-    pub(super) fn close(&mut self, shard: &mut Shard, slot: Slot, close: &Close) {
-        self.call(shard, slot, |handler, reach, session| handler.close(reach, session, close));
+    pub(super) fn close(&mut self, shard: &mut Shard, slot: Slot, close: &Close) -> Outcome {
+        self.call(shard, slot, |handler, reach, session| handler.close(reach, session, close))
     }
 
-    /// Runs a handler and sends what it returns.
+    /// Runs a handler and sends what it returns. A panic ends the connection.
     #[inline]
     fn call<'m>(
         &mut self,
         shard: &mut Shard,
         slot: Slot,
         handle: impl FnOnce(&dyn Endpoint, &mut dyn Reach, &mut dyn Any) -> Reply<'m>,
-    ) {
+    ) -> Outcome {
         let endpoint = usize::from(shard.connections[slot].endpoint);
         let handler = &*self.service.endpoints[endpoint];
         let Some(session) = self.sessions[slot].as_deref_mut() else {
             debug_assert!(false, "an open connection has a session");
-            return;
+            return Outcome::Returned;
         };
         let mut visit = Visit { shard, slot };
         let outcome = catch_unwind(AssertUnwindSafe(|| handle(handler, &mut visit, session)));
@@ -127,6 +129,10 @@ impl Application {
                 if let Some(message) = reply.message() {
                     shard.reply(slot, message);
                 }
+                if reply.owns_payload() {
+                    discard(reply);
+                }
+                Outcome::Returned
             }
             Err(panic) => {
                 discard(panic);
@@ -137,6 +143,7 @@ impl Application {
                     ClosedBy::Application,
                 );
                 shard.begin_close(slot, close, Farewell::Close);
+                Outcome::Panicked
             }
         }
     }
@@ -149,10 +156,18 @@ impl Application {
     }
 }
 
-/// Drops a value whose destructor may panic.
+/// How a call of a handler ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Returned,
+    Panicked,
+}
+
+/// Drops a value whose destructor may panic, and may do so with something as bad: that is leaked.
 fn discard<T>(value: T) {
-    if catch_unwind(AssertUnwindSafe(|| drop(value))).is_err() {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
         log::error!("a destructor panicked");
+        std::mem::forget(panic);
     }
 }
 

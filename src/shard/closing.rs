@@ -3,6 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
+use super::application::Outcome;
 use super::connection::{Closing, Farewell, Phase};
 use super::state::Slot;
 use super::{EventLoop, Life};
@@ -29,7 +30,7 @@ impl EventLoop {
     pub(super) fn close_if_leaving(&mut self, slot: Slot) {
         let Phase::Leaving(leaving) = &self.shard.connections[slot].phase else { return };
         let close = leaving.close.clone();
-        self.application.close(&mut self.shard, slot, &close);
+        let outcome = self.application.close(&mut self.shard, slot, &close);
 
         // What `on_close` sent may have broken the connection.
         let connection = &mut self.shard.connections[slot];
@@ -40,16 +41,20 @@ impl EventLoop {
             Farewell::Fail => Closing::OutboxThenEnd,
             Farewell::Answer | Farewell::Message | Farewell::Nothing => Closing::Outbox,
         };
-        let code = if close.code().is_sendable() { close.code() } else { CloseCode::NORMAL };
+        let (code, reason) = match outcome {
+            Outcome::Panicked => (CloseCode::INTERNAL_ERROR, "handler panicked"),
+            Outcome::Returned if close.code().is_sendable() => (close.code(), close.reason()),
+            Outcome::Returned => (CloseCode::NORMAL, close.reason()),
+        };
         match farewell {
             Farewell::Close | Farewell::Fail => {
                 let limits = &self.shard.limits;
                 let scratch = &mut self.shard.scratch;
-                connection.protocol.close(code, close.reason(), scratch, limits);
+                connection.protocol.close(code, reason, scratch, limits);
             }
             Farewell::Answer => connection.protocol.answer_close(&mut self.shard.scratch),
             Farewell::Message => {}
-            Farewell::Nothing => self.shard.scratch.clear(),
+            Farewell::Nothing => self.shard.discard_scratch(),
         }
         self.shard.begin_closing(slot, closing);
         if farewell == Farewell::Nothing {

@@ -60,6 +60,8 @@ pub(super) struct Flags {
     pub(super) is_pressed: bool,
     /// The peer has ended its side: the end has to be read.
     pub(super) has_peer_ended: bool,
+    /// The upgrade was granted: what is said from then on are frames.
+    pub(super) has_opened: bool,
     /// The server has more connections than it may: the request will be refused.
     pub(super) is_surplus: bool,
 }

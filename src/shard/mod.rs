@@ -13,10 +13,12 @@ mod application;
 pub(crate) mod clock;
 mod closing;
 mod connection;
+mod ending;
 mod fanout;
 mod links;
 mod listener;
 mod outbox;
+mod output;
 mod receive;
 mod state;
 mod timers;
@@ -39,7 +41,7 @@ use self::listener::{Accepted, Listener};
 use self::state::{Outgoing, Shard, Slot};
 use self::timers::Tick;
 use self::transport::Transport;
-use crate::config::Limits;
+use crate::config::{HEAD_BYTES_MAX, Limits};
 use crate::hub::mailbox::Inbox;
 use crate::hub::{Address, Envelope, Hub, SLOT_COUNT_MAX};
 use crate::message::{Close, CloseCode, ClosedBy};
@@ -58,7 +60,9 @@ const MAILBOX_BUDGET: usize = 1024;
 /// The most members that a turn's fan-out visits: a few milliseconds.
 const FANOUT_BUDGET: usize = 512;
 /// The receive buffer, in bytes: also the most that one connection is read in a turn.
-pub(crate) const RECEIVE_BYTES: usize = 128 << 10;
+const RECEIVE_BYTES: usize = 128 << 10;
+// A request's head is parsed there as a whole.
+const _: () = assert!(HEAD_BYTES_MAX < RECEIVE_BYTES);
 /// How many connections beyond the limit are kept for as long as it takes to tell them so.
 const SURPLUS_COUNT: usize = 64;
 /// How often a shard looks again while it waits for another one.
@@ -177,10 +181,8 @@ impl EventLoop {
                     let Some(slot) = self.shard.find(Address::from_token(token.0)) else {
                         continue;
                     };
-                    let flags = &mut self.shard.connections[slot].flags;
-                    if event.is_writable() && flags.is_blocked {
-                        flags.is_blocked = false;
-                        self.shard.make_dirty(slot);
+                    if event.is_writable() && self.shard.connections[slot].flags.is_blocked {
+                        self.shard.unblock(slot);
                     }
                     let has_ended = event.is_read_closed() || event.is_error();
                     if event.is_readable() || has_ended {
@@ -202,7 +204,7 @@ impl EventLoop {
             || self.has_mail
             || shard.has_fanout()
             || !shard.dirty.is_empty()
-            || !shard.leaving.is_empty();
+            || !shard.drained.is_empty();
         if has_leftovers {
             return Some(Duration::ZERO);
         }
@@ -395,8 +397,10 @@ impl EventLoop {
     fn flush(&mut self) {
         self.close_leaving();
         let mut dirty = std::mem::take(&mut self.shard.dirty);
-        for slot in dirty.drain(..) {
-            self.shard.flush(slot);
+        for address in dirty.drain(..) {
+            if let Some(slot) = self.shard.find(address) {
+                self.shard.flush(slot);
+            }
         }
         // Keeps the allocation; what has become dirty meanwhile is the next turn's.
         dirty.append(&mut self.shard.dirty);
@@ -418,6 +422,7 @@ impl EventLoop {
 
     /// Phase 8: frees what has died. Nothing is freed anywhere else.
     fn reap(&mut self) {
+        debug_assert!(self.shard.leaving.is_empty(), "whoever leaves is told before the reaping");
         while let Some(slot) = self.shard.dead.pop() {
             let connection = self.shard.connections.remove(slot);
             debug_assert!(connection.is_dead(), "only the dead are reaped");

@@ -25,8 +25,8 @@ pub(super) struct Outbox {
     segments: VecDeque<Bytes>,
     /// Invariant: the sum of what is left of all segments.
     bytes: usize,
-    /// How many bytes of the first segment are left of a frame that has begun to leave; 0 if its
-    /// first frame has not.
+    /// How many bytes at the front nothing may come before or between: what is left of a frame that
+    /// has begun to leave, or of the HTTP before the first frame.
     begun_bytes: usize,
 }
 
@@ -62,27 +62,51 @@ impl Outbox {
         }
     }
 
+    /// Lets nothing come before or between the first `bytes`.
+    pub(super) fn seal(&mut self, bytes: usize) {
+        self.begun_bytes = bytes;
+    }
+
     /// Queues a control frame before all that has not begun to leave.
     pub(super) fn push_control(&mut self, frame: Bytes) {
         self.bytes += frame.len();
-        if self.begun_bytes > 0
-            && let Some(mut first) = self.segments.pop_front()
-        {
-            let begun = first.split_to(self.begun_bytes);
-            if !first.is_empty() {
-                self.segments.push_front(first);
+        let (at, begun) = self.begun_end();
+        match self.segments.get_mut(at) {
+            Some(segment) if begun > 0 => {
+                let rest = segment.split_off(begun);
+                self.segments.insert(at + 1, frame);
+                self.segments.insert(at + 2, rest);
             }
-            self.segments.push_front(frame);
-            self.segments.push_front(begun);
-        } else {
-            self.segments.push_front(frame);
+            _ => self.segments.insert(at, frame),
         }
+    }
+
+    /// Where what has begun to leave ends: the segment, and how far in it.
+    fn begun_end(&self) -> (usize, usize) {
+        let mut begun = self.begun_bytes;
+        for (at, segment) in self.segments.iter().enumerate() {
+            if begun < segment.len() {
+                return (at, begun);
+            }
+            begun -= segment.len();
+        }
+        (self.segments.len(), 0)
+    }
+
+    /// How many messages are queued, one that has begun to leave included.
+    pub(super) fn message_count(&self) -> u64 {
+        let (at, mut begun) = self.begun_end();
+        let mut count = u64::from(self.begun_bytes > 0);
+        for segment in self.segments.iter().skip(at) {
+            count += count_messages(&segment[std::mem::take(&mut begun)..]);
+        }
+        count
     }
 
     /// Drops the oldest data frame that has not begun to leave; `false` if there is none.
     pub(super) fn drop_oldest(&mut self) -> bool {
-        let mut skip = self.begun_bytes;
-        for at in 0..self.segments.len() {
+        let (first, mut skip) = self.begun_end();
+        for at in first..self.segments.len() {
             let segment = &mut self.segments[at];
             while let Some(frame) = frame_bytes(&segment[skip..]) {
                 if is_control(segment[skip]) {
@@ -142,7 +166,7 @@ impl Outbox {
         while let Some(first) = self.segments.front_mut() {
             if written >= first.len() {
                 written -= first.len();
-                self.begun_bytes = 0;
+                self.begun_bytes = self.begun_bytes.saturating_sub(first.len());
                 self.segments.pop_front();
                 continue;
             }
@@ -170,6 +194,16 @@ fn frame_bytes(bytes: &[u8]) -> Option<usize> {
     let header = Header::parse(bytes)?;
     let payload = usize::try_from(header.payload_bytes).ok()?;
     Header::length(bytes[1]).checked_add(payload).filter(|&length| length <= bytes.len())
+}
+
+/// How many data frames there are in whole frames.
+pub(super) fn count_messages(mut frames: &[u8]) -> u64 {
+    let mut count = 0;
+    while let Some(length) = frame_bytes(frames) {
+        count += u64::from(!is_control(frames[0]));
+        frames = &frames[length..];
+    }
+    count
 }
 
 fn is_control(first: u8) -> bool {

@@ -190,8 +190,9 @@ impl EventLoop {
 
     /// The peer's side has ended.
     fn end_of_input(&mut self, slot: Slot, input: Input) {
-        let connection = &mut self.shard.connections[slot];
         let may_write = input == Input::End;
+        let owes_output = self.shard.buffered_bytes(slot) > 0;
+        let connection = &mut self.shard.connections[slot];
         match connection.phase {
             Phase::Open => {
                 let farewell = if may_write { Farewell::Message } else { Farewell::Nothing };
@@ -201,7 +202,7 @@ impl EventLoop {
             Phase::Closing(Closing::PeerClose | Closing::OutboxThenEnd) if may_write => {
                 connection.phase = Phase::Closing(Closing::Outbox);
             }
-            Phase::Upgrading { .. } if may_write && !connection.outbox.is_empty() => {
+            Phase::Upgrading { .. } if may_write && owes_output => {
                 self.shard.begin_closing(slot, Closing::Outbox);
             }
             Phase::Closing(Closing::Outbox) if may_write => {}

@@ -10,25 +10,20 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use slab::Slab;
 
-use super::connection::{Closing, Connection, Farewell, Leaving, Phase};
+use super::connection::Connection;
 use super::fanout::{Log, Pass};
 use super::links::Links;
-use super::outbox::{Flushed, begun_after};
+use super::output::SCRATCH_BYTES;
 use super::timers::{Tick, Wheel};
-use super::transport::Output;
-use crate::config::{Limits, Overflow};
+use crate::config::Limits;
 use crate::error::SendError;
 use crate::hub::{Address, ConnectionId, EndpointIndex, Envelope, Hub};
-use crate::message::{Close, CloseCode, ClosedBy, Message};
+use crate::message::Message;
 use crate::protocol::frame;
 
 /// The index of a connection in the slab.
 pub(super) type Slot = usize;
 
-/// When the own replies of one turn are handed to the kernel before the turn ends, in bytes.
-const SCRATCH_BYTES: usize = 64 << 10;
-/// From this size on a shared segment is referred to instead of copied, in bytes.
-const REFER_BYTES: usize = 16 << 10;
 /// What a new chunk for encoded frames holds, in bytes.
 const CHUNK_BYTES: usize = 64 << 10;
 
@@ -47,17 +42,19 @@ pub(super) struct Shard {
     /// The open connections of each endpoint.
     members: Box<[Vec<Slot>]>,
     /// Whose turn it is; its own output goes to `scratch`.
-    current: Option<Slot>,
+    pub(super) current: Option<Slot>,
     /// Output of the current connection, after what is in its outbox.
     pub(super) scratch: Vec<u8>,
+    /// How much of the scratch is HTTP: what comes before the first frame.
+    pub(super) scratch_http_bytes: usize,
     /// Where frames for others are encoded.
     chunk: BytesMut,
     /// The sum of all outboxes.
-    queued_bytes: usize,
+    pub(super) queued_bytes: usize,
     /// Input is waiting, or may be.
     pub(super) ready: Vec<Address>,
     /// Output is waiting that the kernel might take.
-    pub(super) dirty: Vec<Slot>,
+    pub(super) dirty: Vec<Address>,
     /// `on_close` is to be called.
     pub(super) leaving: Vec<Slot>,
     /// `on_drain` is to be called.
@@ -74,7 +71,7 @@ pub(super) enum Outgoing<'o> {
 }
 
 impl Outgoing<'_> {
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Message(message) => frame::encoded_bytes(*message),
             Self::Frames(frames) => frames.len(),
@@ -104,6 +101,7 @@ impl Shard {
             members: (0..endpoint_count).map(|_| Vec::new()).collect(),
             current: None,
             scratch: Vec::with_capacity(SCRATCH_BYTES),
+            scratch_http_bytes: 0,
             chunk: BytesMut::new(),
             queued_bytes: 0,
             ready: Vec::new(),
@@ -155,20 +153,10 @@ impl Shard {
     }
 
     pub(super) fn make_dirty(&mut self, slot: Slot) {
-        let flags = &mut self.connections[slot].flags;
-        if !flags.is_blocked && !std::mem::replace(&mut flags.is_dirty, true) {
-            self.dirty.push(slot);
-        }
-    }
-
-    pub(super) fn kill(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot];
-        debug_assert!(!matches!(connection.phase, Phase::Open | Phase::Leaving(_)));
-        if !connection.is_dead() {
-            connection.phase = Phase::Dead;
-            self.queued_bytes -= connection.outbox.bytes();
-            connection.outbox.clear();
-            self.dead.push(slot);
+        let flags = &mut connection.flags;
+        if !flags.is_blocked && !std::mem::replace(&mut flags.is_dirty, true) {
+            self.dirty.push(connection.address);
         }
     }
 
@@ -198,7 +186,7 @@ impl Shard {
         members.push(slot);
     }
 
-    fn leave(&mut self, slot: Slot) {
+    pub(super) fn leave(&mut self, slot: Slot) {
         // What was broadcast before is still delivered.
         self.catch_up(slot);
         let connection = &self.connections[slot];
@@ -310,7 +298,7 @@ impl Shard {
     }
 
     /// Encodes a message for others.
-    fn encode(&mut self, message: Message<'_>) -> Bytes {
+    pub(super) fn encode(&mut self, message: Message<'_>) -> Bytes {
         let bytes = frame::encoded_bytes(message);
         if self.chunk.capacity() - self.chunk.len() < bytes {
             self.chunk.reserve(bytes.max(CHUNK_BYTES));
@@ -321,7 +309,7 @@ impl Shard {
 
     /// Gives a member what was broadcast and it has not seen yet.
     #[inline]
-    fn catch_up(&mut self, slot: Slot) {
+    pub(super) fn catch_up(&mut self, slot: Slot) {
         if !self.log.is_empty() && self.connections[slot].is_open() {
             self.catch_up_slowly(slot);
         }
@@ -385,282 +373,6 @@ impl Shard {
             _ => {
                 self.catch_up(slot);
             }
-        }
-    }
-
-    /// Appends to what a connection gets, within its bounds.
-    ///
-    /// # Errors
-    /// `Overloaded` when it does not fit; the overflow policy has acted then.
-    fn push(&mut self, slot: Slot, outgoing: Outgoing<'_>) -> Result<(), SendError> {
-        let bytes = outgoing.bytes();
-        if !self.fits(slot, bytes) {
-            self.overflow(slot, bytes)?;
-        }
-        if self.current == Some(slot) {
-            match outgoing {
-                Outgoing::Message(message) => frame::encode(&mut self.scratch, message),
-                Outgoing::Frames(frames) if frames.len() < REFER_BYTES => {
-                    self.scratch.extend_from_slice(frames);
-                }
-                Outgoing::Frames(frames) => {
-                    self.spill();
-                    self.enqueue(slot, frames.clone());
-                }
-            }
-        } else {
-            let frames = match outgoing {
-                Outgoing::Message(message) => self.encode(message),
-                Outgoing::Frames(frames) => frames.clone(),
-            };
-            self.enqueue(slot, frames);
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn fits(&self, slot: Slot, bytes: usize) -> bool {
-        let queued = self.buffered_bytes(slot);
-        queued == 0
-            || (queued + bytes <= self.limits.outbox_bytes
-                && self.queued_bytes + bytes <= self.limits.shard_outbox_bytes)
-    }
-
-    /// The outbox cannot take so many bytes more: acts as the policy says.
-    #[cold]
-    fn overflow(&mut self, slot: Slot, bytes: usize) -> Result<(), SendError> {
-        match self.limits.overflow {
-            Overflow::Close => {
-                let close =
-                    Close::new(CloseCode::TRY_AGAIN_LATER, "reads too slowly", ClosedBy::Server);
-                self.begin_close(slot, close, Farewell::Close);
-            }
-            Overflow::DropNewest => {}
-            Overflow::DropOldest => {
-                if self.current == Some(slot) {
-                    self.spill();
-                }
-                while !self.fits(slot, bytes) {
-                    let before = self.connections[slot].outbox.bytes();
-                    if !self.connections[slot].outbox.drop_oldest() {
-                        return Err(SendError::Overloaded);
-                    }
-                    self.queued_bytes -= before - self.connections[slot].outbox.bytes();
-                    self.count_dropped(1);
-                }
-                return Ok(());
-            }
-        }
-        Err(SendError::Overloaded)
-    }
-
-    fn enqueue(&mut self, slot: Slot, frames: Bytes) {
-        self.queued_bytes += frames.len();
-        let connection = &mut self.connections[slot];
-        connection.outbox.push(frames);
-        self.press(slot);
-        self.make_dirty(slot);
-    }
-
-    /// Queues a control frame; before all data that has not begun to leave.
-    pub(super) fn push_control(&mut self, slot: Slot, frame: &[u8]) {
-        let connection = &mut self.connections[slot];
-        if self.current == Some(slot) && connection.outbox.is_empty() {
-            self.scratch.extend_from_slice(frame);
-            return;
-        }
-        self.queued_bytes += frame.len();
-        connection.outbox.push_control(Bytes::copy_from_slice(frame));
-        self.press(slot);
-        self.make_dirty(slot);
-    }
-
-    /// Notes that the outbox is above its high-water mark, if it is.
-    fn press(&mut self, slot: Slot) {
-        let connection = &mut self.connections[slot];
-        if connection.outbox.bytes() > self.limits.outbox_high_water_bytes {
-            connection.flags.is_pressed = true;
-        }
-    }
-
-    // The current connection.
-
-    /// Begins a connection's turn: from here on its own output goes to the scratch.
-    pub(super) fn enter(&mut self, slot: Slot) {
-        debug_assert!(self.current.is_none() && self.scratch.is_empty());
-        self.current = Some(slot);
-    }
-
-    /// Ends a connection's turn: what its handler sent leaves in one write.
-    #[inline]
-    pub(super) fn exit(&mut self, slot: Slot) {
-        debug_assert_eq!(self.current, Some(slot));
-        self.current = None;
-        if !self.scratch.is_empty() {
-            self.write_scratch(slot);
-        }
-    }
-
-    /// Whether the current connection should be handed no more input for now. Writes early when a
-    /// lot has gathered.
-    #[inline]
-    pub(super) fn is_pressed(&mut self, slot: Slot) -> bool {
-        if self.scratch.len() >= SCRATCH_BYTES {
-            self.write_scratch(slot);
-        }
-        self.connections[slot].flags.is_pressed
-    }
-
-    fn write_scratch(&mut self, slot: Slot) {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let connection = &self.connections[slot];
-        if connection.is_dead() {
-            debug_assert!(connection.outbox.is_empty());
-        } else if connection.outbox.is_empty() && !connection.flags.is_blocked {
-            self.write_now(slot, &scratch, Bytes::copy_from_slice);
-        } else {
-            self.enqueue(slot, Bytes::copy_from_slice(&scratch));
-        }
-        scratch.clear();
-        self.scratch = scratch;
-    }
-
-    /// Writes shared frames to a connection with an empty outbox.
-    fn write_through(&mut self, slot: Slot, frames: &Bytes) {
-        self.write_now(slot, frames, |rest| frames.slice_ref(rest));
-    }
-
-    /// Writes to a connection with an empty outbox; `keep` makes a segment of what is left over.
-    #[inline]
-    fn write_now(&mut self, slot: Slot, bytes: &[u8], keep: impl FnOnce(&[u8]) -> Bytes) {
-        let connection = &mut self.connections[slot];
-        match connection.transport.write(bytes) {
-            Output::Bytes(written) if written == bytes.len() => {}
-            Output::Bytes(written) => {
-                let begun = begun_after(bytes, 0, written);
-                connection.outbox.push_rest(keep(&bytes[written..]), begun);
-                connection.flags.is_blocked = true;
-                self.queued_bytes += bytes.len() - written;
-                self.press(slot);
-            }
-            Output::Broken => self.lose(slot),
-        }
-    }
-
-    /// Moves the scratch to the outbox, so that something shared can be queued after it.
-    fn spill(&mut self) {
-        if let Some(slot) = self.current
-            && !self.scratch.is_empty()
-        {
-            let frames = Bytes::copy_from_slice(&self.scratch);
-            self.scratch.clear();
-            self.enqueue(slot, frames);
-        }
-    }
-
-    /// Queues shared bytes of the current connection after what it has so far.
-    pub(super) fn append(&mut self, slot: Slot, bytes: Bytes) {
-        debug_assert_eq!(self.current, Some(slot));
-        if bytes.len() < REFER_BYTES {
-            self.scratch.extend_from_slice(&bytes);
-        } else {
-            self.spill();
-            self.enqueue(slot, bytes);
-        }
-    }
-
-    /// Hands an outbox to the kernel.
-    pub(super) fn flush(&mut self, slot: Slot) {
-        let connection = &mut self.connections[slot];
-        connection.flags.is_dirty = false;
-        if connection.is_dead() {
-            return;
-        }
-        let before = connection.outbox.bytes();
-        let flushed = connection.outbox.write(&mut connection.transport);
-        let after = connection.outbox.bytes();
-        self.queued_bytes -= before - after;
-        if after < before {
-            connection.touch(self.now);
-        }
-        connection.flags.is_blocked = flushed == Flushed::Blocked;
-        if connection.flags.is_pressed && after <= self.limits.outbox_low_water_bytes {
-            connection.flags.is_pressed = false;
-            let address = connection.address;
-            if connection.is_open() {
-                self.drained.push(address);
-            }
-            self.make_ready(slot);
-        }
-        match flushed {
-            Flushed::Empty => self.settle(slot),
-            Flushed::Blocked => {}
-            Flushed::Broken => self.lose(slot),
-        }
-    }
-
-    // Ending.
-
-    /// Decides that an open connection ends. It leaves its endpoint at once; `on_close` is called
-    /// later. The first decision stands.
-    pub(super) fn begin_close(&mut self, slot: Slot, close: Close, farewell: Farewell) {
-        if !self.connections[slot].is_open() {
-            return;
-        }
-        self.leave(slot);
-        // Catching up may itself have decided.
-        let connection = &mut self.connections[slot];
-        if connection.is_open() {
-            connection.phase = Phase::Leaving(Box::new(Leaving { close, farewell }));
-            self.leaving.push(slot);
-        }
-    }
-
-    /// Drops on the application's wish.
-    pub(super) fn abort(&mut self, slot: Slot) {
-        if let Phase::Leaving(leaving) = &mut self.connections[slot].phase {
-            leaving.farewell = Farewell::Nothing;
-            return;
-        }
-        let close = Close::new(CloseCode::ABNORMAL, "aborted", ClosedBy::Application);
-        self.begin_close(slot, close, Farewell::Nothing);
-    }
-
-    /// The connection is broken: nothing can be read or written any more.
-    pub(super) fn lose(&mut self, slot: Slot) {
-        match &mut self.connections[slot].phase {
-            Phase::Open => {
-                let close = Close::new(CloseCode::ABNORMAL, "connection lost", ClosedBy::Peer);
-                self.begin_close(slot, close, Farewell::Nothing);
-            }
-            Phase::Leaving(leaving) => leaving.farewell = Farewell::Nothing,
-            Phase::Upgrading { .. } | Phase::Closing(_) => self.kill(slot),
-            Phase::Dead => {}
-        }
-    }
-
-    /// Everything was said: waits for `closing`, at most for the time of the closing handshake.
-    pub(super) fn begin_closing(&mut self, slot: Slot, closing: Closing) {
-        let deadline = self.now + self.limits.closing;
-        let connection = &mut self.connections[slot];
-        connection.phase = Phase::Closing(closing);
-        connection.deadline = deadline;
-        self.arm(slot, deadline);
-    }
-
-    /// Goes on with closing when everything queued has been handed over.
-    pub(super) fn settle(&mut self, slot: Slot) {
-        let connection = &mut self.connections[slot];
-        if !connection.outbox.is_empty() {
-            return;
-        }
-        match connection.phase {
-            Phase::Closing(Closing::Outbox) => self.kill(slot),
-            Phase::Closing(Closing::OutboxThenEnd) => {
-                connection.transport.shut_down_write();
-                connection.phase = Phase::Closing(Closing::PeerEnd);
-            }
-            _ => {}
         }
     }
 }

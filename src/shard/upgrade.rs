@@ -49,7 +49,7 @@ impl EventLoop {
         if self.shard.connections[slot].flags.is_surplus {
             return refuse(Refusal::Unavailable);
         }
-        let Some(route) = self.application.service.routes.find(head.path()) else {
+        let Some(route) = self.application.service.routes.find(head.path) else {
             return refuse(Refusal::NotFound);
         };
         let wants_page = !handshake::is_upgrade(head) || route.endpoint.is_none();
@@ -85,7 +85,7 @@ impl EventLoop {
         };
         let headers = headers.iter().map(|(name, value)| (&**name, &**value));
         handshake::accept(&mut self.shard.scratch, key, subprotocol.as_deref(), headers);
-        let query = head.query();
+        let query = head.query;
         if !query.is_empty() || subprotocol.is_some() {
             let details = Details { query: query.into(), subprotocol };
             self.shard.connections[slot].details = Some(Box::new(details));
@@ -94,9 +94,11 @@ impl EventLoop {
     }
 
     fn open(&mut self, slot: Slot, endpoint: EndpointIndex) {
+        self.shard.end_http(slot);
         self.shard.join(slot, endpoint);
         let connection = &mut self.shard.connections[slot];
         connection.phase = Phase::Open;
+        connection.flags.has_opened = true;
         connection.touch(self.shard.now);
         let due = self.shard.now + self.shard.limits.ping_after * 9 / 10;
         self.shard.arm(slot, due);

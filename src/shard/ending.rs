@@ -1,0 +1,87 @@
+//! What may be decided about a connection's end at any time, also while a handler runs. Nothing is
+//! called or freed here.
+
+use super::connection::{Closing, Farewell, Leaving, Phase};
+use super::state::{Shard, Slot};
+use crate::message::{Close, CloseCode, ClosedBy};
+
+impl Shard {
+    /// Decides that an open connection ends. It leaves its endpoint at once; `on_close` is called
+    /// later. The first decision stands.
+    pub(super) fn begin_close(&mut self, slot: Slot, close: Close, farewell: Farewell) {
+        if !self.connections[slot].is_open() {
+            return;
+        }
+        self.leave(slot);
+        // Catching up may itself have decided.
+        let connection = &mut self.connections[slot];
+        if connection.is_open() {
+            connection.phase = Phase::Leaving(Box::new(Leaving { close, farewell }));
+            self.leaving.push(slot);
+        }
+    }
+
+    /// Drops on the application's wish.
+    pub(super) fn abort(&mut self, slot: Slot) {
+        if let Phase::Leaving(leaving) = &mut self.connections[slot].phase {
+            leaving.farewell = Farewell::Nothing;
+            return;
+        }
+        let close = Close::new(CloseCode::ABNORMAL, "aborted", ClosedBy::Application);
+        self.begin_close(slot, close, Farewell::Nothing);
+    }
+
+    /// The connection is broken: nothing can be read or written any more.
+    pub(super) fn lose(&mut self, slot: Slot) {
+        match &mut self.connections[slot].phase {
+            Phase::Open => {
+                let close = Close::new(CloseCode::ABNORMAL, "connection lost", ClosedBy::Peer);
+                self.begin_close(slot, close, Farewell::Nothing);
+            }
+            Phase::Leaving(leaving) => leaving.farewell = Farewell::Nothing,
+            Phase::Upgrading { .. } | Phase::Closing(_) => self.kill(slot),
+            Phase::Dead => {}
+        }
+    }
+
+    /// Ends a connection for good: it is freed at the end of the turn. What was queued for it is
+    /// counted as dropped.
+    pub(super) fn kill(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot];
+        debug_assert!(!matches!(connection.phase, Phase::Open | Phase::Leaving(_)));
+        if connection.is_dead() {
+            return;
+        }
+        connection.phase = Phase::Dead;
+        self.queued_bytes -= connection.outbox.bytes();
+        let lost = if connection.flags.has_opened { connection.outbox.message_count() } else { 0 };
+        connection.outbox.clear();
+        self.dead.push(slot);
+        self.count_dropped(lost);
+    }
+
+    /// Everything was said: waits for `closing`, at most for the time of the closing handshake.
+    pub(super) fn begin_closing(&mut self, slot: Slot, closing: Closing) {
+        let deadline = self.now + self.limits.closing;
+        let connection = &mut self.connections[slot];
+        connection.phase = Phase::Closing(closing);
+        connection.deadline = deadline;
+        self.arm(slot, deadline);
+    }
+
+    /// Goes on with closing when everything queued has been handed over.
+    pub(super) fn settle(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot];
+        if !connection.outbox.is_empty() {
+            return;
+        }
+        match connection.phase {
+            Phase::Closing(Closing::Outbox) => self.kill(slot),
+            Phase::Closing(Closing::OutboxThenEnd) => {
+                connection.transport.shut_down_write();
+                connection.phase = Phase::Closing(Closing::PeerEnd);
+            }
+            _ => {}
+        }
+    }
+}

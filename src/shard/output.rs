@@ -1,0 +1,282 @@
+//! How output reaches the kernel: bounds, the scratch of the connection whose turn it is, outboxes,
+//! writes.
+//!
+//! Knows frames only as bytes that belong together.
+
+use bytes::Bytes;
+
+use super::connection::Farewell;
+use super::outbox::{Flushed, begun_after, count_messages};
+use super::state::{Outgoing, Shard, Slot};
+use super::transport::Output;
+use crate::config::Overflow;
+use crate::error::SendError;
+use crate::message::{Close, CloseCode, ClosedBy};
+use crate::protocol::frame;
+
+/// When the own replies of one turn are handed to the kernel before the turn ends, in bytes.
+pub(super) const SCRATCH_BYTES: usize = 64 << 10;
+/// From this size on a shared segment is referred to instead of copied, in bytes.
+const REFER_BYTES: usize = 16 << 10;
+
+impl Shard {
+    /// Appends to what a connection gets, within its bounds.
+    ///
+    /// # Errors
+    /// `Overloaded` when it does not fit; the overflow policy has acted then.
+    pub(super) fn push(&mut self, slot: Slot, outgoing: Outgoing<'_>) -> Result<(), SendError> {
+        let bytes = outgoing.bytes();
+        if !self.fits(slot, bytes) {
+            self.overflow(slot, bytes)?;
+        }
+        if self.current == Some(slot) {
+            match outgoing {
+                Outgoing::Message(message) => frame::encode(&mut self.scratch, message),
+                Outgoing::Frames(frames) if frames.len() < REFER_BYTES => {
+                    self.scratch.extend_from_slice(frames);
+                }
+                Outgoing::Frames(frames) => {
+                    self.spill(slot);
+                    self.enqueue(slot, frames.clone());
+                }
+            }
+        } else {
+            let frames = match outgoing {
+                Outgoing::Message(message) => self.encode(message),
+                Outgoing::Frames(frames) => frames.clone(),
+            };
+            self.enqueue(slot, frames);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn fits(&self, slot: Slot, bytes: usize) -> bool {
+        let queued = self.buffered_bytes(slot);
+        queued == 0
+            || (queued + bytes <= self.limits.outbox_bytes
+                && self.queued_bytes + bytes <= self.limits.shard_outbox_bytes)
+    }
+
+    /// The outbox cannot take so many bytes more: acts as the policy says.
+    #[cold]
+    fn overflow(&mut self, slot: Slot, bytes: usize) -> Result<(), SendError> {
+        match self.limits.overflow {
+            Overflow::Close => {
+                let close =
+                    Close::new(CloseCode::TRY_AGAIN_LATER, "reads too slowly", ClosedBy::Server);
+                self.begin_close(slot, close, Farewell::Close);
+            }
+            Overflow::DropNewest => {}
+            Overflow::DropOldest => {
+                if self.current == Some(slot) {
+                    self.spill(slot);
+                }
+                while !self.fits(slot, bytes) {
+                    let before = self.connections[slot].outbox.bytes();
+                    if !self.connections[slot].outbox.drop_oldest() {
+                        return Err(SendError::Overloaded);
+                    }
+                    self.queued_bytes -= before - self.connections[slot].outbox.bytes();
+                    self.count_dropped(1);
+                }
+                return Ok(());
+            }
+        }
+        Err(SendError::Overloaded)
+    }
+
+    fn enqueue(&mut self, slot: Slot, frames: Bytes) {
+        self.queued_bytes += frames.len();
+        let connection = &mut self.connections[slot];
+        connection.outbox.push(frames);
+        self.press(slot);
+        self.make_dirty(slot);
+    }
+
+    /// Queues a control frame; before all data that has not begun to leave.
+    pub(super) fn push_control(&mut self, slot: Slot, frame: &[u8]) {
+        let connection = &mut self.connections[slot];
+        if self.current == Some(slot) && connection.outbox.is_empty() {
+            self.scratch.extend_from_slice(frame);
+            return;
+        }
+        self.queued_bytes += frame.len();
+        connection.outbox.push_control(Bytes::copy_from_slice(frame));
+        self.press(slot);
+        self.make_dirty(slot);
+    }
+
+    /// Notes that the outbox is above its high-water mark, if it is.
+    fn press(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot];
+        if connection.outbox.bytes() > self.limits.outbox_high_water_bytes {
+            connection.flags.is_pressed = true;
+        }
+    }
+
+    // The current connection.
+
+    /// Begins a connection's turn: from here on its own output goes to the scratch.
+    pub(super) fn enter(&mut self, slot: Slot) {
+        debug_assert!(self.current.is_none() && self.scratch.is_empty());
+        self.current = Some(slot);
+    }
+
+    /// Ends a connection's turn: what its handler sent leaves in one write.
+    #[inline]
+    pub(super) fn exit(&mut self, slot: Slot) {
+        debug_assert_eq!(self.current, Some(slot));
+        self.current = None;
+        if !self.scratch.is_empty() {
+            self.write_scratch(slot);
+        }
+    }
+
+    /// Whether the current connection should be handed no more input for now. Writes early when a
+    /// lot has gathered.
+    #[inline]
+    pub(super) fn is_pressed(&mut self, slot: Slot) -> bool {
+        if self.scratch.len() >= SCRATCH_BYTES {
+            self.write_scratch(slot);
+        }
+        self.connections[slot].flags.is_pressed
+    }
+
+    fn write_scratch(&mut self, slot: Slot) {
+        let connection = &self.connections[slot];
+        let is_high =
+            self.scratch.len() + connection.outbox.bytes() > self.limits.outbox_high_water_bytes;
+        if connection.is_dead() {
+            self.scratch.clear();
+            self.scratch_http_bytes = 0;
+        } else if connection.outbox.is_empty() && !connection.flags.is_blocked {
+            let mut scratch = std::mem::take(&mut self.scratch);
+            let http_bytes = std::mem::take(&mut self.scratch_http_bytes);
+            self.write_now(slot, &scratch, http_bytes, Bytes::copy_from_slice);
+            scratch.clear();
+            self.scratch = scratch;
+        } else {
+            self.spill(slot);
+        }
+        let connection = &self.connections[slot];
+        if is_high && !connection.flags.is_pressed && connection.is_open() {
+            // A handler may have seen the backpressure that the kernel has taken away at once.
+            self.drained.push(connection.address);
+        }
+    }
+
+    /// Writes shared frames to a connection with an empty outbox.
+    pub(super) fn write_through(&mut self, slot: Slot, frames: &Bytes) {
+        self.write_now(slot, frames, 0, |rest| frames.slice_ref(rest));
+    }
+
+    /// Writes to a connection with an empty outbox; `keep` makes a segment of what is left over.
+    /// The first `http_bytes` are not frames.
+    #[inline]
+    fn write_now(
+        &mut self,
+        slot: Slot,
+        bytes: &[u8],
+        http_bytes: usize,
+        keep: impl FnOnce(&[u8]) -> Bytes,
+    ) {
+        let connection = &mut self.connections[slot];
+        match connection.transport.write(bytes) {
+            Output::Bytes(written) if written == bytes.len() => {}
+            Output::Bytes(written) => {
+                let begun = begun_after(bytes, http_bytes, written);
+                connection.outbox.push_rest(keep(&bytes[written..]), begun);
+                connection.flags.is_blocked = true;
+                self.queued_bytes += bytes.len() - written;
+                self.press(slot);
+            }
+            Output::Broken => self.lose(slot),
+        }
+    }
+
+    /// Moves the scratch to the outbox, so that something can be queued after it.
+    fn spill(&mut self, slot: Slot) {
+        if self.scratch.is_empty() {
+            return;
+        }
+        let frames = Bytes::copy_from_slice(&self.scratch);
+        self.scratch.clear();
+        let http_bytes = std::mem::take(&mut self.scratch_http_bytes);
+        if http_bytes > 0 {
+            let outbox = &mut self.connections[slot].outbox;
+            outbox.seal(outbox.bytes() + http_bytes);
+        }
+        self.enqueue(slot, frames);
+    }
+
+    /// What was said so far is HTTP, what follows are frames: no control frame may go before it.
+    pub(super) fn end_http(&mut self, slot: Slot) {
+        debug_assert_eq!(self.current, Some(slot));
+        if self.connections[slot].outbox.is_empty() {
+            self.scratch_http_bytes = self.scratch.len();
+        } else {
+            self.spill(slot);
+            let outbox = &mut self.connections[slot].outbox;
+            outbox.seal(outbox.bytes());
+        }
+    }
+
+    /// Forgets what the current connection's handler has sent in this turn.
+    pub(super) fn discard_scratch(&mut self) {
+        let http_bytes = std::mem::take(&mut self.scratch_http_bytes);
+        let lost = count_messages(&self.scratch[http_bytes..]);
+        self.scratch.clear();
+        self.count_dropped(lost);
+    }
+
+    /// Queues shared bytes of the current connection after what it has so far.
+    pub(super) fn append(&mut self, slot: Slot, bytes: Bytes) {
+        debug_assert_eq!(self.current, Some(slot));
+        if bytes.len() < REFER_BYTES {
+            self.scratch.extend_from_slice(&bytes);
+        } else {
+            self.spill(slot);
+            self.enqueue(slot, bytes);
+        }
+    }
+
+    /// The kernel takes bytes again: so the peer has taken some, which is a sign of life.
+    pub(super) fn unblock(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot];
+        connection.flags.is_blocked = false;
+        connection.touch(self.now);
+        if !connection.flags.has_opened {
+            // A download takes as long as it goes on.
+            connection.deadline = self.now + self.limits.handshake;
+        }
+        self.make_dirty(slot);
+    }
+
+    /// Hands an outbox to the kernel.
+    pub(super) fn flush(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot];
+        connection.flags.is_dirty = false;
+        if connection.is_dead() {
+            return;
+        }
+        let before = connection.outbox.bytes();
+        let flushed = connection.outbox.write(&mut connection.transport);
+        let after = connection.outbox.bytes();
+        self.queued_bytes -= before - after;
+        connection.flags.is_blocked = flushed == Flushed::Blocked;
+        if connection.flags.is_pressed && after <= self.limits.outbox_low_water_bytes {
+            connection.flags.is_pressed = false;
+            let address = connection.address;
+            if connection.is_open() {
+                self.drained.push(address);
+            }
+            self.make_ready(slot);
+        }
+        match flushed {
+            Flushed::Empty => self.settle(slot),
+            Flushed::Blocked => {}
+            Flushed::Broken => self.lose(slot),
+        }
+    }
+}
