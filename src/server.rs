@@ -81,6 +81,10 @@ impl Builder {
     /// Port 0 draws a free port, the same for all shards; [`Server::local_addr`] tells it. Of
     /// several addresses that a name resolves to, the first that can be bound is used.
     ///
+    /// The port is shared (`SO_REUSEPORT`): between the shards, and with any other server of the
+    /// same user that shares it, too. That lets a new process take over from an old one; it also
+    /// means that a second copy started by accident is not refused but gets half of the clients.
+    ///
     /// # Errors
     /// [`Error::Path`], [`Error::Limits`], [`Error::Shards`]; [`Error::Io`] if the address cannot
     /// be bound.

@@ -33,7 +33,8 @@ impl Links {
             waiting: (0..shard_count).map(|_| VecDeque::new()).collect(),
             waiting_count: 0,
             waiting_bytes: 0,
-            limit_count: limits.mailbox_count,
+            // A broadcast needs room for all others at once.
+            limit_count: limits.mailbox_count.max(shard_count),
             limit_bytes: limits.mailbox_bytes,
         }
     }

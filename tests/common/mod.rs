@@ -1,6 +1,6 @@
 //! What the tests share: servers on ports of their own, clients with time limits.
 
-#![allow(dead_code, reason = "each test program uses its own part")]
+#![allow(dead_code, unreachable_pub, reason = "each test program uses its own part")]
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc;
