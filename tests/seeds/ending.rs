@@ -366,7 +366,7 @@ fn s4_a_connection_that_ends_within_on_connect_still_gets_its_on_close() {
 }
 
 #[test]
-fn s4_on_close_that_panics_or_closes_again_changes_nothing() {
+fn s4_on_close_that_panics_is_told_by_1011_and_one_that_closes_again_changes_nothing() {
     on_every_shard_count(|shards| {
         let (running, seen) = serve(shards, Limits::default());
         for ask in ["panic", "close"] {
@@ -378,8 +378,9 @@ fn s4_on_close_that_panics_or_closes_again_changes_nothing() {
             if ask == "close" {
                 assert_eq!(client.text(), GOODBYE);
             }
-            assert_eq!(client.close_code(), 4001);
-            assert_eq!(closed(&seen, id).code(), 4001);
+            let code = if ask == "panic" { 1011 } else { 4001 };
+            assert_eq!(client.close_code(), code);
+            assert_eq!(closed(&seen, id).code(), 4001, "what on_close was told");
         }
         running.shutdown(PATIENCE).expect("the threads end");
         assert!(seen.recv().is_err(), "nobody is told twice");
