@@ -1,0 +1,183 @@
+//! What `on_upgrade` sees and decides, and what becomes of its panics.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use peregrine::{Callbacks, Response, Running, Upgrade};
+
+use super::{LIMIT, echo};
+use crate::common::{start, within};
+use crate::raw::{Raw, TEXT, frame, next_is_served, upgrade};
+
+/// Serves `endpoint` at `/`, and an echo at `/echo`.
+fn serve<S: Default + 'static>(endpoint: Callbacks<S>) -> Running {
+    start(1, |builder| builder.websocket("/", endpoint).websocket("/echo", echo()))
+}
+
+#[test]
+fn a_rejection_is_sent_as_it_was_given() {
+    within(LIMIT, || {
+        let doorman = Callbacks::<()>::new().on_upgrade(|request, _| {
+            let name = request.query("name").unwrap_or_default().into_owned();
+            let response = Response::new(401).with_text(format!("Who is {name}?"));
+            Upgrade::reject(response.header("WWW-Authenticate", "Basic")).header("X-Late", "yes")
+        });
+        let server = serve(doorman);
+        let mut raw = Raw::connect(server.local_addr());
+        raw.send([upgrade("/?name=J%C3%B6rg+M"), upgrade("/echo")].concat());
+        let answer = raw.answer();
+        assert_eq!(answer.status, 401);
+        assert_eq!(String::from_utf8(answer.body.clone()).expect("text"), "Who is Jörg M?");
+        assert_eq!(answer.header("WWW-Authenticate"), Some("Basic"));
+        assert_eq!(answer.header("X-Late"), Some("yes"));
+        assert_eq!(answer.header("Connection"), Some("close"));
+        raw.ended();
+        next_is_served(server.local_addr(), "/echo");
+    });
+}
+
+#[test]
+fn a_rejected_connection_is_never_connected_nor_closed() {
+    within(LIMIT, || {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let (connects, closes) = (Arc::clone(&calls), Arc::clone(&calls));
+        let doorman = Callbacks::<()>::new()
+            .on_upgrade(|_, _| Upgrade::reject(Response::new(403)))
+            .on_connect(move |_| {
+                connects.fetch_add(1, Ordering::Relaxed);
+                ().into()
+            })
+            .on_close(move |_, _| {
+                closes.fetch_add(1, Ordering::Relaxed);
+                ().into()
+            });
+        let server = serve(doorman);
+        let mut raw = Raw::connect(server.local_addr());
+        raw.send([upgrade("/").into_bytes(), frame(TEXT, b"let me in")].concat());
+        assert_eq!(raw.answer().status, 403);
+        raw.ended();
+        drop(server);
+        assert_eq!(calls.load(Ordering::Relaxed), 0);
+    });
+}
+
+#[test]
+fn an_acceptance_carries_the_subprotocol_and_the_headers() {
+    within(LIMIT, || {
+        let chooser = Callbacks::<()>::new()
+            .on_upgrade(|request, _| {
+                let offered: Vec<_> = request.subprotocols().collect();
+                assert_eq!(offered, ["v2.chat", "v1.chat", "echo"]);
+                let chosen = offered.iter().find(|name| name.starts_with("v1"));
+                Upgrade::accept()
+                    .subprotocol(chosen.expect("v1 is offered"))
+                    .header("Set-Cookie", "seen=1; HttpOnly")
+            })
+            .on_connect(|ws| ws.subprotocol().map(str::to_owned).into());
+        let server = serve(chooser);
+        let mut raw = Raw::connect(server.local_addr());
+        let offers =
+            "Sec-WebSocket-Protocol: v2.chat, v1.chat\r\nSec-WebSocket-Protocol: echo\r\nHost";
+        raw.send(upgrade("/").replace("Host", offers));
+        let answer = raw.head();
+        assert_eq!(answer.status, 101);
+        assert_eq!(answer.header("Sec-WebSocket-Protocol"), Some("v1.chat"));
+        assert_eq!(answer.header("Set-Cookie"), Some("seen=1; HttpOnly"));
+        assert_eq!(raw.text(), "v1.chat");
+    });
+}
+
+#[test]
+fn the_session_set_at_the_upgrade_is_there_when_connected() {
+    within(LIMIT, || {
+        let members = Callbacks::<Vec<String>>::new()
+            .on_upgrade(|request, session| {
+                session.push(format!("{} {}", request.method(), request.path()));
+                session.push(request.cookie("user").unwrap_or("nobody").to_owned());
+                session.push(request.header("x-tag").unwrap_or("none").to_owned());
+                let all = request.query_params();
+                session.push(all.map(|(key, value)| format!("{key}={value};")).collect());
+                session.push(format!("{}", request.peer_addr()));
+                Upgrade::accept()
+            })
+            .on_connect(|ws| {
+                let peer = ws.peer_addr().to_string();
+                assert_eq!(ws.session().pop(), Some(peer));
+                ws.session().join("|").into()
+            })
+            .on_message(|ws, _| ws.session().len().to_string().into());
+        let server = serve(members);
+        let mut raw = Raw::connect(server.local_addr());
+        let headers = "Cookie: theme=dark; user=ann; user=bob\r\nX-TAG: t1\r\nX-Tag: t2\r\nHost";
+        raw.send(upgrade("/?a=1&a=2&b=x%26y+z&c").replace("Host", headers));
+        assert_eq!(raw.head().status, 101);
+        assert_eq!(raw.text(), "GET /|ann|t1|a=1;a=2;b=x&y z;c=;");
+        raw.send(frame(TEXT, b"?"));
+        assert_eq!(raw.text(), "4");
+        // The next one, perhaps in the same slot, has a session of its own.
+        drop(raw);
+        let mut raw = Raw::connect(server.local_addr());
+        raw.send(upgrade("/"));
+        assert_eq!(raw.head().status, 101);
+        assert_eq!(raw.text(), "GET /|nobody|none|");
+    });
+}
+
+#[test]
+fn a_panic_is_answered_with_500_and_the_server_lives() {
+    within(LIMIT, || {
+        let server = serve(Callbacks::<()>::new().on_upgrade(|_, _| panic!("on purpose")));
+        for _ in 0..3 {
+            let mut raw = Raw::connect(server.local_addr());
+            raw.send(upgrade("/"));
+            assert_eq!(raw.answer().status, 500);
+            raw.ended();
+            next_is_served(server.local_addr(), "/echo");
+        }
+    });
+}
+
+/// A session whose making fails.
+struct Unmakeable;
+
+impl Default for Unmakeable {
+    fn default() -> Self {
+        panic!("on purpose")
+    }
+}
+
+#[test]
+fn a_panic_while_the_session_is_made_is_answered_with_500() {
+    within(LIMIT, || {
+        let server = serve(Callbacks::<Unmakeable>::new());
+        let mut raw = Raw::connect(server.local_addr());
+        raw.send(upgrade("/"));
+        assert_eq!(raw.answer().status, 500);
+        next_is_served(server.local_addr(), "/echo");
+    });
+}
+
+/// Panics when a shard drops it, unless that would abort the process.
+struct Vicious;
+
+impl Drop for Vicious {
+    fn drop(&mut self) {
+        let thread = std::thread::current();
+        let is_shard = thread.name().is_some_and(|name| name.starts_with("peregrine"));
+        if is_shard && !std::thread::panicking() {
+            panic!("on purpose");
+        }
+    }
+}
+
+#[test]
+fn a_panic_that_panics_when_it_is_dropped_does_no_more_harm() {
+    within(LIMIT, || {
+        let server =
+            serve(Callbacks::<()>::new().on_upgrade(|_, _| std::panic::panic_any(Vicious)));
+        let mut raw = Raw::connect(server.local_addr());
+        raw.send(upgrade("/"));
+        assert_eq!(raw.answer().status, 500);
+        next_is_served(server.local_addr(), "/echo");
+    });
+}
