@@ -76,11 +76,12 @@ pub struct Limits {
     /// Where an outbox counts as drained, in bytes. Default 16 KiB: `on_drain` is called, reading
     /// goes on.
     pub outbox_low_water_bytes: usize,
-    /// The most bytes waiting for one client. Default 1 MiB; beyond it [`Overflow`] decides. A
-    /// message is always accepted into an empty outbox, however large.
+    /// The most bytes waiting for one client. Default 1 MiB; beyond it [`Overflow`] decides. Up to
+    /// the high-water mark one more message is always accepted, however large: so the bound is the
+    /// mark and one message, if that is more.
     pub outbox_bytes: usize,
-    /// The most bytes waiting in all outboxes of one shard. Default 256 MiB. Beyond it only empty
-    /// outboxes accept a message.
+    /// The most bytes waiting in all outboxes of one shard. Default 256 MiB. Beyond it only outboxes
+    /// up to their high-water mark accept a message.
     pub shard_outbox_bytes: usize,
     /// What happens at [`outbox_bytes`](Self::outbox_bytes).
     pub overflow: Overflow,

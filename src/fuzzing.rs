@@ -76,8 +76,7 @@ fn cuts(length: usize) -> impl Iterator<Item = usize> {
 
 /// Calls all that is ever asked of a head.
 fn exercise(head: &Head<'_>) {
-    assert!(!head.path().contains('?'));
-    assert!(head.target.starts_with(head.path()) && head.target.ends_with(head.query()));
+    assert!(!head.path.contains('?'));
     let _ = (head.keeps_alive(), head.has_body(), handshake::is_upgrade(head));
 }
 

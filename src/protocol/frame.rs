@@ -102,10 +102,16 @@ impl Header {
 pub(crate) fn unmask(payload: &mut [u8], key: [u8; 4]) {
     let [a, b, c, d] = key;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
-    let (words, rest) = payload.as_chunks_mut::<8>();
-    for word in words {
+    let unmask_word = |word: &mut [u8; 8]| {
         *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
+    };
+    // Blocks of a fixed size become a few wide instructions without a loop.
+    let (blocks, rest) = payload.as_chunks_mut::<64>();
+    for block in blocks {
+        block.as_chunks_mut().0.iter_mut().for_each(unmask_word);
     }
+    let (words, rest) = rest.as_chunks_mut();
+    words.iter_mut().for_each(unmask_word);
     for (byte, key) in rest.iter_mut().zip([a, b, c, d, a, b, c]) {
         *byte ^= key;
     }

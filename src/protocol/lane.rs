@@ -8,39 +8,17 @@
 
 use std::str;
 
-use super::frame::{self, HEADER_BYTES_MAX, WHOLE_BINARY, WHOLE_TEXT};
+use super::frame::{self, WHOLE_BINARY, WHOLE_TEXT};
 use crate::message::Message;
 
-/// What the lane makes of the bytes before it.
+/// Why a frame is left to the engine.
 #[derive(Debug)]
-pub(super) enum Lane<'b> {
-    /// A whole message, and the bytes after it.
-    Message(Message<'b>, &'b mut [u8]),
-    /// Not for the lane: the bytes, untouched.
-    Engine(&'b mut [u8]),
-    /// Not for the lane, found out too late: a text that is not UTF-8. The frame as the engine
-    /// should see it, namely with a mask of zeros, for its payload is unmasked already.
-    Unmasked { header: UnmaskedHeader, payload: &'b [u8], rest: &'b mut [u8] },
-}
-
-/// The header of a frame whose payload has been unmasked in place: the same, with a mask of zeros.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct UnmaskedHeader {
-    bytes: [u8; HEADER_BYTES_MAX],
-    length: usize,
-}
-
-impl UnmaskedHeader {
-    fn new(header: &[u8]) -> Self {
-        let mut bytes = [0; HEADER_BYTES_MAX];
-        let unmasked = header.len() - 4;
-        bytes[..unmasked].copy_from_slice(&header[..unmasked]);
-        Self { bytes, length: header.len() }
-    }
-
-    pub(super) fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.length]
-    }
+pub(crate) enum Doubt<'b> {
+    /// It is not for the lane. It is still in the input, untouched.
+    Frame,
+    /// A text that is not UTF-8, which shows only when it is unmasked. It has been taken off the
+    /// input; its mask is now zero, so that it is the same frame to the engine.
+    Unmasked { header: &'b [u8], payload: &'b [u8] },
 }
 
 /// Where a frame that suits the lane lies: the length of its header and of its payload.
@@ -56,26 +34,27 @@ fn measure(input: &[u8]) -> Option<(usize, usize)> {
         0xFF => (14, usize::try_from(u64::from_be_bytes(*input.get(2..)?.first_chunk()?)).ok()?),
         _ => return None,
     };
-    (input.len() - 2 >= (header - 2).checked_add(payload)?).then_some((header, payload))
+    (input.len() >= header.checked_add(payload)?).then_some((header, payload))
 }
 
-/// Takes one frame off the front of `input`, if it suits the lane.
+/// Takes one message off the front of `input`, if it suits the lane.
 #[inline]
-pub(super) fn take(input: &mut [u8], message_bytes_max: usize) -> Lane<'_> {
-    let Some((header, payload)) = measure(input) else { return Lane::Engine(input) };
+pub(super) fn take<'b>(
+    input: &mut &'b mut [u8],
+    message_bytes_max: usize,
+) -> Result<Message<'b>, Doubt<'b>> {
+    let Some((header, payload)) = measure(input) else { return Err(Doubt::Frame) };
     if payload > message_bytes_max {
-        return Lane::Engine(input);
+        return Err(Doubt::Frame);
     }
-    let (frame, rest) = input.split_at_mut(header + payload);
+    let (frame, rest) = std::mem::take(input).split_at_mut(header + payload);
+    *input = rest;
     let (header, payload) = frame.split_at_mut(header);
-    let Some(&key) = header.last_chunk() else { unreachable!("the header ends with the mask") };
-    frame::unmask(payload, key);
+    let Some(mask) = header.last_chunk_mut() else { unreachable!("a header ends with its mask") };
+    frame::unmask(payload, std::mem::take(mask));
     let payload: &[u8] = payload;
     if header[0] == WHOLE_BINARY {
-        return Lane::Message(Message::Binary(payload), rest);
+        return Ok(Message::Binary(payload));
     }
-    match str::from_utf8(payload) {
-        Ok(text) => Lane::Message(Message::Text(text), rest),
-        Err(_) => Lane::Unmasked { header: UnmaskedHeader::new(header), payload, rest },
-    }
+    str::from_utf8(payload).map(Message::Text).map_err(|_| Doubt::Unmasked { header, payload })
 }

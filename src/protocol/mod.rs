@@ -21,7 +21,7 @@ use bytes::Bytes;
 use tungstenite::Utf8Bytes;
 
 use self::engine::{Engine, Output};
-use self::lane::Lane;
+pub(crate) use self::lane::Doubt;
 use crate::config::Limits;
 use crate::error::Violation;
 use crate::message::{CloseCode, Message};
@@ -73,7 +73,9 @@ impl Received<'_> {
 impl Protocol {
     /// Takes bytes off `input` up to the next event; `None` when they are used up. Answers to
     /// pings are appended to `control`.
-    #[inline]
+    ///
+    /// It is [`receive_whole`](Self::receive_whole) and then, in doubt,
+    /// [`receive_doubtful`](Self::receive_doubtful), which whoever is in a hurry calls apart.
     pub(crate) fn receive<'b>(
         &mut self,
         input: &mut &'b mut [u8],
@@ -82,21 +84,10 @@ impl Protocol {
         now: Instant,
     ) -> Option<Event<'b>> {
         while !input.is_empty() {
-            if self.engine.is_none() {
-                let bytes = std::mem::take(input);
-                match lane::take(bytes, limits.message_bytes.min(limits.frame_bytes)) {
-                    Lane::Message(message, rest) => {
-                        *input = rest;
-                        return Some(Event::Message(Received::Whole(message)));
-                    }
-                    Lane::Engine(bytes) => *input = bytes,
-                    Lane::Unmasked { header, payload, rest } => {
-                        *input = rest;
-                        return self.receive_unmasked(header.as_bytes(), payload, control, limits);
-                    }
-                }
-            }
-            let event = self.receive_by_engine(input, control, limits, now);
+            let event = match self.receive_whole(input, limits) {
+                Ok(message) => Some(Event::Message(Received::Whole(message))),
+                Err(doubt) => self.receive_doubtful(doubt, input, control, limits, now),
+            };
             if event.is_some() {
                 return event;
             }
@@ -104,9 +95,40 @@ impl Protocol {
         None
     }
 
-    /// The slow way: the engine, until something comes out, the input is used up, or the engine is
-    /// at rest.
+    /// The fast way: takes a message off `input` if it stands there as one whole frame, and nothing
+    /// is in flight.
+    #[inline]
+    pub(crate) fn receive_whole<'b>(
+        &mut self,
+        input: &mut &'b mut [u8],
+        limits: &Limits,
+    ) -> Result<Message<'b>, Doubt<'b>> {
+        match self.engine {
+            None => lane::take(input, limits.message_bytes.min(limits.frame_bytes)),
+            Some(_) => Err(Doubt::Frame),
+        }
+    }
+
+    /// The slow way: what the lane was not sure of is the engine's. `None` when the input is used
+    /// up, and when the engine is at rest again: then the lane goes on with what is left.
     #[cold]
+    pub(crate) fn receive_doubtful<'b>(
+        &mut self,
+        doubt: Doubt<'b>,
+        input: &mut &'b mut [u8],
+        control: &mut Vec<u8>,
+        limits: &Limits,
+        now: Instant,
+    ) -> Option<Event<'b>> {
+        match doubt {
+            Doubt::Frame => self.receive_by_engine(input, control, limits, now),
+            Doubt::Unmasked { header, payload } => {
+                self.receive_unmasked(header, payload, control, limits)
+            }
+        }
+    }
+
+    /// Feeds the engine until something comes out, the input is used up, or it is at rest.
     fn receive_by_engine<'b>(
         &mut self,
         input: &mut &'b mut [u8],
@@ -149,7 +171,6 @@ impl Protocol {
     }
 
     /// A frame that the lane unmasked and then was not sure of: the engine decides.
-    #[cold]
     fn receive_unmasked<'b>(
         &mut self,
         header: &[u8],

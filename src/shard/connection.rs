@@ -133,6 +133,18 @@ impl Connection {
         matches!(self.phase, Phase::Dead)
     }
 
+    /// Moves input that was kept to the front of the buffer; how much it was. An idle connection
+    /// holds no memory for it.
+    #[inline]
+    pub(super) fn take_backlog(&mut self, buffer: &mut [u8]) -> usize {
+        if self.backlog.is_empty() {
+            return 0;
+        }
+        let backlog = std::mem::take(&mut self.backlog);
+        buffer[..backlog.len()].copy_from_slice(&backlog);
+        backlog.len()
+    }
+
     /// The peer was heard, or took something.
     #[inline]
     pub(super) fn touch(&mut self, now: Instant) {

@@ -60,9 +60,11 @@ impl Shard {
         self.count_dropped(lost);
     }
 
-    /// Everything was said: waits for `closing`, at most for the time of the closing handshake.
+    /// Everything was said: waits for `closing`, at most for the time of the closing handshake, or
+    /// of the server's grace if it shuts down.
     pub(super) fn begin_closing(&mut self, slot: Slot, closing: Closing) {
-        let deadline = self.now + self.limits.closing;
+        let grace_end = self.hub.shared().shutdown.deadline();
+        let deadline = grace_end.unwrap_or(self.now + self.limits.closing);
         let connection = &mut self.connections[slot];
         connection.phase = Phase::Closing(closing);
         connection.deadline = deadline;

@@ -70,15 +70,17 @@ impl Outbox {
     /// Queues a control frame before all that has not begun to leave.
     pub(super) fn push_control(&mut self, frame: Bytes) {
         self.bytes += frame.len();
-        let (at, begun) = self.begun_end();
-        match self.segments.get_mut(at) {
-            Some(segment) if begun > 0 => {
-                let rest = segment.split_off(begun);
-                self.segments.insert(at + 1, frame);
-                self.segments.insert(at + 2, rest);
-            }
-            _ => self.segments.insert(at, frame),
+        let (mut at, begun) = self.begun_end();
+        if begun > 0 {
+            let rest = self.segments[at].split_off(begun);
+            at += 1;
+            self.segments.insert(at, rest);
         }
+        // Control frames keep their order among themselves.
+        while self.segments.get(at).is_some_and(|segment| is_control(segment[0])) {
+            at += 1;
+        }
+        self.segments.insert(at, frame);
     }
 
     /// Where what has begun to leave ends: the segment, and how far in it.
@@ -249,9 +251,11 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.push([text("aa"), text("b")].concat().into());
         outbox.advance(2);
+        let pong = Bytes::from_static(&[0x8A, 0]);
         outbox.push_control(PING);
+        outbox.push_control(pong.clone());
         let bytes: Vec<u8> = outbox.segments.iter().flatten().copied().collect();
-        assert_eq!(bytes, [b"aa".as_slice(), &PING, &text("b")].concat());
+        assert_eq!(bytes, [b"aa".as_slice(), &PING, &pong, &text("b")].concat());
         assert_eq!(outbox.bytes(), bytes.len());
         assert!(outbox.drop_oldest() && !outbox.drop_oldest(), "the ping is not dropped");
     }

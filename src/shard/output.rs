@@ -11,7 +11,7 @@ use super::state::{Outgoing, Shard, Slot};
 use super::transport::Output;
 use crate::config::Overflow;
 use crate::error::SendError;
-use crate::message::{Close, CloseCode, ClosedBy};
+use crate::message::{Close, CloseCode, ClosedBy, Message};
 use crate::protocol::frame;
 
 /// When the own replies of one turn are handed to the kernel before the turn ends, in bytes.
@@ -20,6 +20,20 @@ pub(super) const SCRATCH_BYTES: usize = 64 << 10;
 const REFER_BYTES: usize = 16 << 10;
 
 impl Shard {
+    /// Appends a message to what the connection gets whose turn it is.
+    ///
+    /// # Errors
+    /// As of [`push`](Self::push).
+    #[inline]
+    pub(super) fn push_own(&mut self, slot: Slot, message: Message<'_>) -> Result<(), SendError> {
+        debug_assert_eq!(self.current, Some(slot));
+        if !self.fits(slot, frame::encoded_bytes(message)) {
+            return self.push(slot, Outgoing::Message(message));
+        }
+        frame::encode(&mut self.scratch, message);
+        Ok(())
+    }
+
     /// Appends to what a connection gets, within its bounds.
     ///
     /// # Errors
@@ -53,7 +67,7 @@ impl Shard {
     #[inline]
     fn fits(&self, slot: Slot, bytes: usize) -> bool {
         let queued = self.buffered_bytes(slot);
-        queued == 0
+        queued <= self.limits.outbox_high_water_bytes
             || (queued + bytes <= self.limits.outbox_bytes
                 && self.queued_bytes + bytes <= self.limits.shard_outbox_bytes)
     }
@@ -133,66 +147,66 @@ impl Shard {
         }
     }
 
-    /// Whether the current connection should be handed no more input for now. Writes early when a
-    /// lot has gathered.
+    /// Hands the scratch to the kernel; what it does not take goes to the outbox.
     #[inline]
-    pub(super) fn is_pressed(&mut self, slot: Slot) -> bool {
-        if self.scratch.len() >= SCRATCH_BYTES {
-            self.write_scratch(slot);
+    pub(super) fn write_scratch(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot];
+        if !connection.outbox.is_empty() || connection.flags.is_blocked {
+            self.spill(slot);
+            return;
         }
-        self.connections[slot].flags.is_pressed
-    }
-
-    fn write_scratch(&mut self, slot: Slot) {
-        let connection = &self.connections[slot];
-        let is_high =
-            self.scratch.len() + connection.outbox.bytes() > self.limits.outbox_high_water_bytes;
-        if connection.is_dead() {
+        let length = self.scratch.len();
+        let output = connection.transport.write(&self.scratch);
+        if output == Output::Bytes(length) && length <= self.limits.outbox_high_water_bytes {
             self.scratch.clear();
             self.scratch_http_bytes = 0;
-        } else if connection.outbox.is_empty() && !connection.flags.is_blocked {
-            let mut scratch = std::mem::take(&mut self.scratch);
-            let http_bytes = std::mem::take(&mut self.scratch_http_bytes);
-            self.write_now(slot, &scratch, http_bytes, Bytes::copy_from_slice);
-            scratch.clear();
-            self.scratch = scratch;
         } else {
-            self.spill(slot);
+            self.end_write(slot, output);
         }
+    }
+
+    /// What is left to do when a write of the scratch was not small, or not whole.
+    #[cold]
+    fn end_write(&mut self, slot: Slot, output: Output) {
+        let http_bytes = std::mem::take(&mut self.scratch_http_bytes);
+        let was_high = self.scratch.len() > self.limits.outbox_high_water_bytes;
+        match output {
+            Output::Bytes(written) => {
+                let begun = begun_after(&self.scratch, http_bytes, written);
+                let rest = Bytes::copy_from_slice(&self.scratch[written..]);
+                self.keep_rest(slot, rest, begun);
+            }
+            Output::Broken => self.lose(slot),
+        }
+        self.scratch.clear();
         let connection = &self.connections[slot];
-        if is_high && !connection.flags.is_pressed && connection.is_open() {
-            // A handler may have seen the backpressure that the kernel has taken away at once.
+        if was_high && !connection.flags.is_pressed && connection.is_open() {
+            // The handler may have seen backpressure, which the kernel has taken away at once.
             self.drained.push(connection.address);
         }
     }
 
     /// Writes shared frames to a connection with an empty outbox.
     pub(super) fn write_through(&mut self, slot: Slot, frames: &Bytes) {
-        self.write_now(slot, frames, 0, |rest| frames.slice_ref(rest));
-    }
-
-    /// Writes to a connection with an empty outbox; `keep` makes a segment of what is left over.
-    /// The first `http_bytes` are not frames.
-    #[inline]
-    fn write_now(
-        &mut self,
-        slot: Slot,
-        bytes: &[u8],
-        http_bytes: usize,
-        keep: impl FnOnce(&[u8]) -> Bytes,
-    ) {
-        let connection = &mut self.connections[slot];
-        match connection.transport.write(bytes) {
-            Output::Bytes(written) if written == bytes.len() => {}
+        match self.connections[slot].transport.write(frames) {
+            Output::Bytes(written) if written == frames.len() => {}
             Output::Bytes(written) => {
-                let begun = begun_after(bytes, http_bytes, written);
-                connection.outbox.push_rest(keep(&bytes[written..]), begun);
-                connection.flags.is_blocked = true;
-                self.queued_bytes += bytes.len() - written;
-                self.press(slot);
+                self.keep_rest(slot, frames.slice(written..), begun_after(frames, 0, written));
             }
             Output::Broken => self.lose(slot),
         }
+    }
+
+    /// Queues what the kernel did not take of a write to a connection with an empty outbox.
+    fn keep_rest(&mut self, slot: Slot, rest: Bytes, begun_bytes: usize) {
+        let connection = &mut self.connections[slot];
+        if rest.is_empty() || connection.is_dead() {
+            return;
+        }
+        self.queued_bytes += rest.len();
+        connection.outbox.push_rest(rest, begun_bytes);
+        connection.flags.is_blocked = true;
+        self.press(slot);
     }
 
     /// Moves the scratch to the outbox, so that something can be queued after it.

@@ -1,12 +1,13 @@
 //! Phase 3: ready connections are read, their protocol fed, their handlers run; each within a
 //! budget of bytes and messages, after which it waits for the next turn.
 
+use super::EventLoop;
 use super::connection::{Closing, Farewell, Phase};
+use super::output::SCRATCH_BYTES;
 use super::state::Slot;
 use super::transport::Input;
-use super::{EventLoop, RECEIVE_BYTES};
 use crate::message::{Close, CloseCode, ClosedBy};
-use crate::protocol::Event;
+use crate::protocol::{Doubt, Event};
 
 /// The most messages handled for one connection in a turn.
 const MESSAGE_BUDGET: usize = 512;
@@ -33,7 +34,6 @@ impl EventLoop {
         let mut addresses = ready.drain(..);
         for address in addresses.by_ref() {
             if let Some(slot) = self.shard.find(address) {
-                self.shard.connections[slot].flags.is_ready = false;
                 self.receive_from(slot, &mut buffer);
             }
             if self.shard.links.is_blocked() {
@@ -52,18 +52,15 @@ impl EventLoop {
     /// One connection's turn.
     fn receive_from(&mut self, slot: Slot, buffer: &mut [u8]) {
         let connection = &mut self.shard.connections[slot];
-        if connection.is_dead() || connection.flags.is_pressed {
+        connection.flags.is_ready = false;
+        if connection.flags.is_pressed || connection.is_dead() {
             // When the outbox drains, it is made ready again.
             return;
         }
-        let kept = connection.backlog.len();
-        buffer[..kept].copy_from_slice(&connection.backlog);
-        connection.backlog.clear();
+        let kept = connection.take_backlog(buffer);
         let room = buffer.len() - kept;
-        let input = match room {
-            0 => Input::Nothing,
-            _ => connection.transport.read(&mut buffer[kept..]),
-        };
+        debug_assert!(room > 0, "the backlog is smaller than the buffer");
+        let input = connection.transport.read(&mut buffer[kept..]);
         let read = match input {
             Input::Bytes(bytes) => {
                 connection.touch(self.shard.now);
@@ -75,18 +72,33 @@ impl EventLoop {
 
         self.shard.enter(slot);
         let (rest, stop) = self.handle_input(slot, &mut buffer[..kept + read]);
-        self.keep(slot, rest, stop);
+        if stop == Stop::Starved
+            && rest.is_empty()
+            && !may_hold_more
+            && self.shard.connections[slot].is_open()
+            && matches!(input, Input::Bytes(_))
+        {
+            // What nearly always happens.
+            self.shard.exit(slot);
+            return;
+        }
+        self.end_turn(slot, rest, stop, input);
+        let is_over = matches!(input, Input::End | Input::Broken) && stop == Stop::Starved;
+        if !is_over && (stop == Stop::Paused || may_hold_more) {
+            self.shard.make_ready(slot);
+        }
+    }
+
+    /// The end of a connection's turn, if there is more to it than writing.
+    #[cold]
+    fn end_turn(&mut self, slot: Slot, rest: &[u8], stop: Stop, input: Input) {
+        self.shard.connections[slot].backlog = rest.to_vec();
         if stop == Stop::Starved && matches!(input, Input::End | Input::Broken) {
             self.end_of_input(slot, input);
         }
         self.close_if_leaving(slot);
         self.shard.exit(slot);
         self.shard.settle(slot);
-
-        let is_over = matches!(input, Input::End | Input::Broken) && stop == Stop::Starved;
-        if !is_over && (stop == Stop::Paused || may_hold_more) {
-            self.shard.make_ready(slot);
-        }
     }
 
     /// Handles input as the phase demands, which may change on the way.
@@ -94,7 +106,7 @@ impl EventLoop {
         loop {
             match self.shard.connections[slot].phase {
                 Phase::Upgrading { .. } => {
-                    if self.shard.is_pressed(slot) {
+                    if self.shard.connections[slot].flags.is_pressed {
                         return (input, Stop::Paused);
                     }
                     match self.upgrade(slot, input) {
@@ -118,41 +130,60 @@ impl EventLoop {
     }
 
     /// Handles frames of an open connection, until it is not, or a budget is used up.
+    #[inline]
     fn handle_frames<'b>(
         &mut self,
         slot: Slot,
         mut input: &'b mut [u8],
     ) -> (&'b mut [u8], Option<Stop>) {
         for _ in 0..MESSAGE_BUDGET {
-            let super::Shard { connections, limits, now, .. } = &mut self.shard;
-            let protocol = &mut connections[slot].protocol;
-            let event = protocol.receive(&mut input, &mut self.control, limits, *now);
-            if !self.control.is_empty() {
-                self.send_control(slot);
+            if input.is_empty() {
+                return (input, Some(Stop::Starved));
             }
-            match event {
-                Some(Event::Message(message)) => {
-                    self.application.message(&mut self.shard, slot, message.as_message());
-                }
-                Some(Event::Close(code, reason)) => {
-                    let close = Close::new(code, reason, ClosedBy::Peer);
-                    self.shard.begin_close(slot, close, Farewell::Answer);
-                }
-                Some(Event::Violation(violation)) => {
-                    let (code, reason) = violation.close_code();
-                    let close = Close::new(code, reason, ClosedBy::Server);
-                    self.shard.begin_close(slot, close, Farewell::Fail);
-                }
-                None => return (input, Some(Stop::Starved)),
+            let super::Shard { connections, limits, .. } = &mut self.shard;
+            match connections[slot].protocol.receive_whole(&mut input, limits) {
+                Ok(message) => self.application.message(&mut self.shard, slot, message),
+                Err(doubt) => self.handle_doubtful(slot, doubt, &mut input),
             }
-            if !self.shard.connections[slot].is_open() {
+            let must_write = self.shard.scratch.len() >= SCRATCH_BYTES;
+            if must_write {
+                self.shard.write_scratch(slot);
+            }
+            let connection = &self.shard.connections[slot];
+            if !connection.is_open() {
                 return (input, None);
             }
-            if self.shard.is_pressed(slot) || self.shard.links.is_blocked() {
+            if connection.flags.is_pressed || self.shard.links.is_blocked() {
                 return (input, Some(Stop::Paused));
             }
         }
         (input, Some(Stop::Paused))
+    }
+
+    /// Handles what did not come as one whole frame.
+    #[cold]
+    fn handle_doubtful<'b>(&mut self, slot: Slot, doubt: Doubt<'b>, input: &mut &'b mut [u8]) {
+        let super::Shard { connections, limits, now, .. } = &mut self.shard;
+        let protocol = &mut connections[slot].protocol;
+        let event = protocol.receive_doubtful(doubt, input, &mut self.control, limits, *now);
+        if !self.control.is_empty() {
+            self.send_control(slot);
+        }
+        match event {
+            Some(Event::Message(message)) => {
+                self.application.message(&mut self.shard, slot, message.as_message());
+            }
+            Some(Event::Close(code, reason)) => {
+                let close = Close::new(code, reason, ClosedBy::Peer);
+                self.shard.begin_close(slot, close, Farewell::Answer);
+            }
+            Some(Event::Violation(violation)) => {
+                let (code, reason) = violation.close_code();
+                let close = Close::new(code, reason, ClosedBy::Server);
+                self.shard.begin_close(slot, close, Farewell::Fail);
+            }
+            None => {}
+        }
     }
 
     /// After our Close frame: everything but the peer's is discarded (RFC 6455 section 5.5.1).
@@ -173,19 +204,6 @@ impl EventLoop {
         self.shard.push_control(slot, &control);
         control.clear();
         self.control = control;
-    }
-
-    /// Keeps input that could not be handled yet.
-    fn keep(&mut self, slot: Slot, rest: &[u8], stop: Stop) {
-        let connection = &mut self.shard.connections[slot];
-        debug_assert!(stop == Stop::Paused || rest.is_empty() || !connection.is_open());
-        debug_assert!(rest.len() <= RECEIVE_BYTES);
-        if rest.is_empty() {
-            // An idle connection holds no memory.
-            connection.backlog = Vec::new();
-        } else {
-            connection.backlog.extend_from_slice(rest);
-        }
     }
 
     /// The peer's side has ended.

@@ -137,9 +137,10 @@ impl Shard {
         self.log.has_room()
     }
 
-    /// What waits for this connection, scratch included.
+    /// What waits for this connection, scratch included, its HTTP not.
     pub(super) fn buffered_bytes(&self, slot: Slot) -> usize {
-        let own = if self.current == Some(slot) { self.scratch.len() } else { 0 };
+        let is_current = self.current == Some(slot);
+        let own = if is_current { self.scratch.len() - self.scratch_http_bytes } else { 0 };
         self.connections[slot].outbox.bytes() + own
     }
 
@@ -223,14 +224,14 @@ impl Shard {
             return Err(SendError::Closed);
         }
         self.catch_up(slot);
-        self.push(slot, Outgoing::Message(message))
+        self.push_own(slot, message)
     }
 
     /// Sends what the handler returned; allowed also once it has asked to close.
     #[inline]
     pub(super) fn reply(&mut self, slot: Slot, message: Message<'_>) {
         self.catch_up(slot);
-        if self.push(slot, Outgoing::Message(message)).is_err() {
+        if self.push_own(slot, message).is_err() {
             // There is nobody to tell but the counter.
             self.count_dropped(1);
         }

@@ -134,6 +134,19 @@ fn after_our_close_messages_are_read_and_pings_get_no_pong_until_the_peers_close
 }
 
 #[test]
+fn messages_after_our_close_are_not_added_up() {
+    let limits = Limits { message_bytes: 10, frame_bytes: 10, ..Limits::default() };
+    let mut protocol = Protocol::default();
+    protocol.close(CloseCode::NORMAL, "", &mut Vec::new(), &limits);
+    let mut late = [whole(BINARY, &[0; 8]), part(TEXT, b"12345678"), whole(CONTINUATION, b"90")]
+        .concat()
+        .repeat(3);
+    let mut seen = Vec::new();
+    let state = feed(&mut protocol, &mut late, &limits, origin(), &mut seen);
+    assert_eq!((state, seen.len()), (State::Open, 6), "{seen:?}");
+}
+
+#[test]
 fn our_close_may_come_anywhere_in_the_peers_stream() {
     let stream = [
         whole(TEXT, b"one"),
@@ -269,6 +282,17 @@ fn control_frames_are_taken_whatever_the_frame_limit_is() {
     let walk = walk(&stream, &limits);
     let seen = drive(&stream, &[], &walk, &limits, origin());
     assert!(matches!(&seen[..], [Seen::Control(pong)] if pong.len() == 127), "{seen:?}");
+}
+
+#[test]
+fn a_small_frame_limit_holds_for_data_frames_all_the_same() {
+    let limits = Limits { message_bytes: 300, frame_bytes: 64, ..Limits::default() };
+    for (payload_bytes, expected) in [(64, None), (65, Some(Seen::Failure(1009)))] {
+        let mut header = whole(BINARY, &vec![0; payload_bytes])[..6].to_vec();
+        let mut seen = Vec::new();
+        let _ = feed(&mut Protocol::default(), &mut header, &limits, origin(), &mut seen);
+        assert_eq!(seen.pop(), expected, "{payload_bytes} bytes");
+    }
 }
 
 #[test]
