@@ -89,3 +89,8 @@ pub use self::hub::{ConnectionId, Hub, ParseIdError};
 pub use self::message::{AsMessage, Close, CloseCode, ClosedBy, Message};
 pub use self::routing::Query;
 pub use self::server::{Builder, Running, Server, ShutdownReport};
+
+/// The README's examples, compiled with the doctests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

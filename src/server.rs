@@ -248,8 +248,8 @@ impl Server {
     }
 }
 
-/// The processors to pin the shards to: one each if there are exactly as many, else none. With fewer
-/// shards the scheduler knows better where there is room; with more, they have to share.
+/// The processors to pin the shards to: one each if there are exactly as many, else none. With
+/// fewer shards the scheduler knows better where there is room; with more, they have to share.
 fn processors_to_pin(shard_count: usize) -> Vec<usize> {
     let Ok(allowed) = sched_getaffinity(None) else { return Vec::new() };
     let processors: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect();

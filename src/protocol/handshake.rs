@@ -17,7 +17,7 @@ pub(crate) type HeaderRoom<'b> = [MaybeUninit<httparse::Header<'b>>; HEADER_COUN
 
 /// Parses a request's head. `Ok(None)` while it is incomplete; else the head and its length, which
 /// the bytes of the first frames may follow.
-pub(crate) fn parse<'r, 'b: 'r>(
+pub(crate) fn parse<'r, 'b>(
     bytes: &'b [u8],
     room: &'r mut HeaderRoom<'b>,
     limits: &Limits,

@@ -99,7 +99,7 @@ impl Protocol {
     /// is in flight.
     #[inline]
     pub(crate) fn receive_whole<'b>(
-        &mut self,
+        &self,
         input: &mut &'b mut [u8],
         limits: &Limits,
     ) -> Result<Message<'b>, Doubt<'b>> {
@@ -210,6 +210,7 @@ impl Protocol {
     }
 
     /// Whether no engine is held.
+    #[cfg(test)]
     pub(crate) fn is_dormant(&self) -> bool {
         self.engine.is_none()
     }
