@@ -5,7 +5,11 @@
 #![allow(clippy::expect_used, reason = "a test says what it expects")]
 #![allow(unreachable_pub, reason = "the modules are those of one program")]
 
+#[path = "hostile/chaos.rs"]
+mod chaos;
 mod common;
+#[path = "hostile/descriptors.rs"]
+mod descriptors;
 #[path = "hostile/frames.rs"]
 mod frames;
 #[path = "hostile/panics.rs"]

@@ -123,14 +123,21 @@ impl Raw {
             Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
         socket.set_recv_buffer_size(16 << 10).expect("an option");
         socket.connect(&address.into()).expect("the server listens");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a time limit");
-        socket.set_write_timeout(Some(PATIENCE)).expect("a time limit");
         socket.set_tcp_nodelay(true).expect("an option");
-        Self::over(socket.into())
+        let raw = Self::over(socket.into());
+        raw.limit_time();
+        raw
     }
 
-    fn over(socket: TcpStream) -> Self {
+    /// Speaks over a socket that was connected elsewhere.
+    pub fn over(socket: TcpStream) -> Self {
         Self { socket, received: Vec::new(), taken: 0 }
+    }
+
+    /// Neither waits for ever for the server to speak, nor to listen.
+    pub fn limit_time(&self) {
+        self.socket.set_read_timeout(Some(PATIENCE)).expect("a time limit");
+        self.socket.set_write_timeout(Some(PATIENCE)).expect("a time limit");
     }
 
     fn unread(&self) -> &[u8] {
@@ -195,6 +202,12 @@ impl Raw {
                 Err(error.kind())
             }
         }
+    }
+
+    /// Takes some of what has come, unread; if nothing has, waits for the socket's time limit.
+    pub fn skim(&mut self) {
+        let mut buffer = [0; 16 << 10];
+        let _ = self.socket.read(&mut buffer);
     }
 
     /// The next `count` bytes; `None` if the connection ends before.

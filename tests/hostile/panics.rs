@@ -228,6 +228,36 @@ fn a_reply_whose_destructor_panics_harms_nobody_else() {
     });
 }
 
+/// A session that panics when it is dropped, from the beginning.
+struct BornSour(#[allow(dead_code, reason = "it is only dropped")] Sour);
+
+impl Default for BornSour {
+    fn default() -> Self {
+        Self(Sour { is_vicious: true })
+    }
+}
+
+#[test]
+fn a_session_may_panic_when_it_is_dropped_because_on_upgrade_did_or_rejected() {
+    within(LIMIT, || {
+        let doorman = Callbacks::<BornSour>::new().on_upgrade(|request, _| {
+            match request.query("do").as_deref() {
+                Some("panic") => panic!("on purpose"),
+                _ => peregrine::Upgrade::reject(peregrine::Response::new(403)),
+            }
+        });
+        let echo = Callbacks::<()>::new().on_message(|_, message| message.into());
+        let server = start(1, |builder| builder.websocket("/", doorman).websocket("/echo", echo));
+        for (request, status) in [("/?do=panic", 500), ("/", 403)] {
+            let mut raw = Raw::connect(server.local_addr());
+            raw.send(crate::raw::upgrade(request));
+            assert_eq!(raw.answer().status, status);
+            raw.ended();
+            next_is_served(server.local_addr(), "/echo");
+        }
+    });
+}
+
 /// A session that counts how many there are.
 struct Counted(Arc<AtomicUsize>);
 
