@@ -80,7 +80,7 @@ pub struct Limits {
     /// the high-water mark one more message is always accepted, however large: so the bound is the
     /// mark and one message, if that is more.
     pub outbox_bytes: usize,
-    /// The most bytes waiting in all outboxes of one shard. Default 256 MiB. Beyond it only outboxes
+    /// The most bytes waiting in all outboxes of one shard. Default 256 MiB. Beyond it only those
     /// up to their high-water mark accept a message.
     pub shard_outbox_bytes: usize,
     /// What happens at [`outbox_bytes`](Self::outbox_bytes).

@@ -22,8 +22,10 @@ use crate::config::Limits;
 use crate::error::Violation;
 use crate::message::CloseCode;
 
-/// What the engine reads at once, and so what it allocates when it wakes, in bytes.
-const READ_BYTES: usize = 4 << 10;
+/// What the engine reads at once, and so what it allocates when it wakes, in bytes: between the
+/// two, as the frame that wakes it needs. Each read zeroes that much first.
+const READ_BYTES_MIN: usize = 128;
+const READ_BYTES_MAX: usize = 16 << 10;
 
 /// What came out of the bytes fed.
 #[derive(Debug)]
@@ -63,9 +65,11 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
-    pub(super) fn new(limits: &Limits) -> Self {
+    /// An engine for a frame of the expected payload, to begin with.
+    pub(super) fn new(limits: &Limits, expected_bytes: u64) -> Self {
+        let read_bytes = usize::try_from(expected_bytes).unwrap_or(usize::MAX);
         let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BYTES)
+            .read_buffer_size(read_bytes.clamp(READ_BYTES_MIN, READ_BYTES_MAX))
             .write_buffer_size(0)
             .max_message_size(Some(limits.message_bytes))
             // It counts control frames, too; data frames are checked in `account`.

@@ -21,6 +21,7 @@ use bytes::Bytes;
 use tungstenite::Utf8Bytes;
 
 use self::engine::{Engine, Output};
+use self::frame::Header;
 pub(crate) use self::lane::Doubt;
 use crate::config::Limits;
 use crate::error::Violation;
@@ -138,7 +139,8 @@ impl Protocol {
     ) -> Option<Event<'b>> {
         let bytes: &'b mut [u8] = std::mem::take(input);
         let mut unread: &[u8] = bytes;
-        let engine = self.engine.get_or_insert_with(|| Box::new(Engine::new(limits)));
+        let expected = || Header::parse(unread).map_or(u64::MAX, |header| header.payload_bytes);
+        let engine = self.engine.get_or_insert_with(|| Box::new(Engine::new(limits, expected())));
         let event = loop {
             match engine.feed(&mut unread, control, limits) {
                 Ok(Output::Text(text)) => break Some(Event::Message(Received::Text(text))),
@@ -178,7 +180,8 @@ impl Protocol {
         control: &mut Vec<u8>,
         limits: &Limits,
     ) -> Option<Event<'b>> {
-        let engine = self.engine.insert(Box::new(Engine::new(limits)));
+        let expected = payload.len() as u64;
+        let engine = self.engine.insert(Box::new(Engine::new(limits, expected)));
         for mut bytes in [header, payload] {
             match engine.feed(&mut bytes, control, limits) {
                 Ok(Output::Starved) => {}
@@ -197,7 +200,7 @@ impl Protocol {
         out: &mut Vec<u8>,
         limits: &Limits,
     ) {
-        let engine = self.engine.get_or_insert_with(|| Box::new(Engine::new(limits)));
+        let engine = self.engine.get_or_insert_with(|| Box::new(Engine::new(limits, 0)));
         engine.close(code, reason, out);
     }
 
@@ -210,7 +213,7 @@ impl Protocol {
     }
 
     /// Whether no engine is held.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn is_dormant(&self) -> bool {
         self.engine.is_none()
     }

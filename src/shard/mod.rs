@@ -153,8 +153,8 @@ impl EventLoop {
         self.accept();
         self.receive();
         self.take_mail();
-        self.fire_timers();
         self.advance_shutdown();
+        self.fire_timers();
         self.shard.fan_out(FANOUT_BUDGET);
         self.flush();
         self.reap();

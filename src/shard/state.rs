@@ -230,6 +230,11 @@ impl Shard {
     /// Sends what the handler returned; allowed also once it has asked to close.
     #[inline]
     pub(super) fn reply(&mut self, slot: Slot, message: Message<'_>) {
+        if !self.connections[slot].is_open() {
+            // The last words: one message, whatever the bounds.
+            frame::encode(&mut self.scratch, message);
+            return;
+        }
         self.catch_up(slot);
         if self.push_own(slot, message).is_err() {
             // There is nobody to tell but the counter.
