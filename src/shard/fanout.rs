@@ -99,8 +99,11 @@ impl Log {
     }
 
     /// The position after all that was appended. A new member begins here.
+    #[inline]
     pub(super) fn end(&mut self) -> Position {
-        self.close_run();
+        if self.open.is_some() {
+            self.close_run();
+        }
         self.first + self.runs.len() as u64
     }
 
@@ -110,6 +113,7 @@ impl Log {
     }
 
     /// The run at a position.
+    #[inline]
     pub(super) fn run(&self, position: Position) -> Option<&Run> {
         let at = usize::try_from(position.checked_sub(self.first)?).ok()?;
         self.runs.get(at)
@@ -141,22 +145,21 @@ pub(super) struct Pass {
     audiences: Vec<EndpointIndex>,
     end: Position,
     /// The index of the next member of the current audience.
-    next: usize,
+    pub(super) next: usize,
 }
 
 impl Pass {
-    /// The members to visit next, as endpoint and index; `None` when there is nothing to do. Begins
-    /// a new pass when the last one is over.
-    pub(super) fn next(
+    /// The audience to visit, from the member at [`next`](Self::next) on; `None` when there is
+    /// nothing to do. Begins a new pass when the last one is over.
+    pub(super) fn audience(
         &mut self,
         log: &mut Log,
         member_count: impl Fn(EndpointIndex) -> usize,
-    ) -> Option<(EndpointIndex, usize)> {
+    ) -> Option<EndpointIndex> {
         loop {
             if let Some(&endpoint) = self.audiences.last() {
                 if self.next < member_count(endpoint) {
-                    self.next += 1;
-                    return Some((endpoint, self.next - 1));
+                    return Some(endpoint);
                 }
                 self.audiences.pop();
                 self.next = 0;

@@ -186,10 +186,10 @@ impl Shard {
         }
     }
 
-    /// Writes shared frames to a connection with an empty outbox.
-    pub(super) fn write_through(&mut self, slot: Slot, frames: &Bytes) {
-        match self.connections[slot].transport.write(frames) {
-            Output::Bytes(written) if written == frames.len() => {}
+    /// What is left to do when a write of shared frames was not whole.
+    #[cold]
+    pub(super) fn end_shared_write(&mut self, slot: Slot, frames: &Bytes, output: Output) {
+        match output {
             Output::Bytes(written) => {
                 self.keep_rest(slot, frames.slice(written..), begun_after(frames, 0, written));
             }

@@ -15,6 +15,7 @@ use super::fanout::{Log, Pass};
 use super::links::Links;
 use super::output::SCRATCH_BYTES;
 use super::timers::{Tick, Wheel};
+use super::transport::Output;
 use crate::config::Limits;
 use crate::error::SendError;
 use crate::hub::{Address, ConnectionId, EndpointIndex, Envelope, Hub};
@@ -344,41 +345,41 @@ impl Shard {
     }
 
     /// Visits members who have broadcasts to catch up with, at most `budget` of them.
-    pub(super) fn fan_out(&mut self, budget: usize) {
-        for _ in 0..budget {
+    pub(super) fn fan_out(&mut self, mut budget: usize) {
+        loop {
             let members = &self.members;
             let member_count = |endpoint: EndpointIndex| members[usize::from(endpoint)].len();
-            let Some((endpoint, at)) = self.pass.next(&mut self.log, member_count) else { return };
-            let slot = self.members[usize::from(endpoint)][at];
-            self.deliver(slot);
+            let Some(endpoint) = self.pass.audience(&mut self.log, member_count) else { return };
+            while let Some(&slot) = self.members[usize::from(endpoint)].get(self.pass.next) {
+                if budget == 0 {
+                    return;
+                }
+                budget -= 1;
+                self.pass.next += 1;
+                self.deliver(slot);
+            }
         }
     }
 
-    /// Lets one member catch up and hands what it got to the kernel.
+    /// Lets one member catch up. If all that it gets is one run, that goes to the kernel at once.
     fn deliver(&mut self, slot: Slot) {
-        let connection = &self.connections[slot];
-        let is_idle = connection.outbox.is_empty() && !connection.flags.is_blocked;
-        if !is_idle {
-            self.catch_up(slot);
-            return;
-        }
-        // It borrows the scratch, as the connection whose turn it is does.
-        debug_assert!(self.current.is_none() && self.scratch.is_empty());
         let end = self.log.end();
-        let position = self.connections[slot].position;
-        let id = self.id(slot);
-        let is_single = position + 1 == end;
-        match self.log.run(position) {
-            Some(run) if is_single && run.endpoint == self.connections[slot].endpoint => {
-                self.connections[slot].position = end;
-                if run.except != Some(id) {
-                    let frames = run.frames.clone();
-                    self.write_through(slot, &frames);
-                }
+        let connection = &mut self.connections[slot];
+        let is_idle = connection.outbox.is_empty() && !connection.flags.is_blocked;
+        if is_idle
+            && connection.position + 1 == end
+            && let Some(run) = self.log.run(connection.position)
+            && run.endpoint == connection.endpoint
+            && run.except.is_none()
+        {
+            connection.position = end;
+            let output = connection.transport.write(&run.frames);
+            if output != Output::Bytes(run.frames.len()) {
+                let frames = run.frames.clone();
+                self.end_shared_write(slot, &frames, output);
             }
-            _ => {
-                self.catch_up(slot);
-            }
+        } else {
+            self.catch_up(slot);
         }
     }
 }
