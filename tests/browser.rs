@@ -3,6 +3,13 @@
 //! Where Chromium or chromedriver is missing, the tests that need them say so and pass; with
 //! `PEREGRINE_REQUIRE_BROWSER` set in the environment they fail instead.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
+
 mod common;
 
 use std::env;

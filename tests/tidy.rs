@@ -1,5 +1,12 @@
 //! The house rules that a compiler does not check: the walls between the rooms, and sizes.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -20,6 +20,11 @@ const SLOT_COUNT: u64 = 1024;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Tick(u64);
 
+fn since_start(tick: Tick) -> Duration {
+    // 32 bits of ticks last for two years; a server that runs longer wakes a little more often.
+    TICK.saturating_mul(u32::try_from(tick.0).unwrap_or(u32::MAX))
+}
+
 #[derive(Debug)]
 pub(super) struct Wheel {
     start: Instant,
@@ -105,8 +110,7 @@ impl Wheel {
     /// When the nearest entry is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let nearest = self.nearest()?;
-        let ticks = u32::try_from(nearest.0).unwrap_or(u32::MAX);
-        Some(self.start + TICK.saturating_mul(ticks))
+        Some(self.start + since_start(nearest))
     }
 }
 
@@ -135,7 +139,7 @@ mod tests {
                 now += Duration::from_millis((seed >> 20) % 400);
                 let mut fired = Vec::new();
                 wheel.expire(now, &mut fired);
-                let is_due = |tick: &Tick| start + TICK.saturating_mul(tick.0 as u32) <= now;
+                let is_due = |tick: &Tick| start + since_start(*tick) <= now;
                 let mut due: Vec<_> = model.extract_if(.., |(_, tick)| is_due(tick)).collect();
                 let key = |(address, tick): &(Address, Tick)| (*tick, address.token());
                 fired.sort_by_key(key);

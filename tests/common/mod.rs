@@ -1,6 +1,7 @@
 //! What the tests share: servers on ports of their own, clients with time limits.
 
 #![allow(dead_code, unreachable_pub, reason = "each test program uses its own part")]
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc;
