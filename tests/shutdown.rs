@@ -164,8 +164,10 @@ fn those_who_have_not_upgraded_are_not_waited_for() {
             let stopping = shut_down(server, PATIENCE);
             silent.ended();
             kept_alive.ended();
-            let refusal = asking.answer();
-            assert_eq!(refusal.status, 503);
+            if shard_count == 1 {
+                // Else its shard may not have seen the beginning of its request.
+                assert_eq!(asking.answer().status, 503);
+            }
             drop(asking);
             let (report, took) = stopping.join().expect("it returns");
             assert_eq!((report.open_count, report.aborted_count), (0, 0));
@@ -285,7 +287,6 @@ fn reads_within_the_grace(closing: Duration) {
         .on_close(|_, _| "goodbye".into());
     let mut limits = Limits::default();
     limits.closing = closing;
-    limits.outbox_bytes = 2 * MESSAGE_BYTES;
     let server = start(1, |builder| builder.limits(limits).websocket("/", large));
     let mut raw = Raw::connect_narrow(server.local_addr());
     raw.upgrade("/");

@@ -86,7 +86,7 @@ impl News {
             .on_message(|_, message| message.into())
             .on_close(move |_, close| {
                 let _ = told.send(close.clone());
-                ().into()
+                "goodbye".into()
             });
         let server = start(1, |builder| builder.limits(limits).websocket("/news", news));
         let mut fast = Raw::upgraded(server.local_addr(), "/news");
@@ -188,8 +188,8 @@ fn a_slow_consumer_is_closed_with_1013_and_what_waited_for_it_arrives() {
             assert_eq!((told.code(), told.by()), (1013.into(), ClosedBy::Server));
             let mut numbers = Vec::new();
             let last = loop {
-                match news.slow.frame().expect("all, then a Close frame") {
-                    last if last.first == CLOSE => break last,
+                match news.slow.frame().expect("all, then the last words") {
+                    last if last.first == TEXT => break news.slow.frame().expect("a Close frame"),
                     frame => numbers.push(number_of(&frame)),
                 }
             };
