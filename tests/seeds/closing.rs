@@ -29,7 +29,8 @@ impl Handler for Leaver {
                 Reply::none()
             }
             Err(_) if text == "disconnect" => {
-                let before = [ws.send("one"), ws.broadcast("two"), ws.send_to(own, "three")];
+                // The broadcast comes last: it is on its way when the connection leaves.
+                let before = [ws.send("one"), ws.send_to(own, "two"), ws.broadcast("three")];
                 ws.close();
                 let after = [ws.send("x"), ws.send_to(own, "x"), ws.broadcast("to the others")];
                 self.results.send([before, after].concat()).expect("the test listens");
@@ -64,7 +65,7 @@ fn s11_close_delivers_what_was_queued_before_and_nothing_that_comes_after() {
         let told = told.recv_timeout(PATIENCE).expect("the handler ran");
         assert_eq!(told, [Ok(()), Ok(()), Ok(()), closed, closed, Ok(())]);
         for other in &mut others {
-            for expected in ["two", "to the others", "somebody left"] {
+            for expected in ["three", "to the others", "somebody left"] {
                 assert_eq!(other.text(), expected);
             }
         }
@@ -101,7 +102,7 @@ fn s11_after_close_nothing_reaches_the_connection_while_it_waits_for_the_peers_c
         accepted_count += 1;
         eventually(|| running.hub().dropped_count() == dropped_count + accepted_count);
         for other in &mut others {
-            for expected in ["two", "to the others", "somebody left", "late"] {
+            for expected in ["three", "to the others", "somebody left", "late"] {
                 assert_eq!(other.text(), expected);
             }
         }
