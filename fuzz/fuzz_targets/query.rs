@@ -12,7 +12,8 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
         query.map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
     assert_eq!(pairs, expected);
 
-    for (name, _) in &expected {
+    // A few names: all of many would cost the square of their number.
+    for (name, _) in expected.iter().take(8) {
         let values: Vec<_> = query.all(name).map(String::from).collect();
         let expected = expected.iter().filter(|(key, _)| key == name).map(|(_, value)| value);
         assert!(values.iter().eq(expected), "the values of {name:?} are {values:?}");
