@@ -25,7 +25,7 @@ use crate::raw::{Answer, Bystander, Raw, get, next_is_served, until};
 /// How long any of these tests may take.
 const LIMIT: Duration = Duration::from_secs(60);
 /// A deadline that a test can wait for.
-const SHORT: Duration = Duration::from_millis(200);
+const SHORT: Duration = Duration::from_millis(300);
 /// More than the kernel's buffers hold.
 const BIG_BYTES: usize = 16 << 20;
 
@@ -436,7 +436,7 @@ fn silence_after_a_page_is_the_end_of_keep_alive_and_no_offence() {
         let mut raw = Raw::connect(site.local_addr());
         for _ in 0..8 {
             // Each response begins the wait anew.
-            thread::park_timeout(SHORT / 3);
+            thread::park_timeout(SHORT / 5);
             raw.send(get("/b"));
             assert_eq!(raw.answer().body, b"b");
         }
