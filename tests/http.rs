@@ -17,7 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use peregrine::{Callbacks, Limits, Response, Running};
+use peregrine::{Callbacks, Limits, Response, Running, Server};
 
 use crate::common::{start, within};
 use crate::raw::{Answer, Bystander, Raw, get, next_is_served, until};
@@ -82,6 +82,25 @@ fn a_page_is_served_with_its_headers() {
         assert_eq!(answer.header("Content-Length"), Some("13"));
         raw.send(get("/gone"));
         assert_eq!(raw.answer().status, 410);
+    });
+}
+
+#[test]
+fn who_comes_before_the_start_is_served_after_it() {
+    within(LIMIT, || {
+        let builder = Server::builder().shards(2).get("/b", "b").websocket("/echo", echo());
+        let server = builder.bind("127.0.0.1:0").expect("a free port");
+        let address = server.local_addr();
+        let mut early: Vec<_> = (0..20).map(|_| Raw::connect(address)).collect();
+        for raw in &mut early {
+            raw.send([get("/b"), raw::upgrade("/echo")].concat());
+        }
+        let _running = server.start().expect("threads");
+        for raw in &mut early {
+            assert_eq!(raw.answer().body, b"b");
+            assert_eq!(raw.head().status, 101);
+        }
+        next_is_served(address, "/echo");
     });
 }
 
@@ -392,7 +411,7 @@ fn a_head_limit_above_the_receive_buffer_works_or_is_refused_at_the_start() {
     within(LIMIT, || {
         let mut limits = Limits::default();
         limits.head_bytes = 256 << 10;
-        let builder = peregrine::Server::builder().shards(1).limits(limits).get("/b", "b");
+        let builder = Server::builder().shards(1).limits(limits).get("/b", "b");
         let Ok(server) = builder.bind("127.0.0.1:0") else { return };
         let site = server.start().expect("threads");
         let mut raw = Raw::connect(site.local_addr());

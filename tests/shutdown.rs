@@ -11,8 +11,8 @@ mod common;
 mod raw;
 
 use std::net::TcpStream;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use peregrine::{
 
 use crate::common::{Client, PATIENCE, SHARD_COUNTS, start, within};
 use crate::raw::{
-    BINARY, CLOSE, Raw, TEXT, close, frame, get, header, next_is_served, timed, upgrade,
+    BINARY, CLOSE, Raw, TEXT, close, frame, get, header, next_is_served, timed, until, upgrade,
     witnessed_echo,
 };
 
@@ -275,6 +275,31 @@ fn another_server_takes_over_the_port_while_the_first_drains() {
             assert_eq!((report.open_count, report.aborted_count), (1, 0));
             next_is_served(address, "/echo");
             drop(second);
+        });
+    }
+}
+
+/// An application that is told to stop by a message.
+#[test]
+fn a_handler_may_stop_the_server() {
+    for shard_count in SHARD_COUNTS {
+        within(LIMIT, move || {
+            let running = Arc::new(Mutex::new(None::<Running>));
+            let held = Arc::clone(&running);
+            let stopper = Callbacks::<()>::new().on_message(move |_, _| {
+                drop(held.lock().expect("no panic").take());
+                "stopped".into()
+            });
+            let server = start(shard_count, |builder| builder.websocket("/", stopper));
+            let address = server.local_addr();
+            *running.lock().expect("no panic") = Some(server);
+            let mut raw = Raw::upgraded(address, "/");
+            let mut other = Raw::upgraded(address, "/");
+            raw.send(frame(TEXT, b"stop"));
+            raw.frames();
+            other.frames();
+            until("nobody listens", || TcpStream::connect(address).is_err());
+            until("all threads have ended", || Arc::strong_count(&running) == 1);
         });
     }
 }

@@ -210,6 +210,12 @@ impl Raw {
         let _ = self.socket.read(&mut buffer);
     }
 
+    /// Everything up to the end, whatever it is.
+    pub fn all(&mut self) -> Vec<u8> {
+        while self.fill().unwrap_or(0) > 0 {}
+        self.unread().to_vec()
+    }
+
     /// The next `count` bytes; `None` if the connection ends before.
     pub fn take(&mut self, count: usize) -> Option<Vec<u8>> {
         while self.unread().len() < count {

@@ -105,7 +105,7 @@ fn handler(stage: &Arc<Stage>) -> Callbacks<u64> {
 }
 
 /// Anything that a client can do, in any order, and then it goes in any way.
-fn misbehave(raw: &mut Raw, dice: &mut Dice) {
+pub fn misbehave(raw: &mut Raw, dice: &mut Dice) {
     raw.socket.set_read_timeout(Some(SHORT / 10)).expect("a time limit");
     raw.socket.set_write_timeout(Some(SHORT / 10)).expect("a time limit");
     if dice.below(4) == 0 {

@@ -1,7 +1,7 @@
 //! What is accepted while the server goes down is delivered; what is not, its sender is told.
 
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -10,7 +10,7 @@ use peregrine::{Callbacks, ConnectionId, Hub, Limits, SendError};
 
 use super::{LIMIT, SHORT, shut_down};
 use crate::common::{SHARD_COUNTS, start, within};
-use crate::raw::{CLOSE, PING, Raw, TEXT, close, frame};
+use crate::raw::{CLOSE, PING, Raw, TEXT, close, frame, upgrade};
 
 /// Room for all that a test sends.
 fn wide_limits() -> Limits {
@@ -166,6 +166,58 @@ fn what_handlers_are_told_was_accepted_is_delivered() {
             let accepted = accepted.load(Ordering::Relaxed);
             assert!(accepted > 100, "the test is too small: {accepted}");
             assert_eq!(received, accepted);
+        });
+    }
+}
+
+/// Connects again and again until nobody listens any more: how often it was served to the end.
+fn come_until_refused(address: SocketAddr) -> u64 {
+    let mut served_count = 0;
+    while let Ok(socket) = TcpStream::connect(address) {
+        let mut raw = Raw::over(socket);
+        raw.limit_time();
+        raw.try_send([upgrade("/").into_bytes(), frame(TEXT, b"hello")].concat());
+        // The end may come at any point: before the answer, after it, within it.
+        let said = raw.all();
+        if let Some(rest) = said.strip_prefix(b"HTTP/1.1 101 ") {
+            let is_whole = rest.windows(2).any(|bytes| bytes == [CLOSE, 2 + 23]);
+            served_count += u64::from(is_whole);
+        } else {
+            let is_refusal = said.is_empty() || said.starts_with(b"HTTP/1.1 503 ");
+            assert!(is_refusal, "{}", String::from_utf8_lossy(&said));
+        }
+    }
+    served_count
+}
+
+#[test]
+fn who_comes_while_it_ends_is_served_or_refused() {
+    for shard_count in SHARD_COUNTS {
+        within(LIMIT, move || {
+            for round in 0..20 {
+                let counts = Arc::new([const { AtomicU64::new(0) }; 2]);
+                let [connects, closes] = [(); 2].map(|()| Arc::clone(&counts));
+                let handler = Callbacks::<()>::new()
+                    .on_connect(move |_| {
+                        connects[0].fetch_add(1, Ordering::Relaxed);
+                        ().into()
+                    })
+                    .on_close(move |_, _| {
+                        closes[1].fetch_add(1, Ordering::Relaxed);
+                        ().into()
+                    });
+                let server = start(shard_count, |builder| builder.websocket("/", handler));
+                let address = server.local_addr();
+                let clients: Vec<_> =
+                    (0..6).map(|_| thread::spawn(move || come_until_refused(address))).collect();
+                thread::park_timeout(SHORT / 20 * (round % 4));
+                server.shutdown(SHORT / 10).expect("no shard panicked");
+                let served: u64 =
+                    clients.into_iter().map(|client| client.join().expect("a client")).sum();
+                let [connects, closes] = [0, 1].map(|at| counts[at].load(Ordering::Relaxed));
+                assert_eq!(connects, closes, "on_close, once for each");
+                assert!(served <= connects, "{served} of {connects}");
+            }
         });
     }
 }
