@@ -13,6 +13,9 @@ pub(crate) const HEADER_COUNT_MAX: usize = 128;
 /// The largest request head that fits into a shard's receive buffer with room to spare, in bytes.
 pub(crate) const HEAD_BYTES_MAX: usize = 64 << 10;
 
+/// As good as never: thirty years.
+pub(crate) const AGES: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
 /// What happens to a connection whose outbox cannot take one more message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overflow {
@@ -118,6 +121,15 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Cuts times short that mean "never", so that none of them leaves the calendar.
+    pub(crate) fn tame(&mut self) {
+        for time in
+            [&mut self.handshake, &mut self.ping_after, &mut self.dead_after, &mut self.closing]
+        {
+            *time = (*time).min(AGES);
+        }
+    }
+
     /// Refuses limits that contradict one another.
     pub(crate) fn validate(&self) -> Result<(), Error> {
         let rules: [(bool, &'static str); 10] = [
@@ -137,11 +149,14 @@ impl Limits {
             ),
             (self.outbox_bytes <= self.shard_outbox_bytes, "one outbox fits into its shard's sum"),
             (
-                (1..=1 << 23).contains(&self.mailbox_count),
-                "mailbox_count is between 1 and 8 388 608",
+                (1..1 << 23).contains(&self.mailbox_count),
+                "mailbox_count is between 1 and 8 388 607",
             ),
             ((1..=1 << 38).contains(&self.mailbox_bytes), "mailbox_bytes is between 1 and 256 GiB"),
-            (self.ping_after < self.dead_after, "a ping is sent before the peer counts as gone"),
+            (
+                self.ping_after < self.dead_after || self.ping_after == Duration::MAX,
+                "a ping is sent before the peer counts as gone",
+            ),
             (self.connection_count != Some(0), "at least one connection is allowed"),
         ];
         match rules.iter().find(|(holds, _)| !holds) {

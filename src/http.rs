@@ -153,7 +153,11 @@ impl Response {
 
     /// The body; shared, not copied.
     pub(crate) fn whole_body(&self) -> Bytes {
-        self.body.clone()
+        if self.may_have_body() { self.body.clone() } else { Bytes::new() }
+    }
+
+    fn may_have_body(&self) -> bool {
+        !matches!(self.status, 204 | 304)
     }
 
     /// The bytes of this response. `HEAD` leaves the body out (RFC 9110 section 9.3.2).
@@ -167,7 +171,7 @@ impl Response {
             let _ = write!(text, "{name}: {value}\r\n");
         }
         // A 204 or 304 has no body, and must not name a length of one (RFC 9110 section 8.6).
-        if !matches!(self.status, 204 | 304) {
+        if self.may_have_body() {
             let _ = write!(text, "Content-Length: {length}\r\n");
         }
         text.push_str(match after {
@@ -175,7 +179,7 @@ impl Response {
             Connection::Close => "Connection: close\r\n\r\n",
         });
         let mut bytes = text.into_bytes();
-        if body == Body::Whole {
+        if body == Body::Whole && self.may_have_body() {
             bytes.extend_from_slice(&self.body);
         }
         bytes.into()

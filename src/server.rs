@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustix::process::{Resource, getrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::config::Limits;
+use crate::config::{AGES, Limits};
 use crate::error::Error;
 use crate::handler::{Endpoint, Handler};
 use crate::http::Response;
@@ -95,7 +95,8 @@ impl Builder {
         if !(1..=SHARD_COUNT_MAX).contains(&shard_count) {
             return Err(Error::Shards(shard_count));
         }
-        let limits = self.limits;
+        let mut limits = self.limits;
+        limits.tame();
         let (service, paths) = gather(self.endpoints, self.pages)?;
         let listeners = bind_first(address, shard_count)?;
         let local_addr = listeners[0].local_addr()?;
@@ -239,12 +240,34 @@ impl Server {
             let thread = thread::Builder::new().name(format!("peregrine-{}", seat.index)).spawn(
                 move || {
                     pin(processor);
-                    EventLoop::new(seat, service, limits, connection_limit, hub)?.run()
+                    let guard = Guard { hub: hub.clone(), shard: seat.index };
+                    let ended = EventLoop::new(seat, service, limits, connection_limit, hub)?.run();
+                    drop(guard);
+                    ended
                 },
             )?;
             running.threads.push(thread);
         }
         Ok(running)
+    }
+}
+
+/// Ends the whole server when one of its shards ends: half a server would refuse or lose half of
+/// what it is given, and say nothing.
+struct Guard {
+    hub: Hub,
+    shard: usize,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let shared = self.hub.shared();
+        if shared.shutdown.deadline().is_none() {
+            log::error!("shard {} ended before its time; the server shuts down", self.shard);
+            shared.mailboxes[self.shard].close();
+            shared.shutdown.quiet_count.fetch_add(1, Ordering::AcqRel);
+            shared.begin_shutdown(clock::now() + LAST_GRACE);
+        }
     }
 }
 
@@ -274,6 +297,9 @@ pub struct Running {
     local_addr: SocketAddr,
 }
 
+/// What is left to the other shards when one has ended before its time.
+const LAST_GRACE: Duration = Duration::from_secs(1);
+
 /// How a shutdown went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -300,7 +326,8 @@ impl Running {
 
     /// Stops serving: accepts nobody any more, delivers every message that was accepted, closes
     /// every connection with 1001 and waits for the closing handshakes, for as long as `grace`;
-    /// what is left is then dropped. `on_close` is called for all.
+    /// what is left is then dropped. `on_close` is called for all. Not to be called by a handler:
+    /// its own shard could not end.
     ///
     /// # Errors
     /// As of [`join`](Self::join).
@@ -323,13 +350,17 @@ impl Running {
     }
 
     fn stop(&mut self, grace: Duration) -> Result<(), Error> {
-        self.hub.shared().begin_shutdown(clock::now() + grace);
+        self.hub.shared().begin_shutdown(clock::now() + grace.min(AGES));
         self.join_threads()
     }
 
     fn join_threads(&mut self) -> Result<(), Error> {
         let mut outcome = Ok(());
         for thread in self.threads.drain(..) {
+            if thread.thread().id() == thread::current().id() {
+                // A handler stops its own server: its thread ends when the handler has returned.
+                continue;
+            }
             let ended = thread.join().map_err(|_| Error::ShardPanicked);
             let ended = ended.and_then(|result| result.map_err(Error::Io));
             outcome = outcome.and(ended);

@@ -70,8 +70,9 @@ pub trait Handler: Send + Sync + 'static {
         Reply::none()
     }
 
-    /// The outbox was above its high-water mark and has fallen to its low-water mark: time to go
-    /// on sending.
+    /// What waited for this client was above the high-water mark, as
+    /// [`has_backpressure`](WebSocket::has_backpressure) tells, and has fallen to the low-water
+    /// mark: time to go on sending.
     fn on_drain(&self, ws: &mut WebSocket<'_, Self::Session>) {
         let _ = ws;
     }

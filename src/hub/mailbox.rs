@@ -95,8 +95,8 @@ impl<T> Mailbox<T> {
                 && (now == 0 || next & BYTES_MASK <= self.limit_bytes);
             (now & CLOSED == 0 && fits).then_some(next)
         };
-        // The channel orders what is sent; the counter only counts, so it needs no ordering.
-        match self.reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, reserve) {
+        // Acquire: whoever sees the room that `take` gave back sees the channel's free slot, too.
+        match self.reserved.fetch_update(Ordering::Acquire, Ordering::Relaxed, reserve) {
             Ok(_) => Ok(Room { mailbox: self, cost }),
             Err(now) if now & CLOSED != 0 => Err(SendError::ShuttingDown),
             Err(_) => Err(SendError::Overloaded),
@@ -148,7 +148,7 @@ impl<T> Room<'_, T> {
 
 impl<T> Drop for Room<'_, T> {
     fn drop(&mut self) {
-        self.mailbox.reserved.fetch_sub(self.cost, Ordering::Relaxed);
+        self.mailbox.reserved.fetch_sub(self.cost, Ordering::Release);
     }
 }
 
@@ -164,7 +164,7 @@ impl<T> Inbox<T> {
     /// The next envelope; `size` tells how many bytes were reserved for it.
     pub(crate) fn take(&self, size: impl FnOnce(&T) -> usize) -> Option<T> {
         let envelope = self.receiver.try_recv().ok()?;
-        self.mailbox.reserved.fetch_sub(cost(size(&envelope)), Ordering::Relaxed);
+        self.mailbox.reserved.fetch_sub(cost(size(&envelope)), Ordering::Release);
         Some(envelope)
     }
 

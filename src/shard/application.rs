@@ -164,7 +164,7 @@ pub(super) enum Outcome {
 }
 
 /// Drops a value whose destructor may panic, and may do so with something as bad: that is leaked.
-fn discard<T>(value: T) {
+pub(super) fn discard<T>(value: T) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
         log::error!("a destructor panicked");
         std::mem::forget(panic);

@@ -64,9 +64,9 @@ impl EventLoop {
 
     /// Goes on with the server's shutdown, if one has begun.
     pub(super) fn advance_shutdown(&mut self) {
-        let shared = self.shard.hub.clone();
-        let shutdown = &shared.shared().shutdown;
-        let Some(deadline) = shutdown.deadline() else { return };
+        let Some(deadline) = self.shard.hub.shared().shutdown.deadline() else { return };
+        let hub = self.shard.hub.clone();
+        let shutdown = &hub.shared().shutdown;
         let has_expired = deadline <= self.shard.now;
         if self.life == Life::Running {
             // The socket closes: who connects from now on is refused, or reaches another process.
@@ -78,20 +78,20 @@ impl EventLoop {
                 *is_quiet = true;
                 shutdown.quiet_count.fetch_add(1, Ordering::AcqRel);
             }
-            let shard_count = shared.shared().mailboxes.len();
-            let are_all_quiet = shutdown.quiet_count.load(Ordering::Acquire) == shard_count;
+            let shard_count = hub.shared().mailboxes.len();
+            let are_all_quiet = shutdown.quiet_count.load(Ordering::Acquire) >= shard_count;
             if are_all_quiet || has_expired {
-                self.begin_draining();
+                self.begin_closing_all();
             }
         }
-        if self.life == Life::Draining && has_expired {
+        if self.life == Life::Closing && has_expired {
             self.abort_all();
         }
     }
 
     /// Nothing more will come from other shards than what is in the mailbox: delivers that, then
     /// closes every connection.
-    fn begin_draining(&mut self) {
+    fn begin_closing_all(&mut self) {
         self.inbox.mailbox().close();
         loop {
             while let Some(envelope) = self.inbox.take(Envelope::size) {
@@ -103,7 +103,7 @@ impl EventLoop {
             // Some thread is between its reservation and its send.
             std::thread::yield_now();
         }
-        self.life = Life::Draining;
+        self.life = Life::Closing;
         let members: Vec<Slot> = self.shard.members().collect();
         let open_count = members.len();
         for slot in members {
@@ -114,9 +114,21 @@ impl EventLoop {
         self.close_leaving();
         let shutdown = &self.shard.hub.shared().shutdown;
         shutdown.open_count.fetch_add(open_count, Ordering::Relaxed);
-        let upgrading: Vec<Slot> = self.shard.connections.iter().map(|(slot, _)| slot).collect();
-        for slot in upgrading {
-            if !matches!(self.shard.connections[slot].phase, Phase::Upgrading { .. }) {
+        self.turn_away_upgrading();
+    }
+
+    /// Whoever has begun a request is told; whoever has not is closed.
+    fn turn_away_upgrading(&mut self) {
+        let is_upgrading = |phase: &Phase| matches!(phase, Phase::Upgrading { .. });
+        let slots: Vec<Slot> = self.shard.connections.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            if !is_upgrading(&self.shard.connections[slot].phase) {
+                continue;
+            }
+            // A request may lie in the kernel, unread: closing would answer it with a reset.
+            self.shard.connections[slot].flags.is_surplus = true;
+            self.receive_from_one(slot);
+            if !is_upgrading(&self.shard.connections[slot].phase) {
                 continue;
             }
             if self.shard.connections[slot].backlog.is_empty() {

@@ -53,6 +53,8 @@ pub(super) struct Flags {
     pub(super) is_ready: bool,
     /// On the dirty list.
     pub(super) is_dirty: bool,
+    /// On the drained list.
+    pub(super) is_drained: bool,
     /// The kernel's buffer is full; an event will tell when it is not.
     pub(super) is_blocked: bool,
     /// The outbox rose above its high-water mark and has not fallen to the low one: no input is

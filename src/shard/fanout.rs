@@ -21,6 +21,9 @@ const RUN_BYTES: usize = 64 << 10;
 /// How much the log may hold before broadcasts are refused, in bytes.
 const LOG_BYTES: usize = 64 << 20;
 
+/// What each broadcast counts for beside its frame, in bytes: at worst it is a run of its own.
+const ENTRY_BYTES: usize = size_of::<Run>();
+
 /// Neighbouring broadcasts to one audience: frames to be delivered together.
 #[derive(Clone, Debug)]
 pub(super) struct Run {
@@ -68,7 +71,7 @@ impl Log {
         except: Option<ConnectionId>,
         frame: Bytes,
     ) {
-        self.bytes += frame.len();
+        self.bytes += frame.len() + ENTRY_BYTES;
         if frame.len() >= REFER_BYTES {
             self.close_run();
             self.runs.push_back(Run { endpoint, except, frames: frame, message_count: 1 });
@@ -132,7 +135,7 @@ impl Log {
     fn drop_before(&mut self, end: Position) {
         while self.first < end {
             let Some(run) = self.runs.pop_front() else { break };
-            self.bytes -= run.frames.len();
+            self.bytes -= run.frames.len() + ENTRY_BYTES * run.message_count as usize;
             self.first += 1;
         }
     }

@@ -49,18 +49,25 @@ impl Links {
         let Some(mailbox) = self.hub.shared().mailboxes.get(shard) else {
             return Err(SendError::Gone);
         };
+        if mailbox.is_closed() {
+            return Err(SendError::ShuttingDown);
+        }
+        self.check_room(1, envelope.size())?;
+        self.send_or_wait(shard, envelope)
+    }
+
+    /// Sends, or lets the envelope wait; there is room for that.
+    fn send_or_wait(&mut self, shard: usize, envelope: Envelope) -> Result<(), SendError> {
         if self.waiting[shard].is_empty() {
-            match mailbox.reserve(envelope.size()) {
+            match self.hub.shared().mailboxes[shard].reserve(envelope.size()) {
                 Ok(room) => return room.send(envelope),
                 Err(SendError::Overloaded) => {}
                 Err(error) => return Err(error),
             }
         }
-        if mailbox.is_closed() {
-            return Err(SendError::ShuttingDown);
-        }
-        self.check_room(1, envelope.size())?;
-        self.wait(shard, envelope);
+        self.waiting_count += 1;
+        self.waiting_bytes += envelope.size();
+        self.waiting[shard].push_back(envelope);
         Ok(())
     }
 
@@ -80,7 +87,7 @@ impl Links {
         let own = self.own;
         for shard in (0..=others).filter(|&shard| shard != own) {
             let frame = frame.clone();
-            self.send(shard, Envelope::Broadcast { endpoint, except, frame })?;
+            self.send_or_wait(shard, Envelope::Broadcast { endpoint, except, frame })?;
         }
         Ok(())
     }
@@ -89,12 +96,6 @@ impl Links {
         let fits = self.waiting_count + count <= self.limit_count
             && (self.waiting_count == 0 || self.waiting_bytes + bytes <= self.limit_bytes);
         if fits { Ok(()) } else { Err(SendError::Overloaded) }
-    }
-
-    fn wait(&mut self, shard: usize, envelope: Envelope) {
-        self.waiting_count += 1;
-        self.waiting_bytes += envelope.size();
-        self.waiting[shard].push_back(envelope);
     }
 
     /// Moves on what the mailboxes can take now; tells how many envelopes had to be given up

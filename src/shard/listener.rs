@@ -7,12 +7,15 @@ use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::hub::Shared;
 
 /// How many connections wait in the kernel to be accepted.
 const BACKLOG: i32 = 4096;
+/// How much the kernel takes of a connection's output ahead of sending it, in bytes.
+const NOT_SENT_BYTES: u32 = 128 << 10;
 /// How long the listener rests when the process is out of descriptors or memory.
 const REST: Duration = Duration::from_millis(100);
 
@@ -51,6 +54,9 @@ fn bind_one(address: SocketAddr) -> io::Result<StdListener> {
     socket.set_reuse_port(true)?;
     // Accepted sockets inherit it: small messages leave at once, without a system call each.
     socket.set_tcp_nodelay(true)?;
+    // What is not sent yet stays in the outbox, where it is bounded, counted and seen: the kernel
+    // would take megabytes from us for a client that reads slowly, and tell of no progress.
+    socket.set_tcp_notsent_lowat(NOT_SENT_BYTES)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -71,24 +77,17 @@ impl Listener {
                 Ok((socket, peer)) => return Accepted::Socket(socket, peer),
                 Err(error) => error,
             };
-            match error.kind() {
-                ErrorKind::WouldBlock => {
-                    self.is_ready = false;
-                    return Accepted::Nobody;
-                }
-                // That one is gone, or has an error of its own: the next may be fine.
-                ErrorKind::Interrupted
-                | ErrorKind::ConnectionAborted
-                | ErrorKind::ConnectionReset
-                | ErrorKind::TimedOut
-                | ErrorKind::HostUnreachable
-                | ErrorKind::NetworkUnreachable
-                | ErrorKind::NetworkDown => {}
-                _ => {
-                    self.resting_until = Some(now + REST);
-                    return Accepted::Exhausted(error);
-                }
+            if error.kind() == ErrorKind::WouldBlock {
+                self.is_ready = false;
+                return Accepted::Nobody;
             }
+            let exhaustion = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+            if Errno::from_io_error(&error).is_some_and(|errno| exhaustion.contains(&errno)) {
+                self.resting_until = Some(now + REST);
+                return Accepted::Exhausted(error);
+            }
+            // That one is gone, or has an error of its own (accept(2)): the next may be fine.
+            log::debug!("a socket could not be accepted: {error}");
         }
     }
 
@@ -102,7 +101,9 @@ impl Listener {
 /// fewer connections.
 pub(super) fn place(shared: &Shared, own: usize) -> usize {
     let count = |shard: usize| shared.mailboxes[shard].connection_count.load(Ordering::Relaxed);
-    let fewest = (0..shared.mailboxes.len()).min_by_key(|&shard| count(shard)).unwrap_or(own);
+    let is_alive = |&shard: &usize| !shared.mailboxes[shard].is_closed();
+    let shards = (0..shared.mailboxes.len()).filter(is_alive);
+    let fewest = shards.min_by_key(|&shard| count(shard)).unwrap_or(own);
     let markedly = 2 + count(fewest) / 32;
     if count(own) >= count(fewest) + markedly { fewest } else { own }
 }

@@ -65,6 +65,8 @@ const RECEIVE_BYTES: usize = 128 << 10;
 const _: () = assert!(HEAD_BYTES_MAX < RECEIVE_BYTES);
 /// How many connections beyond the limit are kept for as long as it takes to tell them so.
 const SURPLUS_COUNT: usize = 64;
+/// When a connection is looked at again whose input could not be read yet.
+const HELD_UP: Duration = Duration::from_millis(100);
 /// How often a shard looks again while it waits for another one.
 const RETRY: Duration = Duration::from_millis(1);
 
@@ -87,7 +89,7 @@ enum Life {
         is_quiet: bool,
     },
     /// Nothing can arrive any more: all connections are being closed.
-    Draining,
+    Closing,
 }
 
 /// The loop of one shard.
@@ -201,7 +203,7 @@ impl EventLoop {
         let is_held_up =
             shard.links.is_blocked() || self.life == Life::Quieting { is_quiet: false };
         let has_leftovers = (!shard.ready.is_empty() && self.may_receive())
-            || self.has_mail
+            || (self.has_mail && shard.has_log_room())
             || shard.has_fanout()
             || !shard.dirty.is_empty()
             || !shard.drained.is_empty();
@@ -218,7 +220,7 @@ impl EventLoop {
         let resting_until =
             listener.filter(|listener| listener.is_ready).and_then(|l| l.resting_until);
         let grace_until = match self.life {
-            Life::Draining => shard.hub.shared().shutdown.deadline(),
+            Life::Closing => shard.hub.shared().shutdown.deadline(),
             _ => None,
         };
         let due =
@@ -240,9 +242,9 @@ impl EventLoop {
                 }
             };
             let own = self.shard.index;
-            let hub = self.shard.hub.clone();
-            let target = listener::place(hub.shared(), own);
-            let mailbox = &hub.shared().mailboxes[target];
+            let shared = self.shard.hub.shared();
+            let target = listener::place(shared, own);
+            let mailbox = &shared.mailboxes[target];
             if target != own
                 && let Ok(room) = mailbox.reserve(0)
             {
@@ -262,12 +264,16 @@ impl EventLoop {
     fn adopt(&mut self, transport: Transport, peer: SocketAddr) {
         let total = self.shard.hub.shared().connection_count();
         let is_surplus = total > self.connection_limit;
-        let is_refused = total > self.connection_limit + SURPLUS_COUNT
+        let is_refused = total > self.connection_limit.saturating_add(SURPLUS_COUNT)
             || self.shard.connections.vacant_key() >= SLOT_COUNT_MAX
             || self.life != Life::Running;
-        let address = Address::new(self.shard.connections.vacant_key(), self.shard.generation);
         let mut transport = transport;
-        if is_refused || transport.register(self.poll.registry(), Token(address.token())).is_err() {
+        if is_refused {
+            self.inbox.mailbox().connection_count.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        let address = Address::new(self.shard.connections.vacant_key(), self.shard.generation);
+        if transport.register(self.poll.registry(), Token(address.token())).is_err() {
             self.inbox.mailbox().connection_count.fetch_sub(1, Ordering::Relaxed);
             return;
         }
@@ -355,6 +361,11 @@ impl EventLoop {
     fn time_out(&mut self, slot: Slot) {
         let now = self.shard.now;
         let connection = &self.shard.connections[slot];
+        if connection.flags.is_ready && !matches!(connection.phase, Phase::Closing(_)) {
+            // It has said something that this shard had no time to read: that is not its fault.
+            self.shard.arm(slot, now + HELD_UP);
+            return;
+        }
         let due = match connection.phase {
             Phase::Upgrading { .. } | Phase::Closing(_) => connection.deadline,
             Phase::Open => return self.check_silence(slot),
@@ -374,6 +385,10 @@ impl EventLoop {
         let Shard { now, limits, .. } = &self.shard;
         let (now, dead_after, ping_after) = (*now, limits.dead_after, limits.ping_after);
         let connection = &mut self.shard.connections[slot];
+        if connection.heard_at + dead_after <= now && connection.ping_count == 0 {
+            // Nobody has asked it: this shard was held up. It gets the time to answer.
+            connection.heard_at = now.checked_sub(ping_after).unwrap_or(now);
+        }
         let dead_at = connection.heard_at + dead_after;
         if dead_at <= now {
             let close = Close::new(CloseCode::GOING_AWAY, "timed out", ClosedBy::Server);
@@ -412,6 +427,7 @@ impl EventLoop {
     fn call_drained(&mut self) {
         for address in std::mem::take(&mut self.shard.drained) {
             let Some(slot) = self.shard.find(address) else { continue };
+            self.shard.connections[slot].flags.is_drained = false;
             if self.shard.connections[slot].is_open() {
                 self.shard.enter(slot);
                 self.application.drain(&mut self.shard, slot);
@@ -425,7 +441,7 @@ impl EventLoop {
         debug_assert!(self.shard.leaving.is_empty(), "whoever leaves is told before the reaping");
         while let Some(slot) = self.shard.dead.pop() {
             let connection = self.shard.connections.remove(slot);
-            debug_assert!(connection.is_dead(), "only the dead are reaped");
+            debug_assert!(connection.is_dead() && connection.outbox.is_empty());
             self.application.forget(slot);
             self.inbox.mailbox().connection_count.fetch_sub(1, Ordering::Relaxed);
             if let Some(listener) = &mut self.listener {
@@ -437,10 +453,10 @@ impl EventLoop {
 
     /// Whether there is room for what handlers send to other shards.
     fn may_receive(&self) -> bool {
-        !self.shard.links.is_blocked() && !matches!(self.life, Life::Quieting { .. })
+        !self.shard.is_held_up() && !matches!(self.life, Life::Quieting { .. })
     }
 
     fn is_over(&self) -> bool {
-        self.life == Life::Draining && self.shard.connections.is_empty()
+        self.life == Life::Closing && self.shard.connections.is_empty()
     }
 }

@@ -9,10 +9,15 @@ use std::io::IoSlice;
 use bytes::{Buf, Bytes};
 
 use super::transport::{Output, Transport};
-use crate::protocol::frame::Header;
+use crate::message::Message;
+use crate::protocol::frame::{self, Header};
 
 /// How many segments go into one write.
 const SEGMENTS_PER_WRITE: usize = 32;
+
+/// From this size on, frames that others share are referred to instead of copied, in bytes. What is
+/// smaller would keep a larger buffer alive for long.
+pub(super) const REFER_BYTES: usize = 16 << 10;
 
 /// The queue. Each segment holds whole frames; only the first may have been written in part.
 ///
@@ -23,6 +28,8 @@ const SEGMENTS_PER_WRITE: usize = 32;
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     segments: VecDeque<Bytes>,
+    /// The segment after all others: small frames are copied together here.
+    tail: Vec<u8>,
     /// Invariant: the sum of what is left of all segments.
     bytes: usize,
     /// How many bytes at the front nothing may come before or between: what is left of a frame that
@@ -47,7 +54,7 @@ impl Outbox {
         self.bytes == 0
     }
 
-    /// Queues whole frames; `rest_bytes` of the front belong to a frame that has begun to leave.
+    /// Queues frames, of which the first `begun_bytes` are the rest of one that has begun to leave.
     pub(super) fn push_rest(&mut self, frames: Bytes, begun_bytes: usize) {
         debug_assert!(self.is_empty(), "a frame can only have begun to leave an empty outbox");
         self.begun_bytes = begun_bytes;
@@ -56,9 +63,32 @@ impl Outbox {
 
     /// Queues whole frames.
     pub(super) fn push(&mut self, frames: Bytes) {
-        if !frames.is_empty() {
+        if frames.len() < REFER_BYTES {
+            self.push_slice(&frames);
+        } else {
             self.bytes += frames.len();
+            self.end_tail();
             self.segments.push_back(frames);
+        }
+    }
+
+    /// Queues whole frames, which are copied.
+    pub(super) fn push_slice(&mut self, frames: &[u8]) {
+        self.bytes += frames.len();
+        self.tail.extend_from_slice(frames);
+    }
+
+    /// Queues a message.
+    pub(super) fn push_message(&mut self, message: Message<'_>) {
+        let before = self.tail.len();
+        frame::encode(&mut self.tail, message);
+        self.bytes += self.tail.len() - before;
+    }
+
+    /// Makes a segment of the tail.
+    fn end_tail(&mut self) {
+        if !self.tail.is_empty() {
+            self.segments.push_back(std::mem::take(&mut self.tail).into());
         }
     }
 
@@ -70,6 +100,7 @@ impl Outbox {
     /// Queues a control frame before all that has not begun to leave.
     pub(super) fn push_control(&mut self, frame: Bytes) {
         self.bytes += frame.len();
+        self.end_tail();
         let (mut at, begun) = self.begun_end();
         if begun > 0 {
             let rest = self.segments[at].split_off(begun);
@@ -96,7 +127,8 @@ impl Outbox {
     }
 
     /// How many messages are queued, one that has begun to leave included.
-    pub(super) fn message_count(&self) -> u64 {
+    pub(super) fn message_count(&mut self) -> u64 {
+        self.end_tail();
         let (at, mut begun) = self.begun_end();
         let mut count = u64::from(self.begun_bytes > 0);
         for segment in self.segments.iter().skip(at) {
@@ -107,6 +139,7 @@ impl Outbox {
 
     /// Drops the oldest data frame that has not begun to leave; `false` if there is none.
     pub(super) fn drop_oldest(&mut self) -> bool {
+        self.end_tail();
         let (first, mut skip) = self.begun_end();
         for at in first..self.segments.len() {
             let segment = &mut self.segments[at];
@@ -139,6 +172,7 @@ impl Outbox {
 
     /// Hands to the kernel what it takes.
     pub(super) fn write(&mut self, transport: &mut Transport) -> Flushed {
+        self.end_tail();
         while !self.is_empty() {
             let mut slices = [IoSlice::new(&[]); SEGMENTS_PER_WRITE];
             let count = self.segments.len().min(SEGMENTS_PER_WRITE);
@@ -215,8 +249,7 @@ fn is_control(first: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Message;
-    use crate::protocol::frame::{self, PING};
+    use crate::protocol::frame::PING;
 
     fn text(text: &str) -> Bytes {
         frame::encode_whole(Message::Text(text))
@@ -237,6 +270,7 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.push([text("a"), text("b")].concat().into());
         outbox.push(text("c"));
+        outbox.end_tail();
         outbox.advance(1);
         assert_eq!(outbox.begun_bytes, 2);
         assert!(outbox.drop_oldest());
@@ -250,6 +284,7 @@ mod tests {
     fn a_control_frame_goes_first_and_never_into_another_frame() {
         let mut outbox = Outbox::default();
         outbox.push([text("aa"), text("b")].concat().into());
+        outbox.end_tail();
         outbox.advance(2);
         let pong = Bytes::from_static(&[0x8A, 0]);
         outbox.push_control(PING);

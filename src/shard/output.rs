@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use super::connection::Farewell;
-use super::outbox::{Flushed, begun_after, count_messages};
+use super::outbox::{Flushed, REFER_BYTES, begun_after, count_messages};
 use super::state::{Outgoing, Shard, Slot};
 use super::transport::Output;
 use crate::config::Overflow;
@@ -16,8 +16,8 @@ use crate::protocol::frame;
 
 /// When the own replies of one turn are handed to the kernel before the turn ends, in bytes.
 pub(super) const SCRATCH_BYTES: usize = 64 << 10;
-/// From this size on a shared segment is referred to instead of copied, in bytes.
-const REFER_BYTES: usize = 16 << 10;
+/// What the scratch may keep allocated from one turn to the next, in bytes.
+const SCRATCH_KEPT_BYTES: usize = 4 << 20;
 
 impl Shard {
     /// Appends a message to what the connection gets whose turn it is.
@@ -55,11 +55,12 @@ impl Shard {
                 }
             }
         } else {
-            let frames = match outgoing {
-                Outgoing::Message(message) => self.encode(message),
-                Outgoing::Frames(frames) => frames.clone(),
-            };
-            self.enqueue(slot, frames);
+            let outbox = &mut self.connections[slot].outbox;
+            match outgoing {
+                Outgoing::Message(message) => outbox.push_message(message),
+                Outgoing::Frames(frames) => outbox.push(frames.clone()),
+            }
+            self.note_queued(slot, bytes);
         }
         Ok(())
     }
@@ -101,9 +102,15 @@ impl Shard {
     }
 
     fn enqueue(&mut self, slot: Slot, frames: Bytes) {
-        self.queued_bytes += frames.len();
-        let connection = &mut self.connections[slot];
-        connection.outbox.push(frames);
+        let bytes = frames.len();
+        self.connections[slot].outbox.push(frames);
+        self.note_queued(slot, bytes);
+    }
+
+    /// So many bytes were added to an outbox.
+    fn note_queued(&mut self, slot: Slot, bytes: usize) {
+        debug_assert!(!self.connections[slot].is_dead(), "nothing is queued for the dead");
+        self.queued_bytes += bytes;
         self.press(slot);
         self.make_dirty(slot);
     }
@@ -115,10 +122,8 @@ impl Shard {
             self.scratch.extend_from_slice(frame);
             return;
         }
-        self.queued_bytes += frame.len();
         connection.outbox.push_control(Bytes::copy_from_slice(frame));
-        self.press(slot);
-        self.make_dirty(slot);
+        self.note_queued(slot, frame.len());
     }
 
     /// Notes that the outbox is above its high-water mark, if it is.
@@ -176,13 +181,32 @@ impl Shard {
                 let rest = Bytes::copy_from_slice(&self.scratch[written..]);
                 self.keep_rest(slot, rest, begun);
             }
-            Output::Broken => self.lose(slot),
+            Output::Broken => {
+                self.count_dropped(count_messages(&self.scratch[http_bytes..]));
+                self.lose(slot);
+            }
         }
-        self.scratch.clear();
+        self.clear_scratch();
         let connection = &self.connections[slot];
         if was_high && !connection.flags.is_pressed && connection.is_open() {
             // The handler may have seen backpressure, which the kernel has taken away at once.
+            self.note_drained(slot);
+        }
+    }
+
+    /// `on_drain` is to be called.
+    fn note_drained(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot];
+        if !std::mem::replace(&mut connection.flags.is_drained, true) {
             self.drained.push(connection.address);
+        }
+    }
+
+    fn clear_scratch(&mut self) {
+        self.scratch.clear();
+        self.scratch_http_bytes = 0;
+        if self.scratch.capacity() > SCRATCH_KEPT_BYTES {
+            self.scratch.shrink_to(SCRATCH_BYTES);
         }
     }
 
@@ -193,7 +217,10 @@ impl Shard {
             Output::Bytes(written) => {
                 self.keep_rest(slot, frames.slice(written..), begun_after(frames, 0, written));
             }
-            Output::Broken => self.lose(slot),
+            Output::Broken => {
+                self.count_dropped(count_messages(frames));
+                self.lose(slot);
+            }
         }
     }
 
@@ -214,14 +241,17 @@ impl Shard {
         if self.scratch.is_empty() {
             return;
         }
-        let frames = Bytes::copy_from_slice(&self.scratch);
-        self.scratch.clear();
-        let http_bytes = std::mem::take(&mut self.scratch_http_bytes);
-        if http_bytes > 0 {
-            let outbox = &mut self.connections[slot].outbox;
-            outbox.seal(outbox.bytes() + http_bytes);
+        let connection = &mut self.connections[slot];
+        if connection.is_dead() {
+            self.discard_scratch();
+            return;
         }
-        self.enqueue(slot, frames);
+        if self.scratch_http_bytes > 0 {
+            connection.outbox.seal(connection.outbox.bytes() + self.scratch_http_bytes);
+        }
+        connection.outbox.push_slice(&self.scratch);
+        self.note_queued(slot, self.scratch.len());
+        self.clear_scratch();
     }
 
     /// What was said so far is HTTP, what follows are frames: no control frame may go before it.
@@ -238,9 +268,8 @@ impl Shard {
 
     /// Forgets what the current connection's handler has sent in this turn.
     pub(super) fn discard_scratch(&mut self) {
-        let http_bytes = std::mem::take(&mut self.scratch_http_bytes);
-        let lost = count_messages(&self.scratch[http_bytes..]);
-        self.scratch.clear();
+        let lost = count_messages(&self.scratch[self.scratch_http_bytes..]);
+        self.clear_scratch();
         self.count_dropped(lost);
     }
 
@@ -281,9 +310,8 @@ impl Shard {
         connection.flags.is_blocked = flushed == Flushed::Blocked;
         if connection.flags.is_pressed && after <= self.limits.outbox_low_water_bytes {
             connection.flags.is_pressed = false;
-            let address = connection.address;
             if connection.is_open() {
-                self.drained.push(address);
+                self.note_drained(slot);
             }
             self.make_ready(slot);
         }

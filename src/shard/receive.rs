@@ -3,7 +3,6 @@
 
 use super::EventLoop;
 use super::connection::{Closing, Farewell, Phase};
-use super::output::SCRATCH_BYTES;
 use super::state::Slot;
 use super::transport::Input;
 use crate::message::{Close, CloseCode, ClosedBy};
@@ -11,6 +10,8 @@ use crate::protocol::{Doubt, Event};
 
 /// The most messages handled for one connection in a turn.
 const MESSAGE_BUDGET: usize = 512;
+/// The most requests answered for one connection in a turn.
+const REQUEST_BUDGET: usize = 64;
 
 /// Why handling input stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,9 +24,8 @@ pub(super) enum Stop {
 
 impl EventLoop {
     pub(super) fn receive(&mut self) {
-        if self.shard.links.flush() > 0 {
-            log::error!("messages for a shard that is gone were dropped");
-        }
+        let lost_count = self.shard.links.flush();
+        self.shard.count_dropped(lost_count);
         if self.shard.ready.is_empty() || !self.may_receive() {
             return;
         }
@@ -36,7 +36,7 @@ impl EventLoop {
             if let Some(slot) = self.shard.find(address) {
                 self.receive_from(slot, &mut buffer);
             }
-            if self.shard.links.is_blocked() {
+            if self.shard.is_held_up() {
                 break;
             }
         }
@@ -47,6 +47,13 @@ impl EventLoop {
         self.shard.ready = ready;
         self.buffer = buffer;
         self.close_leaving();
+    }
+
+    /// Gives one connection a turn, outside of the phase.
+    pub(super) fn receive_from_one(&mut self, slot: Slot) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        self.receive_from(slot, &mut buffer);
+        self.buffer = buffer;
     }
 
     /// One connection's turn.
@@ -103,12 +110,19 @@ impl EventLoop {
 
     /// Handles input as the phase demands, which may change on the way.
     fn handle_input<'b>(&mut self, slot: Slot, mut input: &'b mut [u8]) -> (&'b mut [u8], Stop) {
+        let mut request_budget = REQUEST_BUDGET;
         loop {
             match self.shard.connections[slot].phase {
                 Phase::Upgrading { .. } => {
-                    if self.shard.connections[slot].flags.is_pressed {
+                    // Pages are not refused by the outbox's bounds: who does not read them may not
+                    // ask for more.
+                    if self.shard.scratch.len() >= self.shard.scratch_limit {
+                        self.shard.write_scratch(slot);
+                    }
+                    if self.shard.connections[slot].flags.is_pressed || request_budget == 0 {
                         return (input, Stop::Paused);
                     }
+                    request_budget -= 1;
                     match self.upgrade(slot, input) {
                         Some(used) => input = &mut input[used..],
                         None => return (input, Stop::Starved),
@@ -145,15 +159,14 @@ impl EventLoop {
                 Ok(message) => self.application.message(&mut self.shard, slot, message),
                 Err(doubt) => self.handle_doubtful(slot, doubt, &mut input),
             }
-            let must_write = self.shard.scratch.len() >= SCRATCH_BYTES;
-            if must_write {
+            if self.shard.scratch.len() >= self.shard.scratch_limit {
                 self.shard.write_scratch(slot);
             }
             let connection = &self.shard.connections[slot];
             if !connection.is_open() {
                 return (input, None);
             }
-            if connection.flags.is_pressed || self.shard.links.is_blocked() {
+            if connection.flags.is_pressed || self.shard.is_held_up() {
                 return (input, Some(Stop::Paused));
             }
         }

@@ -25,8 +25,8 @@ use crate::protocol::frame;
 /// The index of a connection in the slab.
 pub(super) type Slot = usize;
 
-/// What a new chunk for encoded frames holds, in bytes.
-const CHUNK_BYTES: usize = 64 << 10;
+/// How much is allocated at once for encoding, in bytes. A frame in a mailbox keeps as much alive.
+const ENCODER_BYTES: usize = 8 << 10;
 
 #[derive(Debug)]
 pub(super) struct Shard {
@@ -49,7 +49,9 @@ pub(super) struct Shard {
     /// How much of the scratch is HTTP: what comes before the first frame.
     pub(super) scratch_http_bytes: usize,
     /// Where frames for others are encoded.
-    chunk: BytesMut,
+    encoder: BytesMut,
+    /// When the scratch is written before the turn ends, in bytes.
+    pub(super) scratch_limit: usize,
     /// The sum of all outboxes.
     pub(super) queued_bytes: usize,
     /// Input is waiting, or may be.
@@ -88,6 +90,8 @@ impl Shard {
         hub: Hub,
         now: Instant,
     ) -> Self {
+        // Nobody is refused for output that was not offered to the kernel.
+        let scratch_limit = SCRATCH_BYTES.min(limits.outbox_high_water_bytes).max(1);
         Self {
             index,
             links: Links::new(hub.clone(), index, &limits),
@@ -103,7 +107,8 @@ impl Shard {
             current: None,
             scratch: Vec::with_capacity(SCRATCH_BYTES),
             scratch_http_bytes: 0,
-            chunk: BytesMut::new(),
+            encoder: BytesMut::new(),
+            scratch_limit,
             queued_bytes: 0,
             ready: Vec::new(),
             dirty: Vec::new(),
@@ -138,6 +143,12 @@ impl Shard {
         self.log.has_room()
     }
 
+    /// Whether what handlers send has no way to go for the moment: then none is called.
+    #[inline]
+    pub(super) fn is_held_up(&self) -> bool {
+        self.links.is_blocked() || !self.log.has_room()
+    }
+
     /// What waits for this connection, scratch included, its HTTP not.
     pub(super) fn buffered_bytes(&self, slot: Slot) -> usize {
         let is_current = self.current == Some(slot);
@@ -162,7 +173,7 @@ impl Shard {
         }
     }
 
-    /// Arms the timer for this instant, unless it fires before.
+    /// Arms the timer for this instant, instead of the one before.
     pub(super) fn arm(&mut self, slot: Slot, due: Instant) {
         let connection = &mut self.connections[slot];
         connection.armed = self.wheel.arm(connection.address, due);
@@ -173,6 +184,9 @@ impl Shard {
     }
 
     pub(super) fn count_dropped(&self, count: u64) {
+        if count == 0 {
+            return;
+        }
         let mailbox = &self.hub.shared().mailboxes[self.index];
         mailbox.dropped_count.fetch_add(count, Ordering::Relaxed);
     }
@@ -307,11 +321,11 @@ impl Shard {
     /// Encodes a message for others.
     pub(super) fn encode(&mut self, message: Message<'_>) -> Bytes {
         let bytes = frame::encoded_bytes(message);
-        if self.chunk.capacity() - self.chunk.len() < bytes {
-            self.chunk.reserve(bytes.max(CHUNK_BYTES));
+        if self.encoder.capacity() < bytes {
+            self.encoder.reserve(bytes.max(ENCODER_BYTES));
         }
-        frame::encode(&mut self.chunk, message);
-        self.chunk.split().freeze()
+        frame::encode(&mut self.encoder, message);
+        self.encoder.split().freeze()
     }
 
     /// Gives a member what was broadcast and it has not seen yet.
@@ -337,9 +351,6 @@ impl Shard {
             let (frames, message_count) = (run.frames.clone(), run.message_count);
             if self.push(slot, Outgoing::Frames(&frames)).is_err() {
                 self.count_dropped(u64::from(message_count));
-                if !self.connections[slot].is_open() {
-                    return;
-                }
             }
         }
     }

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use crate::hub::Address;
 
 /// The length of a tick. A deadline fires at most this much late.
-const TICK: Duration = Duration::from_millis(16);
+const TICK: Duration = Duration::from_millis(TICK_MILLIS);
+const TICK_MILLIS: u64 = 16;
 /// How many ticks the wheel reaches ahead. What is due later is looked at on the way.
 const SLOT_COUNT: u64 = 1024;
 
@@ -21,8 +22,7 @@ const SLOT_COUNT: u64 = 1024;
 pub(super) struct Tick(u64);
 
 fn since_start(tick: Tick) -> Duration {
-    // 32 bits of ticks last for two years; a server that runs longer wakes a little more often.
-    TICK.saturating_mul(u32::try_from(tick.0).unwrap_or(u32::MAX))
+    Duration::from_millis(tick.0.saturating_mul(TICK_MILLIS))
 }
 
 #[derive(Debug)]

@@ -4,6 +4,7 @@
 use std::mem::MaybeUninit;
 
 use super::EventLoop;
+use super::application::discard;
 use super::connection::{Closing, Details, Phase};
 use super::state::Slot;
 use crate::config::HEADER_COUNT_MAX;
@@ -35,7 +36,10 @@ impl EventLoop {
         };
         match answer {
             Answer::Page(page, after, body) => self.serve(slot, page, after, body),
-            Answer::Refuse(response, body) => self.refuse(slot, &response, body),
+            Answer::Refuse(response, body) => {
+                self.refuse(slot, &response, body);
+                discard(response);
+            }
             Answer::Open(endpoint) => self.open(slot, endpoint),
         }
         Some(used)
