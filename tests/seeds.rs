@@ -1,6 +1,6 @@
 //! The seeds: what Robyn's documentation teaches about WebSockets, promise by promise, as a user
-//! would write it. The names begin with the promise's number. Each test runs with 1, 2 and 4 shards,
-//! over real sockets, against tungstenite's client.
+//! would write it. The names begin with the promise's number. Each test runs with 1, 2 and 4
+//! shards, over real sockets, against tungstenite's client.
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "what the tests share is public to each of them")]

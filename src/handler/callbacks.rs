@@ -90,10 +90,10 @@ impl<S> Callbacks<S> {
 
     /// See [`Handler::on_message`].
     #[must_use]
-    pub fn on_message(
-        mut self,
-        call: impl for<'m> Fn(&mut WebSocket<'_, S>, Message<'m>) -> Reply<'m> + Send + Sync + 'static,
-    ) -> Self {
+    pub fn on_message<F>(mut self, call: F) -> Self
+    where
+        F: for<'m> Fn(&mut WebSocket<'_, S>, Message<'m>) -> Reply<'m> + Send + Sync + 'static,
+    {
         self.on_message = Some(Box::new(call));
         self
     }

@@ -7,8 +7,8 @@
 //! **Closing.** [`Mailbox::close`] ends reservations, not deliveries: what was promised before is
 //! counted, and the shard takes until the count is zero.
 //!
-//! **Waking.** A sender pushes, then sets `armed`; whoever finds it clear wakes the shard. The shard
-//! clears `armed`, *then* takes. Both are read-modify-writes of one atomic, so they are ordered: if
+//! **Waking.** A sender pushes, then sets `armed`; whoever finds it clear wakes the shard, which
+//! clears it, *then* takes. Both are read-modify-writes of one atomic, so they are ordered: if
 //! the sender's comes first, the shard's clear sees it and with it the pushed envelope; if it comes
 //! second, it finds `armed` clear and wakes. No wake-up is lost.
 //!
