@@ -47,7 +47,7 @@ fn serve(shard_count: usize, limits: Limits) -> (Running, Receiver<Close>) {
 
 fn short_limits() -> Limits {
     let mut limits = Limits::default();
-    limits.handshake = SHORT;
+    limits.handshake = SHORT * 5;
     limits.closing = SHORT;
     limits
 }

@@ -256,7 +256,7 @@ fn a_page_read_slowly_is_complete() {
 #[test]
 fn a_download_in_progress_outlasts_the_deadlines() {
     /// The kernel tells of progress only when a third of its buffer is free again.
-    const DEADLINE: Duration = Duration::from_millis(600);
+    const DEADLINE: Duration = Duration::from_millis(1500);
     for request in [get("/big"), get("/big").replace("Host", "Connection: close\r\nHost")] {
         within(LIMIT, move || {
             let mut limits = Limits::default();
@@ -267,7 +267,7 @@ fn a_download_in_progress_outlasts_the_deadlines() {
             raw.send(&request);
             raw.head();
             for part in 0..32 {
-                thread::park_timeout(DEADLINE * 4 / 32);
+                thread::park_timeout(DEADLINE * 2 / 32);
                 let taken = raw.take(BIG_BYTES / 32);
                 assert!(taken.is_some(), "{request:?} ends after {part} of 32 parts");
             }
@@ -278,13 +278,15 @@ fn a_download_in_progress_outlasts_the_deadlines() {
 #[test]
 fn a_request_that_waited_behind_a_download_is_answered() {
     within(LIMIT, || {
-        let site = site(short_limits());
+        let mut limits = short_limits();
+        limits.handshake = SHORT * 4;
+        let site = site(limits);
         let mut raw = Raw::connect_narrow(site.local_addr());
         raw.send([get("/big"), get("/b")].concat());
         raw.head();
-        for _ in 0..8 {
-            thread::park_timeout(SHORT / 4);
-            assert!(raw.take(BIG_BYTES / 8).is_some(), "the whole page");
+        for _ in 0..16 {
+            thread::park_timeout(SHORT * 6 / 16);
+            assert!(raw.take(BIG_BYTES / 16).is_some(), "the whole page");
         }
         let answer = raw.answer();
         assert_eq!((answer.status, answer.body.as_slice()), (200, &b"b"[..]));
@@ -451,11 +453,13 @@ fn a_request_that_does_not_arrive_in_time_is_told_so() {
 #[test]
 fn silence_after_a_page_is_the_end_of_keep_alive_and_no_offence() {
     within(LIMIT, || {
-        let site = site(short_limits());
+        let mut limits = short_limits();
+        limits.handshake = SHORT * 3;
+        let site = site(limits);
         let mut raw = Raw::connect(site.local_addr());
         for _ in 0..8 {
             // Each response begins the wait anew.
-            thread::park_timeout(SHORT / 5);
+            thread::park_timeout(SHORT / 2);
             raw.send(get("/b"));
             assert_eq!(raw.answer().body, b"b");
         }

@@ -142,7 +142,7 @@ fn limits(overflow: Overflow) -> Limits {
     limits.ping_after = SHORT / 4;
     limits.dead_after = SHORT;
     limits.closing = SHORT / 2;
-    limits.handshake = SHORT;
+    limits.handshake = SHORT * 5;
     limits
 }
 

@@ -124,15 +124,16 @@ fn send_bursts(mut socket: TcpStream, is_over: &AtomicBool) {
     }
 }
 
-/// Counts texts up to the end; at the Close frame it is over for all.
+/// Counts texts up to the Close frame; then it is over for all.
 fn count_texts(mut raw: Raw, is_over: &AtomicBool) -> u64 {
     let mut count = 0;
     while let Some(frame) = raw.frame() {
         count += u64::from(frame.first == TEXT);
         if frame.first == CLOSE {
-            is_over.store(true, Ordering::Relaxed);
+            break;
         }
     }
+    is_over.store(true, Ordering::Relaxed);
     count
 }
 
@@ -158,10 +159,10 @@ fn what_handlers_are_told_was_accepted_is_delivered() {
                 reading.push(thread::spawn(move || count_texts(raw, &over)));
             }
             thread::park_timeout(SHORT / 2);
-            shut_down(server, SHORT * 4).join().expect("it returns");
+            let (report, _) = shut_down(server, LIMIT).join().expect("it returns");
+            assert_eq!((report.open_count, report.aborted_count), (8, 0));
             let received: u64 =
                 reading.into_iter().map(|reader| reader.join().expect("a reader")).sum();
-            is_over.store(true, Ordering::Relaxed);
             sending.into_iter().for_each(|sender| sender.join().expect("a sender"));
             let accepted = accepted.load(Ordering::Relaxed);
             assert!(accepted > 100, "the test is too small: {accepted}");
