@@ -1,0 +1,92 @@
+//! What clients do not read is bounded in memory, not only in what is counted. One test alone in
+//! its process, for the process is what is measured.
+
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::io::Write;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use peregrine::{Callbacks, Limits, Reply};
+
+use self::common::{Client, connect, start, within};
+
+/// What the process holds in memory, in MiB.
+fn resident_mib() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+    let pages: usize = statm.split(' ').nth(1).and_then(|field| field.parse().ok()).expect("pages");
+    pages * 4096 / (1 << 20)
+}
+
+/// Clients ask for thousands of small pages in one packet and read none.
+fn pages_that_nobody_reads() {
+    let page = "x".repeat(15 << 10);
+    let running = start(1, |app| app.get("/", page).websocket("/echo", Callbacks::<()>::new()));
+    let before = resident_mib();
+    let requests = "GET / HTTP/1.1\r\nHost:\r\n\r\n".repeat(5000);
+    let sockets: Vec<_> = (0..4)
+        .map(|_| {
+            let mut socket = connect(running.local_addr());
+            socket.write_all(requests.as_bytes()).expect("room in the kernel");
+            socket
+        })
+        .collect();
+    // Each upgrade is a turn of the shard later.
+    for _ in 0..50 {
+        drop(Client::connect(running.local_addr(), "/echo"));
+    }
+    let grown = resident_mib().saturating_sub(before);
+    assert!(grown < 30, "300 MB were asked for by 4 clients: {grown} MiB are held");
+    drop(sockets);
+}
+
+/// A slow client gets thousands of tiny messages among larger traffic of others.
+fn tiny_messages_among_large_ones() {
+    let slow = Arc::new(OnceLock::new());
+    let handler = Callbacks::<()>::new()
+        .on_connect({
+            let slow = Arc::clone(&slow);
+            move |ws| {
+                slow.get_or_init(|| ws.id());
+                "here".into()
+            }
+        })
+        .on_message(move |ws, message| {
+            let slow = *slow.get().expect("it came first");
+            if message.as_text() == Some("fill") {
+                // The kernel's buffers, so that what follows is queued.
+                (0..200).for_each(|_| ws.send_to(slow, [1; 60_000]).expect("room"));
+                return Reply::none();
+            }
+            ws.send_to(slow, "x").expect("room");
+            ws.broadcast_except(slow, vec![7; 62_000]).expect("room");
+            Reply::none()
+        });
+    let mut limits = Limits::default();
+    limits.outbox_bytes = 64 << 20;
+    let running = start(1, |app| app.limits(limits).websocket("/", handler));
+    let mut slow = Client::connect(running.local_addr(), "/");
+    assert_eq!(slow.text(), "here");
+    let mut fast = Client::connect(running.local_addr(), "/");
+    assert_eq!(fast.text(), "here");
+    fast.send("fill");
+    fast.send("go");
+    fast.bytes();
+    let before = resident_mib();
+    for _ in 0..3000 {
+        fast.send("go");
+        assert_eq!(fast.bytes().len(), 62_000);
+    }
+    let grown = resident_mib().saturating_sub(before);
+    assert!(grown < 30, "3000 messages of one byte are queued: {grown} MiB are held");
+}
+
+#[test]
+fn what_a_client_does_not_read_is_bounded_in_memory() {
+    within(Duration::from_secs(120), || {
+        pages_that_nobody_reads();
+        tiny_messages_among_large_ones();
+    });
+}
