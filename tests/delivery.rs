@@ -167,12 +167,12 @@ fn no_wake_up_is_lost_when_two_shards_play_ping_pong() {
 
 #[test]
 fn no_wake_up_is_lost_when_threads_wake_shards_that_fall_asleep() {
-    const ROUNDS: usize = 8000;
+    const ROUNDS: usize = 12_000;
     within(LIMIT, || {
-        let running = start(2, |app| app.websocket("/", Post));
-        let pairs = far_apart(&running);
+        let running = start(4, |app| app.websocket("/", Post));
+        let (clients, ids) = meet(&running, enough_for(4));
         thread::scope(|scope| {
-            for (mut client, id) in pairs {
+            for (mut client, id) in clients.into_iter().zip(ids) {
                 let hub = running.hub();
                 scope.spawn(move || {
                     for round in 0..ROUNDS {

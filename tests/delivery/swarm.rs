@@ -27,8 +27,8 @@ impl Member {
     pub(crate) fn connect(address: SocketAddr, path: &str) -> Self {
         let mut socket = common::connect(address);
         let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\n\
-             Connection: Upgrade\r\n\
+            "GET {path} HTTP/1.1\r\nHost: {address}\r\n\
+             Upgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
         );
         socket.write_all(request.as_bytes()).expect("the server reads");
