@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use peregrine::{Callbacks, Limits, Overflow, WebSocket};
 
-use super::LIMIT;
+use super::{LIMIT, SHORT};
 use crate::common::{SHARD_COUNTS, start, within};
-use crate::raw::{BINARY, Bystander, Raw, TEXT, close, frame, next_is_served, upgrade};
+use crate::raw::{
+    BINARY, Bystander, Frame, PING, PONG, Raw, TEXT, close, frame, next_is_served, upgrade,
+};
 
 const CHUNK_BYTES: usize = 4 << 10;
 const CHUNK_COUNT: u32 = 5000;
@@ -225,6 +227,43 @@ fn who_does_not_take_answers_may_not_ask() {
             assert_eq!(raw.frame().map(|frame| frame.payload.len()), Some(1 << 20));
         }
         assert_eq!(calls.load(Ordering::Relaxed), 100);
+    });
+}
+
+#[test]
+fn a_control_frame_goes_before_waiting_messages_and_never_into_one() {
+    const MESSAGE_BYTES: usize = 12 << 20;
+    within(LIMIT, || {
+        let mut limits = Limits::default();
+        limits.outbox_bytes = 64 << 20;
+        // The server goes on reading, and has a ping of its own to send.
+        limits.outbox_high_water_bytes = 64 << 20;
+        limits.ping_after = SHORT;
+        let source = Callbacks::<()>::new()
+            .on_connect(|ws| {
+                ws.send(vec![1; MESSAGE_BYTES]).expect("room");
+                ws.send(vec![2; MESSAGE_BYTES]).expect("room");
+                "last".into()
+            })
+            .on_message(|_, message| message.into());
+        let server = start(1, |builder| builder.limits(limits).websocket("/", source));
+        let mut raw = Raw::connect_narrow(server.local_addr());
+        raw.upgrade("/");
+        raw.send([frame(PING, b"first"), frame(PING, b"second"), frame(TEXT, b"hi")].concat());
+        thread::park_timeout(SHORT * 3);
+        let mut frames = Vec::new();
+        while frames.last().is_none_or(|last: &Frame| last.payload != b"hi") {
+            frames.push(raw.frame().expect("a frame"));
+        }
+        let pings: Vec<_> = frames.extract_if(.., |frame| frame.first == PING).collect();
+        assert!(!pings.is_empty(), "the server was silent for long enough to ping");
+        let [one, first, second, two, last, hi] = frames.as_slice() else {
+            panic!("{} frames", frames.len());
+        };
+        assert!(one.payload == vec![1; MESSAGE_BYTES] && two.payload == vec![2; MESSAGE_BYTES]);
+        assert_eq!((first.first, first.payload.as_slice()), (PONG, &b"first"[..]));
+        assert_eq!((second.first, second.payload.as_slice()), (PONG, &b"second"[..]));
+        assert_eq!((last.payload.as_slice(), hi.payload.as_slice()), (&b"last"[..], &b"hi"[..]));
     });
 }
 
