@@ -149,7 +149,10 @@ impl EventLoop {
             if self.shard.connections[slot].is_dead() {
                 continue;
             }
-            aborted_count += 1;
+            // Who lingers has been told everything.
+            let lingers =
+                matches!(self.shard.connections[slot].phase, Phase::Closing(Closing::PeerEnd));
+            aborted_count += usize::from(!lingers);
             self.shard.lose(slot);
         }
         self.close_leaving();

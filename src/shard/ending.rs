@@ -1,9 +1,14 @@
 //! What may be decided about a connection's end at any time, also while a handler runs. Nothing is
 //! called or freed here.
 
+use std::time::Duration;
+
 use super::connection::{Closing, Farewell, Leaving, Phase};
 use super::state::{Shard, Slot};
 use crate::message::{Close, CloseCode, ClosedBy};
+
+/// How long a peer that was told everything may take to end its side.
+const LINGER: Duration = Duration::from_secs(1);
 
 impl Shard {
     /// Decides that an open connection ends. It leaves its endpoint at once; `on_close` is called
@@ -82,6 +87,9 @@ impl Shard {
             Phase::Closing(Closing::OutboxThenEnd) => {
                 connection.transport.shut_down_write();
                 connection.phase = Phase::Closing(Closing::PeerEnd);
+                let deadline = connection.deadline.min(self.now + LINGER);
+                connection.deadline = deadline;
+                self.arm(slot, deadline);
             }
             _ => {}
         }

@@ -40,6 +40,7 @@ impl Links {
     }
 
     /// Whether anything waits.
+    #[inline]
     pub(super) fn is_blocked(&self) -> bool {
         self.waiting_count > 0
     }
@@ -101,9 +102,6 @@ impl Links {
     /// Moves on what the mailboxes can take now; tells how many envelopes had to be given up
     /// because their shard is gone.
     pub(super) fn flush(&mut self) -> u64 {
-        if !self.is_blocked() {
-            return 0;
-        }
         let mut lost_count = 0;
         let Self { hub, waiting, waiting_count, waiting_bytes, .. } = self;
         for (mailbox, queue) in hub.shared().mailboxes.iter().zip(waiting) {

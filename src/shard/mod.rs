@@ -225,7 +225,8 @@ impl EventLoop {
         };
         let due =
             [shard.wheel.next_due(), resting_until, grace_until].into_iter().flatten().min()?;
-        Some(due.saturating_duration_since(clock::now()))
+        // Reckoned from the turn's beginning: at most a turn too late.
+        Some(due.saturating_duration_since(shard.now))
     }
 
     /// Phase 2: accepts waiting sockets, here or for a shard with fewer connections.
@@ -345,6 +346,9 @@ impl EventLoop {
 
     /// Phase 5: looks at the connections whose timer has fired.
     fn fire_timers(&mut self) {
+        if !self.shard.wheel.is_due(self.shard.now) {
+            return;
+        }
         let mut fired = std::mem::take(&mut self.fired);
         self.shard.wheel.expire(self.shard.now, &mut fired);
         for (address, tick) in fired.drain(..) {
@@ -411,6 +415,16 @@ impl EventLoop {
     /// and those that leave.
     fn flush(&mut self) {
         self.close_leaving();
+        if !self.shard.dirty.is_empty() {
+            self.flush_dirty();
+        }
+        if !self.shard.drained.is_empty() {
+            self.call_drained();
+        }
+        self.close_leaving();
+    }
+
+    fn flush_dirty(&mut self) {
         let mut dirty = std::mem::take(&mut self.shard.dirty);
         for address in dirty.drain(..) {
             if let Some(slot) = self.shard.find(address) {
@@ -420,8 +434,6 @@ impl EventLoop {
         // Keeps the allocation; what has become dirty meanwhile is the next turn's.
         dirty.append(&mut self.shard.dirty);
         self.shard.dirty = dirty;
-        self.call_drained();
-        self.close_leaving();
     }
 
     fn call_drained(&mut self) {

@@ -24,15 +24,18 @@ pub(super) enum Stop {
 
 impl EventLoop {
     pub(super) fn receive(&mut self) {
-        let lost_count = self.shard.links.flush();
-        self.shard.count_dropped(lost_count);
+        if self.shard.links.is_blocked() {
+            let lost_count = self.shard.links.flush();
+            self.shard.count_dropped(lost_count);
+        }
         if self.shard.ready.is_empty() || !self.may_receive() {
             return;
         }
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut ready = std::mem::take(&mut self.shard.ready);
-        let mut addresses = ready.drain(..);
-        for address in addresses.by_ref() {
+        let mut done_count = 0;
+        for &address in &ready {
+            done_count += 1;
             if let Some(slot) = self.shard.find(address) {
                 self.receive_from(slot, &mut buffer);
             }
@@ -41,9 +44,8 @@ impl EventLoop {
             }
         }
         // Those whose turn did not come, then those that became ready meanwhile.
-        let mut rest: Vec<_> = addresses.collect();
-        rest.append(&mut self.shard.ready);
-        ready.append(&mut rest);
+        ready.drain(..done_count);
+        ready.append(&mut self.shard.ready);
         self.shard.ready = ready;
         self.buffer = buffer;
         self.close_leaving();

@@ -357,7 +357,7 @@ impl Shard {
 
     /// Visits members who have broadcasts to catch up with, at most `budget` of them.
     pub(super) fn fan_out(&mut self, mut budget: usize) {
-        loop {
+        while !self.log.is_empty() {
             let members = &self.members;
             let member_count = |endpoint: EndpointIndex| members[usize::from(endpoint)].len();
             let Some(endpoint) = self.pass.audience(&mut self.log, member_count) else { return };

@@ -28,8 +28,11 @@ fn since_start(tick: Tick) -> Duration {
 #[derive(Debug)]
 pub(super) struct Wheel {
     start: Instant,
-    /// The next tick to fire; all entries are at or after it.
+    /// The next tick to fire; all entries are at or after it. While nothing is due it stays behind
+    /// the time: then entries are armed to be looked at early, which does no harm.
     next: Tick,
+    /// When the nearest entry is due; kept, because every turn asks.
+    due_at: Option<Instant>,
     slots: Box<[Vec<(Address, Tick)>]>,
     /// One bit a slot that holds entries.
     occupied: [u64; (SLOT_COUNT / 64) as usize],
@@ -40,6 +43,7 @@ impl Wheel {
         Self {
             start: now,
             next: Tick(0),
+            due_at: None,
             slots: (0..SLOT_COUNT).map(|_| Vec::new()).collect(),
             occupied: [0; (SLOT_COUNT / 64) as usize],
         }
@@ -58,7 +62,15 @@ impl Wheel {
         let (slot, word, bit) = Self::place(tick);
         self.slots[slot].push((address, tick));
         self.occupied[word] |= bit;
+        let due_at = self.start + since_start(tick);
+        self.due_at = Some(self.due_at.map_or(due_at, |nearest| nearest.min(due_at)));
         tick
+    }
+
+    /// Whether an entry is due.
+    #[inline]
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.due_at.is_some_and(|due_at| due_at <= now)
     }
 
     #[allow(clippy::cast_possible_truncation, reason = "slots are few")]
@@ -72,16 +84,14 @@ impl Wheel {
         // The last tick that is not after now.
         let elapsed = now.saturating_duration_since(self.start).as_nanos() / TICK.as_nanos();
         let elapsed = u64::try_from(elapsed).unwrap_or(u64::MAX / 2);
-        while self.next.0 <= elapsed {
-            let Some(due) = self.nearest().filter(|due| due.0 <= elapsed) else {
-                self.next = Tick(elapsed + 1);
-                return;
-            };
+        while let Some(due) = self.nearest().filter(|due| due.0 <= elapsed) {
             let (slot, word, bit) = Self::place(due);
             fired.append(&mut std::mem::take(&mut self.slots[slot]));
             self.occupied[word] &= !bit;
             self.next = Tick(due.0 + 1);
         }
+        self.next = self.next.max(Tick(elapsed + 1));
+        self.due_at = self.nearest().map(|nearest| self.start + since_start(nearest));
     }
 
     /// The nearest tick that has entries.
@@ -108,9 +118,9 @@ impl Wheel {
     }
 
     /// When the nearest entry is due.
+    #[inline]
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let nearest = self.nearest()?;
-        Some(self.start + since_start(nearest))
+        self.due_at
     }
 }
 
@@ -147,6 +157,8 @@ mod tests {
                 assert_eq!(fired, due);
                 let nearest = model.iter().map(|(_, tick)| *tick).min();
                 assert_eq!(wheel.nearest(), nearest);
+                assert_eq!(wheel.next_due(), nearest.map(|tick| start + since_start(tick)));
+                assert!(!wheel.is_due(now));
             }
         }
     }
