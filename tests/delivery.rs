@@ -21,18 +21,11 @@ mod swarm;
 use std::thread;
 use std::time::Duration;
 
-use common::{Client, SHARD_COUNTS, start, within};
+use common::{Client, SHARD_COUNTS, eventually, start, within};
 use peregrine::{Callbacks, ConnectionId, Handler, Limits, Message, Reply, WebSocket};
 
 /// How long a test may take in all, on a machine that has other things to do.
 const LIMIT: Duration = Duration::from_secs(240);
-
-/// Waits for what no event announces; the test's own time limit bounds it.
-fn eventually(mut condition: impl FnMut() -> bool) {
-    while !condition() {
-        thread::yield_now();
-    }
-}
 
 /// So many clients that every shard has at least one: no shard gets a third connection while
 /// another has none.

@@ -12,7 +12,7 @@ use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::thread;
 use std::time::Duration;
 
-use common::{Client, PATIENCE, SHARD_COUNTS, start, within};
+use common::{Client, PATIENCE, SHARD_COUNTS, eventually, start, within};
 use peregrine::{
     Callbacks, ConnectionId, Error, Handler, Limits, Message, Reply, SendError, Server, WebSocket,
 };
@@ -42,13 +42,6 @@ fn connect(address: SocketAddr) -> (Client, ConnectionId) {
     let mut client = Client::connect(address, "/");
     let id = client.text().parse().expect("an id");
     (client, id)
-}
-
-/// Waits for what no event announces; the test's own time limit bounds it.
-fn eventually(condition: impl Fn() -> bool) {
-    while !condition() {
-        thread::yield_now();
-    }
 }
 
 /// How many of the ids each shard has.

@@ -18,10 +18,9 @@ mod example;
 #[path = "seeds/talking.rs"]
 mod talking;
 
-use std::thread;
 use std::time::Duration;
 
-use common::{Client, SHARD_COUNTS, within};
+use common::{Client, SHARD_COUNTS, eventually, within};
 use peregrine::{Close, ConnectionId, Handler, Message, Reply, WebSocket};
 
 /// How long a test may take in all.
@@ -68,11 +67,4 @@ fn enough_for(shard_count: usize) -> usize {
 /// The id that the server sends as a connection's first message.
 fn id_of(client: &mut Client) -> ConnectionId {
     client.text().parse().expect("an id")
-}
-
-/// Waits for what no event announces; the test's own time limit bounds it.
-fn eventually(condition: impl Fn() -> bool) {
-    while !condition() {
-        thread::yield_now();
-    }
 }

@@ -139,7 +139,11 @@ impl Protocol {
     ) -> Option<Event<'b>> {
         let bytes: &'b mut [u8] = std::mem::take(input);
         let mut unread: &[u8] = bytes;
-        let expected = || Header::parse(unread).map_or(u64::MAX, |header| header.payload_bytes);
+        // Nobody knows how much a fragment is followed by.
+        let expected = || {
+            let header = Header::parse(unread).filter(Header::is_final);
+            header.map_or(u64::MAX, |header| header.payload_bytes)
+        };
         let engine = self.engine.get_or_insert_with(|| Box::new(Engine::new(limits, expected())));
         let event = loop {
             match engine.feed(&mut unread, control, limits) {

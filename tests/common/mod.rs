@@ -41,6 +41,13 @@ pub fn within(limit: Duration, test: impl FnOnce() + Send + 'static) {
     }
 }
 
+/// Waits for what no event announces; the test's own time limit bounds it.
+pub fn eventually(mut condition: impl FnMut() -> bool) {
+    while !condition() {
+        thread::yield_now();
+    }
+}
+
 /// An independent WebSocket client: tungstenite's, over a blocking socket with time limits.
 pub struct Client(pub WebSocket<TcpStream>);
 
