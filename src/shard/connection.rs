@@ -43,7 +43,7 @@ pub(super) struct Connection {
 
 // DESIGN section 9 allows 320 bytes of memory for an idle connection, its timer and its place
 // among the members included.
-const _: () = assert!(size_of::<Connection>() <= 288);
+const _: () = assert!(size_of::<Connection>() <= 216);
 
 /// What stands on which list, and what the socket is known to do.
 #[derive(Clone, Copy, Debug, Default)]

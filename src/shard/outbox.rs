@@ -19,14 +19,18 @@ const SEGMENTS_PER_WRITE: usize = 32;
 /// smaller would keep a larger buffer alive for long.
 pub(super) const REFER_BYTES: usize = 16 << 10;
 
-/// The queue. Each segment holds whole frames; only the first may have been written in part.
+/// The queue, which exists only while something is queued.
 ///
 /// * Getters: [`bytes`](Self::bytes), [`is_empty`](Self::is_empty).
-/// * Commands: [`push`](Self::push), [`push_control`](Self::push_control),
+/// * Commands: [`push`](Self::push) and its kin, [`seal`](Self::seal),
 ///   [`drop_oldest`](Self::drop_oldest), [`clear`](Self::clear).
 /// * To do: [`write`](Self::write) whenever the transport takes bytes.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub(super) struct Outbox(Option<Box<Queue>>);
+
+/// Each segment holds whole frames; only the first may have been written in part.
+#[derive(Debug, Default)]
+struct Queue {
     segments: VecDeque<Bytes>,
     /// The segment after all others: small frames are copied together here.
     tail: Vec<u8>,
@@ -46,23 +50,85 @@ pub(super) enum Flushed {
 }
 
 impl Outbox {
+    #[inline]
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.0.as_ref().map_or(0, |queue| queue.bytes)
     }
 
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.bytes == 0
+        self.bytes() == 0
+    }
+
+    fn queue(&mut self) -> &mut Queue {
+        self.0.get_or_insert_default()
     }
 
     /// Queues frames, of which the first `begun_bytes` are the rest of one that has begun to leave.
     pub(super) fn push_rest(&mut self, frames: Bytes, begun_bytes: usize) {
         debug_assert!(self.is_empty(), "a frame can only have begun to leave an empty outbox");
-        self.begun_bytes = begun_bytes;
-        self.push(frames);
+        self.queue().begun_bytes = begun_bytes;
+        self.queue().push(frames);
     }
 
     /// Queues whole frames.
     pub(super) fn push(&mut self, frames: Bytes) {
+        self.queue().push(frames);
+    }
+
+    /// Queues whole frames, which are copied.
+    pub(super) fn push_slice(&mut self, frames: &[u8]) {
+        self.queue().push_slice(frames);
+    }
+
+    /// Queues a message.
+    pub(super) fn push_message(&mut self, message: Message<'_>) {
+        let queue = self.queue();
+        let before = queue.tail.len();
+        frame::encode(&mut queue.tail, message);
+        queue.bytes += queue.tail.len() - before;
+    }
+
+    /// Lets nothing come before or between the first `bytes`.
+    pub(super) fn seal(&mut self, bytes: usize) {
+        self.queue().begun_bytes = bytes;
+    }
+
+    /// Queues a control frame before all data that has not begun to leave.
+    pub(super) fn push_control(&mut self, frame: Bytes) {
+        self.queue().push_control(frame);
+    }
+
+    /// How many messages are queued, one that has begun to leave included.
+    pub(super) fn message_count(&mut self) -> u64 {
+        self.0.as_mut().map_or(0, |queue| queue.message_count())
+    }
+
+    /// Drops the oldest data frame that has not begun to leave; `false` if there is none.
+    pub(super) fn drop_oldest(&mut self) -> bool {
+        self.0.as_mut().is_some_and(|queue| queue.drop_oldest())
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        self.0 = None;
+    }
+
+    /// Hands to the kernel what it takes.
+    pub(super) fn write(&mut self, transport: &mut Transport) -> Flushed {
+        let Some(queue) = &mut self.0 else { return Flushed::Empty };
+        let flushed = queue.write(transport);
+        if flushed == Flushed::Empty {
+            // Most connections never queue again.
+            self.clear();
+        }
+        flushed
+    }
+}
+
+impl Queue {
+    /// Queues whole frames.
+    fn push(&mut self, frames: Bytes) {
         if frames.len() < REFER_BYTES {
             self.push_slice(&frames);
         } else {
@@ -73,16 +139,9 @@ impl Outbox {
     }
 
     /// Queues whole frames, which are copied.
-    pub(super) fn push_slice(&mut self, frames: &[u8]) {
+    fn push_slice(&mut self, frames: &[u8]) {
         self.bytes += frames.len();
         self.tail.extend_from_slice(frames);
-    }
-
-    /// Queues a message.
-    pub(super) fn push_message(&mut self, message: Message<'_>) {
-        let before = self.tail.len();
-        frame::encode(&mut self.tail, message);
-        self.bytes += self.tail.len() - before;
     }
 
     /// Makes a segment of the tail.
@@ -92,13 +151,8 @@ impl Outbox {
         }
     }
 
-    /// Lets nothing come before or between the first `bytes`.
-    pub(super) fn seal(&mut self, bytes: usize) {
-        self.begun_bytes = bytes;
-    }
-
     /// Queues a control frame before all that has not begun to leave.
-    pub(super) fn push_control(&mut self, frame: Bytes) {
+    fn push_control(&mut self, frame: Bytes) {
         self.bytes += frame.len();
         self.end_tail();
         let (mut at, begun) = self.begun_end();
@@ -127,7 +181,7 @@ impl Outbox {
     }
 
     /// How many messages are queued, one that has begun to leave included.
-    pub(super) fn message_count(&mut self) -> u64 {
+    fn message_count(&mut self) -> u64 {
         self.end_tail();
         let (at, mut begun) = self.begun_end();
         let mut count = u64::from(self.begun_bytes > 0);
@@ -138,7 +192,7 @@ impl Outbox {
     }
 
     /// Drops the oldest data frame that has not begun to leave; `false` if there is none.
-    pub(super) fn drop_oldest(&mut self) -> bool {
+    fn drop_oldest(&mut self) -> bool {
         self.end_tail();
         let (first, mut skip) = self.begun_end();
         for at in first..self.segments.len() {
@@ -165,15 +219,24 @@ impl Outbox {
         false
     }
 
-    /// Forgets everything.
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
-    }
-
     /// Hands to the kernel what it takes.
-    pub(super) fn write(&mut self, transport: &mut Transport) -> Flushed {
+    fn write(&mut self, transport: &mut Transport) -> Flushed {
+        if self.bytes == 0 {
+            return Flushed::Empty;
+        }
+        if self.segments.is_empty() {
+            // A few small frames: the usual case of a direct send.
+            let output = transport.write(&self.tail);
+            if output == Output::Bytes(self.tail.len()) {
+                return Flushed::Empty;
+            }
+            self.end_tail();
+            let Output::Bytes(written) = output else { return Flushed::Broken };
+            self.advance(written);
+            return Flushed::Blocked;
+        }
         self.end_tail();
-        while !self.is_empty() {
+        while self.bytes > 0 {
             let mut slices = [IoSlice::new(&[]); SEGMENTS_PER_WRITE];
             let count = self.segments.len().min(SEGMENTS_PER_WRITE);
             let mut offered = 0;
@@ -191,8 +254,6 @@ impl Outbox {
                 Output::Broken => return Flushed::Broken,
             }
         }
-        // Gives the memory back: most connections never queue again.
-        self.clear();
         Flushed::Empty
     }
 
@@ -255,7 +316,7 @@ mod tests {
         frame::encode_whole(Message::Text(text))
     }
 
-    fn texts(outbox: &Outbox) -> Vec<String> {
+    fn texts(outbox: &Queue) -> Vec<String> {
         let mut bytes = outbox.segments.iter().flatten().copied().skip(outbox.begun_bytes);
         let mut texts = Vec::new();
         while let (Some(_first), Some(length)) = (bytes.next(), bytes.next()) {
@@ -267,7 +328,7 @@ mod tests {
 
     #[test]
     fn the_oldest_frame_that_has_not_begun_to_leave_is_dropped() {
-        let mut outbox = Outbox::default();
+        let mut outbox = Queue::default();
         outbox.push([text("a"), text("b")].concat().into());
         outbox.push(text("c"));
         outbox.end_tail();
@@ -277,12 +338,12 @@ mod tests {
         assert_eq!(texts(&outbox), ["c"]);
         assert!(outbox.drop_oldest());
         assert!(!outbox.drop_oldest(), "the frame that is leaving stays");
-        assert_eq!(outbox.bytes(), 2);
+        assert_eq!(outbox.bytes, 2);
     }
 
     #[test]
     fn a_control_frame_goes_first_and_never_into_another_frame() {
-        let mut outbox = Outbox::default();
+        let mut outbox = Queue::default();
         outbox.push([text("aa"), text("b")].concat().into());
         outbox.end_tail();
         outbox.advance(2);
@@ -291,7 +352,7 @@ mod tests {
         outbox.push_control(pong.clone());
         let bytes: Vec<u8> = outbox.segments.iter().flatten().copied().collect();
         assert_eq!(bytes, [b"aa".as_slice(), &PING, &pong, &text("b")].concat());
-        assert_eq!(outbox.bytes(), bytes.len());
+        assert_eq!(outbox.bytes, bytes.len());
         assert!(outbox.drop_oldest() && !outbox.drop_oldest(), "the ping is not dropped");
     }
 
