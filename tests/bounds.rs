@@ -244,6 +244,33 @@ impl Drop for Bomb {
     }
 }
 
+#[test]
+fn an_answer_that_finds_nobody_is_no_dropped_message() {
+    within(LIMIT, || {
+        let (gate, arrivals, open) = gate();
+        // A body that could be taken for frames.
+        let handler = Callbacks::<()>::new().on_upgrade(move |_request, _session| {
+            gate.wait();
+            Upgrade::reject(Response::new(403).body(vec![0; 4000]))
+        });
+        let running = start(1, |app| app.websocket("/", handler).get("/ok", "fine"));
+        let address = running.local_addr();
+        let asking = connect(address);
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        );
+        (&asking).write_all(request.as_bytes()).expect("the server reads");
+        arrivals.recv_timeout(PATIENCE).expect("the request is being decided");
+        // A reset: the answer cannot be written.
+        socket2::SockRef::from(&asking).set_linger(Some(Duration::ZERO)).expect("an option");
+        drop(asking);
+        open.send(()).expect("the gate is there");
+        assert!(exchange(address, LAST).ends_with("fine"));
+        assert_eq!(running.hub().dropped_count(), 0);
+    });
+}
+
 /// One request, and all that comes back until the end.
 fn exchange(address: std::net::SocketAddr, requests: &str) -> String {
     let mut socket = connect(address);

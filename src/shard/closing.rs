@@ -54,7 +54,7 @@ impl EventLoop {
             }
             Farewell::Answer => connection.protocol.answer_close(&mut self.shard.scratch),
             Farewell::Message => {}
-            Farewell::Nothing => self.shard.discard_scratch(),
+            Farewell::Nothing => self.shard.discard_scratch(slot),
         }
         self.shard.begin_closing(slot, closing);
         if farewell == Farewell::Nothing {

@@ -173,20 +173,19 @@ impl Shard {
     /// What is left to do when a write of the scratch was not small, or not whole.
     #[cold]
     fn end_write(&mut self, slot: Slot, output: Output) {
-        let http_bytes = std::mem::take(&mut self.scratch_http_bytes);
         let was_high = self.scratch.len() > self.limits.outbox_high_water_bytes;
         match output {
             Output::Bytes(written) => {
-                let begun = begun_after(&self.scratch, http_bytes, written);
+                let begun = begun_after(&self.scratch, self.scratch_http_bytes, written);
                 let rest = Bytes::copy_from_slice(&self.scratch[written..]);
                 self.keep_rest(slot, rest, begun);
+                self.clear_scratch();
             }
             Output::Broken => {
-                self.count_dropped(count_messages(&self.scratch[http_bytes..]));
+                self.discard_scratch(slot);
                 self.lose(slot);
             }
         }
-        self.clear_scratch();
         let connection = &self.connections[slot];
         if was_high && !connection.flags.is_pressed && connection.is_open() {
             // The handler may have seen backpressure, which the kernel has taken away at once.
@@ -243,7 +242,7 @@ impl Shard {
         }
         let connection = &mut self.connections[slot];
         if connection.is_dead() {
-            self.discard_scratch();
+            self.discard_scratch(slot);
             return;
         }
         if self.scratch_http_bytes > 0 {
@@ -266,11 +265,13 @@ impl Shard {
         }
     }
 
-    /// Forgets what the current connection's handler has sent in this turn.
-    pub(super) fn discard_scratch(&mut self) {
-        let lost = count_messages(&self.scratch[self.scratch_http_bytes..]);
+    /// Forgets what was said to a connection in its turn: it cannot be delivered. What is HTTP is
+    /// not a message, and not counted.
+    pub(super) fn discard_scratch(&mut self, slot: Slot) {
+        if self.connections[slot].flags.has_opened {
+            self.count_dropped(count_messages(&self.scratch[self.scratch_http_bytes..]));
+        }
         self.clear_scratch();
-        self.count_dropped(lost);
     }
 
     /// Queues shared bytes of the current connection after what it has so far.
