@@ -88,6 +88,8 @@ pub struct Limits {
     pub shard_outbox_bytes: usize,
     /// What happens at [`outbox_bytes`](Self::outbox_bytes).
     pub overflow: Overflow,
+    /// The most topics that one connection may subscribe to. Default 1024; beyond it `Overloaded`.
+    pub topic_count: usize,
     /// The most envelopes in the mailbox of one shard. Default 16 Ki; beyond it `Overloaded`.
     pub mailbox_count: usize,
     /// The most bytes in the mailbox of one shard. Default 64 MiB; beyond it `Overloaded`. A
@@ -114,6 +116,7 @@ impl Default for Limits {
             outbox_bytes: 1 << 20,
             shard_outbox_bytes: 256 << 20,
             overflow: Overflow::Close,
+            topic_count: 1024,
             mailbox_count: 16 << 10,
             mailbox_bytes: 64 << 20,
         }

@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::handler::{Endpoint, Handler};
 use crate::http::Response;
 use crate::hub::mailbox::mailbox;
-use crate::hub::{EndpointIndex, Hub, Node, SHARD_COUNT_MAX, Shared};
+use crate::hub::{EndpointIndex, Hub, Node, SHARD_COUNT_MAX};
 use crate::routing::Routes;
 use crate::shard::{self, EventLoop, Page, Seat, Service, WAKER, clock};
 
@@ -109,12 +109,7 @@ impl Builder {
             mailboxes.push(sender);
             seats.push(Seat { index, poll, listener, inbox });
         }
-        let hub = Hub::new(Arc::new(Shared {
-            node: Node::random(),
-            mailboxes: mailboxes.into(),
-            endpoints: paths,
-            shutdown: <_>::default(),
-        }));
+        let hub = Hub::new(Node::random(), mailboxes.into(), paths);
         let connection_limit = limits.connection_count.unwrap_or_else(descriptor_allowance);
         let service = Arc::new(service);
         Ok(Server { seats, service, limits, connection_limit, hub, local_addr })

@@ -14,7 +14,7 @@ use super::state::{Shard, Slot};
 use crate::error::{Refusal, SendError};
 use crate::handler::{Endpoint, Reach, Reply, Request, Upgrade};
 use crate::http::{self, Body, Response};
-use crate::hub::{ConnectionId, EndpointIndex, Hub};
+use crate::hub::{Audience, BroadcastDelivery, ConnectionId, Delivery, EndpointIndex, Hub};
 use crate::message::{Close, CloseCode, ClosedBy, Message};
 use crate::routing::Routes;
 
@@ -177,6 +177,15 @@ struct Visit<'s> {
     slot: Slot,
 }
 
+impl Visit<'_> {
+    fn audience(&self, topic: Option<&str>) -> Result<Audience, SendError> {
+        match topic {
+            Some(topic) => self.shard.topic(topic).map(Audience::Topic),
+            None => Ok(Audience::Everyone(self.shard.connections[self.slot].endpoint)),
+        }
+    }
+}
+
 impl Reach for Visit<'_> {
     fn id(&self) -> ConnectionId {
         self.shard.id(self.slot)
@@ -187,16 +196,44 @@ impl Reach for Visit<'_> {
     }
 
     fn send_to(&mut self, id: ConnectionId, message: Message<'_>) -> Result<(), SendError> {
-        self.shard.send_to(id, message)
+        self.shard.send_to(id, message, None)
     }
 
-    fn broadcast(
+    fn send_to_async(&mut self, id: ConnectionId, message: Message<'_>) -> Delivery {
+        let (delivery, ticket) = Delivery::new();
+        match self.shard.send_to(id, message, Some(ticket)) {
+            Ok(()) => delivery,
+            Err(error) => Delivery::refused(error),
+        }
+    }
+
+    fn publish(
         &mut self,
+        topic: Option<&str>,
         except: Option<ConnectionId>,
         message: Message<'_>,
     ) -> Result<(), SendError> {
-        let endpoint = self.shard.connections[self.slot].endpoint;
-        self.shard.broadcast(endpoint, except, message)
+        let audience = self.audience(topic)?;
+        self.shard.publish(audience, except, message, None)
+    }
+
+    fn publish_async(&mut self, topic: Option<&str>, message: Message<'_>) -> BroadcastDelivery {
+        let (delivery, tally) = BroadcastDelivery::new();
+        let published = self
+            .audience(topic)
+            .and_then(|audience| self.shard.publish(audience, None, message, Some(tally)));
+        match published {
+            Ok(()) => delivery,
+            Err(error) => BroadcastDelivery::refused(error),
+        }
+    }
+
+    fn subscribe(&mut self, topic: &str) -> Result<(), SendError> {
+        self.shard.subscribe(self.slot, topic)
+    }
+
+    fn unsubscribe(&mut self, topic: &str) {
+        self.shard.unsubscribe(self.slot, topic);
     }
 
     fn close(&mut self, code: CloseCode, reason: &str) {

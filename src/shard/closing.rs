@@ -104,7 +104,7 @@ impl EventLoop {
             std::thread::yield_now();
         }
         self.life = Life::Closing;
-        let members: Vec<Slot> = self.shard.members().collect();
+        let members: Vec<Slot> = self.shard.fanout.audiences.everybody().collect();
         let open_count = members.len();
         for slot in members {
             let close =

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::audience::{AudienceIndex, Place};
 use super::fanout::Position;
 use super::outbox::Outbox;
 use super::timers::Tick;
@@ -24,12 +25,12 @@ pub(super) struct Connection {
     /// Input that was read and not handled yet: the part of a request head, or what a budget or
     /// the outbox's high-water mark left over.
     pub(super) backlog: Vec<u8>,
-    /// What was asked for at the upgrade and is of use later; `None` if nothing is.
+    /// `None` while there is nothing of the kind.
     pub(super) details: Option<Box<Details>>,
     pub(super) endpoint: EndpointIndex,
-    /// Its index among the members of its endpoint on this shard.
-    pub(super) member: usize,
-    /// How far in the log of broadcasts it is.
+    /// Its place among all connections of its endpoint on this shard.
+    pub(super) place: Place,
+    /// How far in the log of publications it is.
     pub(super) position: Position,
     pub(super) heard_at: Instant,
     /// When the phase ends by force: the handshake's deadline, or the closing handshake's.
@@ -68,11 +69,14 @@ pub(super) struct Flags {
     pub(super) is_surplus: bool,
 }
 
-/// What is kept of the upgrade.
+/// What not every connection has: what is kept of the upgrade, and its subscriptions.
 #[derive(Debug, Default)]
 pub(super) struct Details {
     pub(super) query: Box<str>,
     pub(super) subprotocol: Option<Box<str>>,
+    /// The topics that it subscribes to, and its place among their members; in the order of the
+    /// topics.
+    pub(super) subscriptions: Vec<(AudienceIndex, Place)>,
 }
 
 /// Where in its life a connection is. It only ever moves down this list.
@@ -145,6 +149,12 @@ impl Connection {
         let backlog = std::mem::take(&mut self.backlog);
         buffer[..backlog.len()].copy_from_slice(&backlog);
         backlog.len()
+    }
+
+    /// The topics that it subscribes to.
+    #[inline]
+    pub(super) fn subscriptions(&self) -> &[(AudienceIndex, Place)] {
+        self.details.as_ref().map_or(&[], |details| &details.subscriptions)
     }
 
     /// The peer was heard, or took something.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::connection::{Closing, Farewell, Leaving, Phase};
 use super::state::{Shard, Slot};
+use crate::error::SendError;
 use crate::message::{Close, CloseCode, ClosedBy};
 
 /// How long a peer that was told everything may take to end its side.
@@ -17,13 +18,15 @@ impl Shard {
         if !self.connections[slot].is_open() {
             return;
         }
-        self.leave(slot);
-        // Catching up may itself have decided.
-        let connection = &mut self.connections[slot];
-        if connection.is_open() {
-            connection.phase = Phase::Leaving(Box::new(Leaving { close, farewell }));
-            self.leaving.push(slot);
+        // What was published before is still delivered.
+        self.catch_up(slot);
+        if !self.connections[slot].is_open() {
+            // Catching up has overflowed its outbox: that decided.
+            return;
         }
+        self.leave(slot);
+        self.connections[slot].phase = Phase::Leaving(Box::new(Leaving { close, farewell }));
+        self.leaving.push(slot);
     }
 
     /// Drops on the application's wish.
@@ -60,7 +63,11 @@ impl Shard {
         connection.phase = Phase::Dead;
         self.queued_bytes -= connection.outbox.bytes();
         let lost = if connection.flags.has_opened { connection.outbox.message_count() } else { 0 };
-        connection.outbox.clear();
+        let why = match self.hub.shared().shutdown.deadline() {
+            Some(_) => SendError::ShuttingDown,
+            None => SendError::Gone,
+        };
+        connection.outbox.give_up(why);
         self.dead.push(slot);
         self.count_dropped(lost);
     }

@@ -10,6 +10,7 @@
 //! Knows everything that a connection goes through. Must not know RFC 6455, which is `protocol`'s.
 
 mod application;
+mod audience;
 pub(crate) mod clock;
 mod closing;
 mod connection;
@@ -19,6 +20,7 @@ mod links;
 mod listener;
 mod outbox;
 mod output;
+mod publish;
 mod receive;
 mod state;
 mod timers;
@@ -203,8 +205,8 @@ impl EventLoop {
         let is_held_up =
             shard.links.is_blocked() || self.life == Life::Quieting { is_quiet: false };
         let has_leftovers = (!shard.ready.is_empty() && self.may_receive())
-            || (self.has_mail && shard.has_log_room())
-            || shard.has_fanout()
+            || (self.has_mail && shard.fanout.has_room())
+            || !shard.fanout.is_empty()
             || !shard.dirty.is_empty()
             || !shard.drained.is_empty();
         if has_leftovers {
@@ -290,7 +292,7 @@ impl EventLoop {
             backlog: Vec::new(),
             details: None,
             endpoint: 0,
-            member: 0,
+            place: 0,
             position: 0,
             heard_at: self.shard.now,
             deadline,
@@ -308,7 +310,7 @@ impl EventLoop {
         }
         self.has_mail = false;
         for _ in 0..MAILBOX_BUDGET {
-            if !self.shard.has_log_room() {
+            if !self.shard.fanout.has_room() {
                 // The fan-out comes first; the mailbox fills, and its senders are told.
                 self.has_mail = true;
                 return;
@@ -322,13 +324,23 @@ impl EventLoop {
     fn open_envelope(&mut self, envelope: Envelope) {
         let shard = &mut self.shard;
         match envelope {
-            Envelope::Send { to, frame } => {
-                if shard.send_here(to, Outgoing::Frames(&frame)).is_err() {
+            Envelope::Send { to, frame, ticket } => {
+                if shard.send_here(to, Outgoing::Frames(&frame), ticket).is_err() {
                     shard.count_dropped(1);
                 }
             }
-            Envelope::Broadcast { endpoint, except, frame } => {
-                shard.broadcast_here(endpoint, except, frame);
+            Envelope::Publish(publication) => shard.publish_here(&publication),
+            Envelope::Subscribe { to, topic } => {
+                if let Some(slot) = shard.find(to)
+                    && shard.subscribe(slot, &topic).is_err()
+                {
+                    log::warn!("connection {} has too many topics for {topic:?}", shard.id(slot));
+                }
+            }
+            Envelope::Unsubscribe { to, topic } => {
+                if let Some(slot) = shard.find(to) {
+                    shard.unsubscribe(slot, &topic);
+                }
             }
             Envelope::Close { to, close } => {
                 if let Some(slot) = shard.find(to) {

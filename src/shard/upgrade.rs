@@ -91,7 +91,7 @@ impl EventLoop {
         handshake::accept(&mut self.shard.scratch, key, subprotocol.as_deref(), headers);
         let query = head.query;
         if !query.is_empty() || subprotocol.is_some() {
-            let details = Details { query: query.into(), subprotocol };
+            let details = Details { query: query.into(), subprotocol, ..Details::default() };
             self.shard.connections[slot].details = Some(Box::new(details));
         }
         Answer::Open(endpoint)
