@@ -21,7 +21,7 @@ use crate::http::Response;
 use crate::hub::mailbox::mailbox;
 use crate::hub::{EndpointIndex, Hub, Node, SHARD_COUNT_MAX};
 use crate::routing::Routes;
-use crate::shard::{self, EventLoop, Page, Seat, Service, WAKER, clock};
+use crate::shard::{self, EventLoop, Page, Pool, Seat, Service, WAKER, clock};
 
 /// Gathers what a server serves. Made by [`Server::builder`].
 ///
@@ -97,7 +97,9 @@ impl Builder {
         }
         let mut limits = self.limits;
         limits.tame();
-        let (service, paths) = gather(self.endpoints, self.pages)?;
+        let thread_count = limits.offload_thread_count.unwrap_or(parallelism);
+        let pool = Pool::new(thread_count, limits.offload_queue_count);
+        let (service, paths) = gather(self.endpoints, self.pages, pool)?;
         let listeners = bind_first(address, shard_count)?;
         let local_addr = listeners[0].local_addr()?;
         let mut seats = Vec::with_capacity(shard_count);
@@ -122,9 +124,10 @@ type Paths = std::collections::HashMap<String, EndpointIndex>;
 fn gather(
     endpoints: Vec<(String, Box<dyn Endpoint>)>,
     pages: Vec<(String, Response)>,
+    pool: Pool,
 ) -> Result<(Service, Paths), Error> {
     let mut service =
-        Service { endpoints: Vec::new(), routes: Routes::default(), pages: Vec::new() };
+        Service { pool, endpoints: Vec::new(), routes: Routes::default(), pages: Vec::new() };
     let mut paths = Paths::new();
     for (path, endpoint) in endpoints {
         let Ok(index) = EndpointIndex::try_from(service.endpoints.len()) else {

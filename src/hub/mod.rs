@@ -2,6 +2,7 @@
 //!
 //! Knows addresses and encoded frames. Must not know what a connection is.
 
+pub(crate) mod alarm;
 pub(crate) mod delivery;
 mod id;
 pub(crate) mod mailbox;

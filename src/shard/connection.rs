@@ -61,6 +61,10 @@ pub(super) struct Flags {
     /// The outbox rose above its high-water mark and has not fallen to the low one: no input is
     /// handled.
     pub(super) is_pressed: bool,
+    /// Its handler's answer comes later: no input is handled until then.
+    pub(super) is_waiting: bool,
+    /// The peer's Close was seen while the connection waits.
+    pub(super) has_peer_closed: bool,
     /// The peer has ended its side: the end has to be read.
     pub(super) has_peer_ended: bool,
     /// The upgrade was granted: what is said from then on are frames.
@@ -86,7 +90,8 @@ pub(super) enum Phase {
     Upgrading { has_served: bool },
     /// Messages flow. It is a member of its endpoint.
     Open,
-    /// The end is decided; `on_close` has not been called yet. It is a member of nothing.
+    /// The end is decided, and not everything said: `on_close` has not been called, or a handler's
+    /// answer comes later. It is a member of nothing.
     Leaving(Box<Leaving>),
     /// All has been said; what is queued is being delivered.
     Closing(Closing),
@@ -99,6 +104,12 @@ pub(super) enum Phase {
 pub(super) struct Leaving {
     pub(super) close: Close,
     pub(super) farewell: Farewell,
+    /// `on_close` was called.
+    pub(super) was_told: bool,
+    /// A handler panicked meanwhile.
+    pub(super) has_panicked: bool,
+    /// How long an answer that comes later is waited for; set when that begins.
+    pub(super) answer_due: Option<Instant>,
 }
 
 /// What can still be sent to a connection that leaves.

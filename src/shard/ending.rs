@@ -25,14 +25,34 @@ impl Shard {
             return;
         }
         self.leave(slot);
-        self.connections[slot].phase = Phase::Leaving(Box::new(Leaving { close, farewell }));
+        self.connections[slot].phase = Phase::Leaving(Box::new(Leaving {
+            close,
+            farewell,
+            was_told: false,
+            has_panicked: false,
+            answer_due: None,
+        }));
         self.leaving.push(slot);
+    }
+
+    /// A handler panicked: that ends its connection, or is what its end is told to be.
+    pub(super) fn fail(&mut self, slot: Slot) {
+        log::error!("a handler panicked; its connection {} is closed", self.id(slot));
+        if let Phase::Leaving(leaving) = &mut self.connections[slot].phase {
+            leaving.has_panicked = true;
+            return;
+        }
+        let code = CloseCode::INTERNAL_ERROR;
+        let close = Close::new(code, "handler panicked", ClosedBy::Application);
+        self.begin_close(slot, close, Farewell::Close);
     }
 
     /// Drops on the application's wish.
     pub(super) fn abort(&mut self, slot: Slot) {
         if let Phase::Leaving(leaving) = &mut self.connections[slot].phase {
             leaving.farewell = Farewell::Nothing;
+            // It may be waiting for an answer that is of no use any more.
+            self.leaving.push(slot);
             return;
         }
         let close = Close::new(CloseCode::ABNORMAL, "aborted", ClosedBy::Application);
@@ -46,7 +66,7 @@ impl Shard {
                 let close = Close::new(CloseCode::ABNORMAL, "connection lost", ClosedBy::Peer);
                 self.begin_close(slot, close, Farewell::Nothing);
             }
-            Phase::Leaving(leaving) => leaving.farewell = Farewell::Nothing,
+            Phase::Leaving(_) => self.abort(slot),
             Phase::Upgrading { .. } | Phase::Closing(_) => self.kill(slot),
             Phase::Dead => {}
         }

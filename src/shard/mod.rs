@@ -20,9 +20,11 @@ mod links;
 mod listener;
 mod outbox;
 mod output;
+mod pool;
 mod publish;
 mod receive;
 mod state;
+mod tasks;
 mod timers;
 mod transport;
 mod upgrade;
@@ -40,6 +42,7 @@ pub(crate) use self::application::{Page, Service};
 use self::connection::{Connection, Flags, Phase};
 pub(crate) use self::listener::bind;
 use self::listener::{Accepted, Listener};
+pub(crate) use self::pool::Pool;
 use self::state::{Outgoing, Shard, Slot};
 use self::timers::Tick;
 use self::transport::Transport;
@@ -173,6 +176,7 @@ impl EventLoop {
             _ => {}
         }
         self.shard.now = clock::now();
+        self.shard.watch = clock::coarse();
         for event in &self.events {
             match event.token() {
                 WAKER => {}
@@ -310,6 +314,13 @@ impl EventLoop {
         }
         self.has_mail = false;
         for _ in 0..MAILBOX_BUDGET {
+            let Some(address) = self.inbox.take_bell() else { break };
+            if let Some(slot) = self.shard.find(address) {
+                self.attend(slot);
+            }
+            self.has_mail = true;
+        }
+        for _ in 0..MAILBOX_BUDGET {
             if !self.shard.fanout.has_room() {
                 // The fan-out comes first; the mailbox fills, and its senders are told.
                 self.has_mail = true;
@@ -382,17 +393,19 @@ impl EventLoop {
             self.shard.arm(slot, now + HELD_UP);
             return;
         }
+        let Flags { is_waiting, has_peer_closed, .. } = connection.flags;
         let due = match connection.phase {
             Phase::Upgrading { .. } | Phase::Closing(_) => connection.deadline,
+            Phase::Leaving(_) if is_waiting => connection.deadline,
+            Phase::Open if is_waiting && has_peer_closed => connection.deadline,
             Phase::Open => return self.check_silence(slot),
             Phase::Leaving(_) | Phase::Dead => return,
         };
-        if due > now {
-            self.shard.arm(slot, due);
-        } else if matches!(connection.phase, Phase::Closing(_)) {
-            self.shard.kill(slot);
-        } else {
-            self.time_out_upgrade(slot);
+        match connection.phase {
+            _ if due > now => self.shard.arm(slot, due),
+            Phase::Closing(_) => self.shard.kill(slot),
+            Phase::Upgrading { .. } => self.time_out_upgrade(slot),
+            _ => self.application.cancel(&mut self.shard, slot),
         }
     }
 
@@ -401,6 +414,10 @@ impl EventLoop {
         let Shard { now, limits, .. } = &self.shard;
         let (now, dead_after, ping_after) = (*now, limits.dead_after, limits.ping_after);
         let connection = &mut self.shard.connections[slot];
+        if connection.flags.is_waiting && connection.backlog.len() >= tasks::WAITING_BYTES {
+            // It may have said more than is read while its handler takes its time.
+            connection.touch(now);
+        }
         if connection.heard_at + dead_after <= now && connection.ping_count == 0 {
             // Nobody has asked it: this shard was held up. It gets the time to answer.
             connection.heard_at = now.checked_sub(ping_after).unwrap_or(now);

@@ -3,8 +3,11 @@
 //!
 //! Knows frames only as bytes that belong together.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
+use super::clock;
 use super::connection::Farewell;
 use super::outbox::{Flushed, REFER_BYTES, begun_after, count_messages};
 use super::state::{Outgoing, Shard, Slot};
@@ -162,6 +165,21 @@ impl Shard {
         if !self.scratch.is_empty() {
             self.write_scratch(slot);
         }
+        let now = clock::coarse();
+        let held = now.saturating_sub(std::mem::replace(&mut self.watch, now));
+        if held > self.limits.slow_handler {
+            self.report_slow(slot, held);
+        }
+    }
+
+    #[cold]
+    fn report_slow(&self, slot: Slot, held: Duration) {
+        let endpoint = self.connections[slot].endpoint;
+        let shared = self.hub.shared();
+        let path = shared.endpoints.iter().find(|&(_, &index)| index == endpoint);
+        let path = path.map_or("?", |(path, _)| path);
+        let shard = self.index;
+        log::warn!("the handler of {path} kept shard {shard} for {held:?}: the others had to wait");
     }
 
     /// Hands the scratch to the kernel; what it does not take goes to the outbox.

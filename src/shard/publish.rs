@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::audience::Audiences;
+use super::clock;
 use super::connection::Details;
 use super::state::{Outgoing, Shard, Slot};
 use super::transport::Output;
@@ -156,6 +157,9 @@ impl Shard {
 
     /// Visits members who have publications to catch up with, at most `budget` of them.
     pub(super) fn fan_out(&mut self, mut budget: usize) {
+        if self.fanout.is_empty() {
+            return;
+        }
         while let Some(slot) = self.fanout.next_member(&mut budget) {
             self.collect_due(slot);
             if let [_] = self.due[..]
@@ -167,6 +171,8 @@ impl Shard {
                 self.push_due(slot);
             }
         }
+        // This was no handler's time.
+        self.watch = clock::coarse();
     }
 
     /// Collects the positions of what is due to a connection, which has then caught up.

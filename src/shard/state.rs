@@ -5,11 +5,12 @@
 //! what a handler is.
 
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use slab::Slab;
 
+use super::clock;
 use super::connection::Connection;
 use super::fanout::{Fanout, Position};
 use super::links::Links;
@@ -41,6 +42,8 @@ pub(super) struct Shard {
     pub(super) fanout: Fanout,
     /// What a connection is about to get of the log.
     pub(super) due: Vec<Position>,
+    /// When the last connection's turn ended, or the phase began.
+    pub(super) watch: Duration,
     /// Whose turn it is; its own output goes to `scratch`.
     pub(super) current: Option<Slot>,
     /// Output of the current connection, after what is in its outbox.
@@ -102,6 +105,7 @@ impl Shard {
             wheel: Wheel::new(now),
             fanout: Fanout::new(endpoint_count),
             due: Vec::new(),
+            watch: clock::coarse(),
             current: None,
             scratch: Vec::with_capacity(SCRATCH_BYTES),
             scratch_http_bytes: 0,
