@@ -16,6 +16,7 @@ use super::tasks::Tasks;
 use crate::error::{Refusal, SendError};
 use crate::handler::{Endpoint, Reach, Reply, Request, Upgrade};
 use crate::http::{self, Body, Response};
+use crate::hub::stream::Credit;
 use crate::hub::{Audience, BroadcastDelivery, ConnectionId, Delivery, EndpointIndex, Hub};
 use crate::message::{Close, CloseCode, ClosedBy, Message};
 use crate::routing::Routes;
@@ -222,6 +223,10 @@ impl Reach for Visit<'_> {
 
     fn unsubscribe(&mut self, topic: &str) {
         self.shard.unsubscribe(self.slot, topic);
+    }
+
+    fn stream(&mut self) -> Result<Arc<Credit>, SendError> {
+        self.shard.begin_stream(self.slot)
     }
 
     fn close(&mut self, code: CloseCode, reason: &str) {

@@ -24,6 +24,7 @@ mod pool;
 mod publish;
 mod receive;
 mod state;
+mod streaming;
 mod tasks;
 mod timers;
 mod transport;
@@ -340,6 +341,7 @@ impl EventLoop {
                     shard.count_dropped(1);
                 }
             }
+            Envelope::Piece { to, frame, ticket } => shard.push_piece(to, frame, ticket),
             Envelope::Publish(publication) => shard.publish_here(&publication),
             Envelope::Subscribe { to, topic } => {
                 if let Some(slot) = shard.find(to)
@@ -405,7 +407,7 @@ impl EventLoop {
             _ if due > now => self.shard.arm(slot, due),
             Phase::Closing(_) => self.shard.kill(slot),
             Phase::Upgrading { .. } => self.time_out_upgrade(slot),
-            _ => self.application.cancel(&mut self.shard, slot),
+            _ => self.stop_waiting(slot),
         }
     }
 

@@ -128,6 +128,18 @@ impl Outbox {
         self.0.as_mut().is_some_and(|queue| queue.drop_oldest())
     }
 
+    /// Queues all that was queued in another one.
+    pub(super) fn append(&mut self, other: Self) {
+        if let Some(mut other) = other.0 {
+            debug_assert_eq!(other.begun_bytes, 0, "nothing of it can have left");
+            let queue = self.queue();
+            queue.end_tail();
+            queue.segments.append(&mut other.segments);
+            queue.tail = other.tail;
+            queue.bytes += other.bytes;
+        }
+    }
+
     /// Gives up everything; whoever waits for it is told why.
     pub(super) fn give_up(&mut self, why: SendError) {
         if let Some(queue) = self.0.take() {
@@ -230,6 +242,11 @@ impl Queue {
         let (first, mut skip) = self.begun_end();
         for at in first..self.segments.len() {
             let segment = &mut self.segments[at];
+            if matches!(segment.ticket, Some(Ticket::Piece(_))) {
+                // A message would lose its middle.
+                skip = 0;
+                continue;
+            }
             let frames = &mut segment.frames;
             while let Some(frame) = frame_bytes(&frames[skip..]) {
                 if is_control(frames[skip]) {
@@ -332,11 +349,11 @@ fn frame_bytes(bytes: &[u8]) -> Option<usize> {
     Header::length(bytes[1]).checked_add(payload).filter(|&length| length <= bytes.len())
 }
 
-/// How many data frames there are in whole frames.
+/// How many messages end in whole frames.
 pub(super) fn count_messages(mut frames: &[u8]) -> u64 {
     let mut count = 0;
     while let Some(length) = frame_bytes(frames) {
-        count += u64::from(!is_control(frames[0]));
+        count += u64::from(frame::ends_message(frames));
         frames = &frames[length..];
     }
     count

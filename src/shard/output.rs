@@ -31,7 +31,8 @@ impl Shard {
     #[inline]
     pub(super) fn push_own(&mut self, slot: Slot, message: Message<'_>) -> Result<(), SendError> {
         debug_assert_eq!(self.current, Some(slot));
-        if !self.fits(slot, frame::encoded_bytes(message)) {
+        let has_stream = self.connections[slot].flags.has_stream;
+        if has_stream || !self.fits(slot, frame::encoded_bytes(message)) {
             return self.push(slot, Outgoing::Message(message), None);
         }
         frame::encode(&mut self.scratch, message);
@@ -58,7 +59,9 @@ impl Shard {
             }
             return Err(error);
         }
-        if self.current == Some(slot) {
+        if self.connections[slot].flags.has_stream {
+            self.hold(slot, outgoing, ticket);
+        } else if self.current == Some(slot) {
             match outgoing {
                 Outgoing::Message(message) => frame::encode(&mut self.scratch, message),
                 Outgoing::Frames(frames) if frames.len() < REFER_BYTES && ticket.is_none() => {
@@ -103,11 +106,13 @@ impl Shard {
                     self.spill(slot);
                 }
                 while !self.fits(slot, bytes) {
-                    let before = self.connections[slot].outbox.bytes();
-                    if !self.connections[slot].outbox.drop_oldest() {
+                    let connection = &mut self.connections[slot];
+                    let outbox = connection.back();
+                    let before = outbox.bytes();
+                    if !outbox.drop_oldest() {
                         return Err(SendError::Overloaded);
                     }
-                    self.queued_bytes -= before - self.connections[slot].outbox.bytes();
+                    self.queued_bytes -= before - outbox.bytes();
                     self.count_dropped(1);
                 }
                 return Ok(());
@@ -116,14 +121,14 @@ impl Shard {
         Err(SendError::Overloaded)
     }
 
-    fn enqueue(&mut self, slot: Slot, frames: Bytes, ticket: Option<Ticket>) {
+    pub(super) fn enqueue(&mut self, slot: Slot, frames: Bytes, ticket: Option<Ticket>) {
         let bytes = frames.len();
         self.connections[slot].outbox.push(frames, ticket);
         self.note_queued(slot, bytes);
     }
 
     /// So many bytes were added to an outbox.
-    fn note_queued(&mut self, slot: Slot, bytes: usize) {
+    pub(super) fn note_queued(&mut self, slot: Slot, bytes: usize) {
         debug_assert!(!self.connections[slot].is_dead(), "nothing is queued for the dead");
         self.queued_bytes += bytes;
         self.press(slot);
@@ -142,9 +147,10 @@ impl Shard {
     }
 
     /// Notes that the outbox is above its high-water mark, if it is.
-    fn press(&mut self, slot: Slot) {
+    pub(super) fn press(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot];
-        if connection.outbox.bytes() > self.limits.outbox_high_water_bytes {
+        let held = if connection.flags.has_stream { connection.back().bytes() } else { 0 };
+        if connection.outbox.bytes() + held > self.limits.outbox_high_water_bytes {
             connection.flags.is_pressed = true;
         }
     }
@@ -277,7 +283,7 @@ impl Shard {
     }
 
     /// Moves the scratch to the outbox, so that something can be queued after it.
-    fn spill(&mut self, slot: Slot) {
+    pub(super) fn spill(&mut self, slot: Slot) {
         if self.scratch.is_empty() {
             return;
         }
@@ -350,7 +356,9 @@ impl Shard {
         let after = connection.outbox.bytes();
         self.queued_bytes -= before - after;
         connection.flags.is_blocked = flushed == Flushed::Blocked;
-        if connection.flags.is_pressed && after <= self.limits.outbox_low_water_bytes {
+        let is_pressed = connection.flags.is_pressed;
+        if is_pressed && self.buffered_bytes(slot) <= self.limits.outbox_low_water_bytes {
+            let connection = &mut self.connections[slot];
             connection.flags.is_pressed = false;
             if connection.is_open() {
                 self.note_drained(slot);

@@ -145,7 +145,9 @@ impl Shard {
     pub(super) fn buffered_bytes(&self, slot: Slot) -> usize {
         let is_current = self.current == Some(slot);
         let own = if is_current { self.scratch.len() - self.scratch_http_bytes } else { 0 };
-        self.connections[slot].outbox.bytes() + own
+        let connection = &self.connections[slot];
+        let held = if connection.flags.has_stream { self.held_bytes(slot) } else { 0 };
+        connection.outbox.bytes() + own + held
     }
 
     // Lists.
@@ -200,7 +202,14 @@ impl Shard {
     pub(super) fn reply(&mut self, slot: Slot, message: Message<'_>) {
         if !self.connections[slot].is_open() {
             // The last words: one message, whatever the bounds.
-            frame::encode(&mut self.scratch, message);
+            let flags = &self.connections[slot].flags;
+            if flags.is_cut_short {
+                self.count_dropped(1);
+            } else if flags.has_stream {
+                self.hold(slot, Outgoing::Message(message), None);
+            } else {
+                frame::encode(&mut self.scratch, message);
+            }
             return;
         }
         self.catch_up(slot);

@@ -48,6 +48,12 @@ enum Kept {
     Upgrade(Upgrade),
 }
 
+impl Tasks {
+    pub(super) fn has(&self, slot: Slot) -> bool {
+        self.0.contains_key(&slot)
+    }
+}
+
 impl Task {
     fn poll(&mut self) -> Poll<Kept> {
         // First hear, then look: what happens from here on rings again.
@@ -215,11 +221,11 @@ impl Shard {
 impl EventLoop {
     /// Somebody has rung for a connection.
     pub(super) fn attend(&mut self, slot: Slot) {
-        let connection = &self.shard.connections[slot];
-        if connection.is_dead() || !connection.flags.is_waiting {
+        if self.shard.connections[slot].is_dead() {
             return;
         }
         self.shard.enter(slot);
+        self.shard.check_stream(slot);
         if let Some(upgrade) = self.application.poll(&mut self.shard, slot) {
             self.go_on_upgrading(slot, upgrade);
         }
@@ -237,7 +243,7 @@ impl EventLoop {
         }
         if connection.flags.has_peer_ended {
             // The peer is gone. What it has said before is still handled.
-            return self.application.cancel(&mut self.shard, slot);
+            return self.stop_waiting(slot);
         }
         if is_upgrading || connection.backlog.len() >= WAITING_BYTES {
             return;
@@ -256,10 +262,19 @@ impl EventLoop {
             Input::Nothing => {}
             Input::End => {
                 connection.flags.has_peer_ended = true;
-                self.application.cancel(&mut self.shard, slot);
+                self.stop_waiting(slot);
             }
             Input::Broken => self.shard.lose(slot),
         }
+    }
+
+    /// What a connection waits for is of no use any more, or its time is over. Who leaves does not
+    /// wait for the end of a message either.
+    pub(super) fn stop_waiting(&mut self, slot: Slot) {
+        if matches!(self.shard.connections[slot].phase, Phase::Leaving(_)) {
+            self.shard.break_stream(slot);
+        }
+        self.application.cancel(&mut self.shard, slot);
     }
 
     /// Answers the pings in input that waits.
