@@ -77,6 +77,11 @@ impl Header {
         self.opcode() & 0x8 != 0
     }
 
+    /// Whether it is a fragment that carries nothing, and that more has to follow.
+    pub(crate) fn is_empty_fragment(&self) -> bool {
+        !self.is_control() && !self.is_final() && self.payload_bytes == 0
+    }
+
     /// What is wrong with the frame as far as its header tells, so that nobody has to wait for, or
     /// store, the payload of a frame that is refused in any case.
     pub(crate) fn violation(&self) -> Option<Violation> {

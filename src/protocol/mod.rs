@@ -12,6 +12,7 @@
 
 mod engine;
 pub(crate) mod frame;
+mod framing;
 pub(crate) mod handshake;
 mod lane;
 
