@@ -222,10 +222,10 @@ fn our_close_may_come_anywhere_in_a_message_and_the_peers_answer_is_heard() {
 
 #[test]
 fn the_peers_close_within_a_message_is_answered() {
-    let stream = [part(TEXT, b"never "), whole(CLOSE, &4000u16.to_be_bytes())].concat();
+    let mut stream = [part(TEXT, b"never "), whole(CLOSE, &4000u16.to_be_bytes())].concat();
     let (limits, mut seen, mut partial) = (Limits::default(), Vec::new(), None);
     let seeing = (&mut seen, &mut partial);
-    let state = feed_partly(&mut protocol(), &mut stream.clone(), &limits, origin(), seeing);
+    let state = feed_partly(&mut protocol(), &mut stream, &limits, origin(), seeing);
     assert_eq!(state, State::Over);
     let answer = Seen::Control(close_frame(4000, ""));
     assert_eq!(seen, [Seen::Close(4000, String::new()), answer]);
