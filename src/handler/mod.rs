@@ -26,9 +26,9 @@ use crate::message::{Close, Fragment, Message};
 /// lives in its [`Session`](Self::Session), which never leaves its shard and needs no lock.
 ///
 /// For one connection the calls come one after another, on one thread: `on_upgrade`, then, if that
-/// accepted, `on_connect`, any number of `on_message` (or `on_fragment`) and `on_drain`, and exactly
-/// one `on_close`. A call should return soon: the other connections of the shard wait. A panic closes its own
-/// connection with 1011 and nothing else.
+/// accepted, `on_connect`, any number of `on_message` (or `on_fragment`) and `on_drain`, and
+/// exactly one `on_close`. A call should return soon: the other connections of the shard wait. A
+/// panic closes its own connection with 1011 and nothing else.
 ///
 /// ```
 /// use peregrine::{Handler, Message, Reply, WebSocket};

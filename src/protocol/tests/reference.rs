@@ -1,9 +1,9 @@
 //! The differential harness: what [`Protocol`] makes of a stream, and what tungstenite's context
 //! makes of it alone. Shared by the tests and the fuzz target `frames`.
 //!
-//! Three things are known to differ, and only these are taken into account: our side refuses a frame
-//! on its header, the context mostly once the payload has come; of several faults in one header the
-//! two may name different ones; and in pieces a text is refused within a frame.
+//! Three things are known to differ, and only these are taken into account: our side refuses a
+//! frame on its header, the context mostly once the payload has come; of several faults in one
+//! header the two may name different ones; and in pieces a text is refused within a frame.
 
 use std::io::{self, Cursor, Read, Write};
 use std::time::Instant;
