@@ -33,7 +33,7 @@ pub(crate) enum Seen {
 }
 
 /// The fuzz target's promise: the input's own bytes choose the limits, the frames and the cuts, and
-/// the stream means the same so cut and at once, in messages and in pieces, and to tungstenite alone.
+/// the stream means the same so cut and at once, in messages, in pieces, and to tungstenite alone.
 pub(crate) fn check(data: &[u8], now: Instant) {
     let mut choices = Choices(data);
     let limits = streams::limits(&mut choices);
