@@ -269,8 +269,8 @@ fn take_front<'b>(input: &mut &'b mut [u8], count: usize) -> &'b mut [u8] {
 fn cut_bytes(payload: &[u8]) -> usize {
     let is_beginning = |count: &usize| {
         let end = &payload[payload.len() - count..];
-        str::from_utf8(end)
-            .is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
+        str::from_utf8(end).is_err_and(|error| error.error_len().is_none())
     };
+    // The shortest end that has begun a character has begun no other.
     (1..=payload.len().min(3)).find(is_beginning).unwrap_or(0)
 }
