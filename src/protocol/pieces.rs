@@ -271,6 +271,6 @@ fn cut_bytes(payload: &[u8]) -> usize {
         let end = &payload[payload.len() - count..];
         str::from_utf8(end).is_err_and(|error| error.error_len().is_none())
     };
-    // The shortest end that has begun a character has begun no other.
+    // From the shortest on: nothing before the beginning of a character belongs to it.
     (1..=payload.len().min(3)).find(is_beginning).unwrap_or(0)
 }
