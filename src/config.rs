@@ -44,7 +44,9 @@ pub enum Overflow {
 #[non_exhaustive]
 pub struct Limits {
     /// The largest message a client may send, in bytes. Default 1 MiB: a client that sends more
-    /// gets Close 1009. One connection holds at most this much of an unfinished message.
+    /// gets Close 1009. One connection holds at most this much of an unfinished message; nothing of
+    /// it, if its handler takes messages in pieces
+    /// ([`Handler::receives_fragments`](crate::Handler::receives_fragments)).
     pub message_bytes: usize,
     /// The largest frame a client may send, in bytes. Default 1 MiB; beyond it Close 1009.
     pub frame_bytes: usize,

@@ -88,7 +88,7 @@ pub use self::http::Response;
 pub use self::hub::{
     BroadcastDelivery, BroadcastReport, ConnectionId, Delivery, Hub, ParseIdError, Piece, Stream,
 };
-pub use self::message::{AsMessage, Close, CloseCode, ClosedBy, Message};
+pub use self::message::{AsMessage, Close, CloseCode, ClosedBy, Fragment, Message};
 pub use self::routing::Query;
 pub use self::server::{Builder, Running, Server, ShutdownReport};
 

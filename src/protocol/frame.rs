@@ -20,7 +20,7 @@ const LENGTH: u8 = 0x7F;
 
 pub(crate) const CONTINUATION: u8 = 0x0;
 const TEXT: u8 = 0x1;
-const BINARY: u8 = 0x2;
+pub(crate) const BINARY: u8 = 0x2;
 const CLOSE: u8 = 0x8;
 const PONG: u8 = 0xA;
 
@@ -79,6 +79,11 @@ impl Header {
 
     pub(crate) fn is_control(&self) -> bool {
         self.opcode() & 0x8 != 0
+    }
+
+    /// Whether it is a fragment that carries nothing, and that more has to follow.
+    pub(crate) fn is_empty_fragment(&self) -> bool {
+        !self.is_control() && !self.is_final() && self.payload_bytes == 0
     }
 
     /// What is wrong with the frame as far as its header tells, so that nobody has to wait for, or

@@ -18,7 +18,8 @@ use crate::handler::{Endpoint, Reach, Reply, Request, Upgrade};
 use crate::http::{self, Body, Response};
 use crate::hub::stream::Credit;
 use crate::hub::{Audience, BroadcastDelivery, ConnectionId, Delivery, EndpointIndex, Hub};
-use crate::message::{Close, CloseCode, ClosedBy, Message};
+use crate::message::{Close, CloseCode, ClosedBy, Fragment, Message};
+use crate::protocol::Receipt;
 use crate::routing::Routes;
 
 /// Everything that a server serves; the same for all shards.
@@ -100,6 +101,26 @@ impl Application {
     #[inline]
     pub(super) fn message(&mut self, shard: &mut Shard, slot: Slot, message: Message<'_>) {
         self.call(shard, slot, |handler, reach, session| handler.message(reach, session, message));
+    }
+
+    pub(super) fn fragment(&mut self, shard: &mut Shard, slot: Slot, fragment: Fragment<'_>) {
+        self.call(shard, slot, |handler, reach, session| {
+            handler.fragment(reach, session, fragment)
+        });
+    }
+
+    /// How the endpoint wants its messages.
+    pub(super) fn receipt(&self, endpoint: EndpointIndex) -> Receipt {
+        let handler = &*self.service.endpoints[usize::from(endpoint)];
+        match catch_unwind(AssertUnwindSafe(|| handler.receives_fragments())) {
+            Ok(true) => Receipt::Pieces,
+            Ok(false) => Receipt::Messages,
+            Err(panic) => {
+                // It is asked again with the first message: that panic ends the connection.
+                discard(panic);
+                Receipt::Messages
+            }
+        }
     }
 
     pub(super) fn drain(&mut self, shard: &mut Shard, slot: Slot) {

@@ -25,7 +25,7 @@ pub(super) const REFER_BYTES: usize = 16 << 10;
 ///
 /// * Getters: [`bytes`](Self::bytes), [`is_empty`](Self::is_empty).
 /// * Commands: [`push`](Self::push) and its kin, [`seal`](Self::seal),
-///   [`drop_oldest`](Self::drop_oldest), [`clear`](Self::clear).
+///   [`drop_oldest`](Self::drop_oldest), [`give_up`](Self::give_up).
 /// * To do: [`write`](Self::write) whenever the transport takes bytes.
 #[derive(Debug, Default)]
 pub(super) struct Outbox(Option<Box<Queue>>);

@@ -32,8 +32,8 @@ struct Task {
     alarm: Arc<Alarm>,
     waker: Waker,
     future: Promise,
-    /// How much of the input that waits was searched for control frames.
-    skimmed_bytes: usize,
+    /// How much of the input that waits was searched for control frames; `None` before that began.
+    skimmed_bytes: Option<usize>,
 }
 
 /// A future of what a handler is to return.
@@ -187,7 +187,7 @@ impl Application {
         let alarm = Alarm::new(connection.address, mailbox);
         let waker = Waker::from(Arc::clone(&alarm));
         connection.flags.is_waiting = true;
-        self.tasks.0.insert(slot, Task { alarm, waker, future, skimmed_bytes: 0 });
+        self.tasks.0.insert(slot, Task { alarm, waker, future, skimmed_bytes: None });
         Ok(())
     }
 
