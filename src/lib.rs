@@ -80,6 +80,9 @@ mod protocol;
 mod routing;
 mod server;
 mod shard;
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub mod testing;
 
 pub use self::config::{Limits, Overflow};
 pub use self::error::{Error, SendError};

@@ -1,0 +1,46 @@
+//! What the test kit does with a shard instead of running it on a thread: it gives it turns one by
+//! one, tells it the time, hands it connections in memory and tells what happened to them.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::pipe::{ClientEnd, ServerEnd};
+use super::transport::Transport;
+use super::{EventLoop, SocketAddr};
+use crate::hub::{Address, ConnectionId};
+
+impl EventLoop {
+    /// Takes over a connection; `None` if the shard refuses it outright.
+    pub(crate) fn adopt_pipe(
+        &mut self,
+        end: ServerEnd,
+        peer: SocketAddr,
+        now: Instant,
+    ) -> Option<ConnectionId> {
+        self.shard.now = now;
+        self.inbox.mailbox().connection_count.fetch_add(1, Ordering::Relaxed);
+        let address = self.adopt(Transport::new(end), peer)?;
+        Some(ConnectionId::new(self.shard.hub.shared().node, self.shard.index, address))
+    }
+
+    /// Tells the shard what the client of a connection did; `false` if that was nothing.
+    pub(crate) fn tell(&mut self, address: Address, client: &ClientEnd, now: Instant) -> bool {
+        let Some(news) = client.take_news() else { return false };
+        self.shard.now = now;
+        self.shard.notice(address, news);
+        true
+    }
+
+    /// Gives the shard a turn at this time, if it has anything to do.
+    pub(crate) fn take_turn(&mut self, now: Instant) -> bool {
+        let has_work = self.has_leftovers()
+            || self.waits_for_shards()
+            || self.inbox.is_armed()
+            || self.next_due().is_some_and(|due| due <= now);
+        if has_work {
+            self.shard.now = now;
+            self.turn();
+        }
+        has_work
+    }
+}
