@@ -1,13 +1,17 @@
 //! What the test kit does with a shard instead of running it on a thread: it gives it turns one by
 //! one, tells it the time, hands it connections in memory and tells what happened to them.
 
+use std::io;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::pipe::{ClientEnd, ServerEnd};
 use super::transport::Transport;
 use super::{EventLoop, SocketAddr};
 use crate::hub::{Address, ConnectionId};
+
+/// How long a shard waits for other threads before the next one does.
+const MOMENT: Duration = Duration::from_millis(1);
 
 impl EventLoop {
     /// Takes over a connection; `None` if the shard refuses it outright.
@@ -42,5 +46,10 @@ impl EventLoop {
             self.turn();
         }
         has_work
+    }
+
+    /// Sleeps until another thread wakes the shard, in real time and not for long.
+    pub(crate) fn await_others(&mut self) -> io::Result<()> {
+        self.wait(Some(MOMENT))
     }
 }

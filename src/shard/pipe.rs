@@ -134,6 +134,10 @@ impl Read for ClientEnd {
 impl Write for ClientEnd {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut pipe = self.0.borrow_mut();
+        if pipe.to_server.is_broken {
+            // The server has closed, which this side cannot know before it has read that far.
+            return Ok(bytes.len());
+        }
         let written = pipe.to_server.write(bytes)?;
         if written > 0 {
             pipe.news.get_or_insert_default().is_readable = true;

@@ -180,7 +180,7 @@ impl Client {
             match self.end.write(self.unsent.make_contiguous()) {
                 Ok(written) => drop(self.unsent.drain(..written)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                // The server has closed: reading will tell.
+                // This side has closed.
                 Err(_) => self.unsent.clear(),
             }
         }

@@ -14,7 +14,7 @@
 //!
 //! let chat = Callbacks::<()>::new()
 //!     .on_connect(|ws| format!("Welcome, {}", ws.query("name").unwrap_or_default()).into())
-//!     .on_message(|ws, message| ws.broadcast(message).err().map(|error| error.to_string()).into());
+//!     .on_message(|ws, message| ws.broadcast(message).err().map(|e| e.to_string()).into());
 //! let mut server = TestServer::new(Server::builder().shards(2).websocket("/chat", chat))?;
 //!
 //! let alice = server.connect("/chat?name=Alice")?;
@@ -262,6 +262,19 @@ impl TestServer {
         self.clients[client.0].received.pop_front()
     }
 
+    /// Like [`receive`](Self::receive), but waits for what other threads do; at most for `limit`,
+    /// in real time, while the server's time stands still.
+    pub fn receive_within(&mut self, client: TestClient, limit: Duration) -> Option<Received> {
+        let give_up_at = clock::now() + limit.min(AGES);
+        loop {
+            let received = self.receive(client);
+            if received.is_some() || clock::now() >= give_up_at {
+                return received;
+            }
+            self.await_others();
+        }
+    }
+
     /// Everything that the client got and was not received yet.
     pub fn receive_all(&mut self, client: TestClient) -> Vec<Received> {
         self.settle();
@@ -339,6 +352,16 @@ impl TestServer {
             }
         }
         has_moved
+    }
+
+    /// Waits for a moment, in real time, for what other threads do. Whoever has to wait for work
+    /// that a handler has given away calls this between two rounds.
+    fn await_others(&mut self) {
+        for shard in self.shards.iter_mut().flatten() {
+            if let Err(error) = shard.await_others() {
+                panic!("the operating system refuses to wait: {error}");
+            }
+        }
     }
 
     fn next_due(&self) -> Option<Instant> {
