@@ -153,7 +153,7 @@ impl<T> Drop for Room<'_, T> {
 }
 
 impl<T> Inbox<T> {
-    /// Whether somebody has sent since [`disarm`](Self::disarm): the shard's sleep would end at once.
+    /// Whether somebody has sent since the last [`disarm`](Self::disarm).
     #[cfg(feature = "testing")]
     pub(crate) fn is_armed(&self) -> bool {
         self.mailbox.armed.load(Ordering::Acquire)

@@ -48,7 +48,11 @@ pub(crate) struct ServerEnd(Rc<RefCell<Pipe>>);
 
 /// The client's end. Dropping it does nothing; see [`close`](Self::close).
 #[derive(Debug)]
-pub(crate) struct ClientEnd(Rc<RefCell<Pipe>>);
+pub(crate) struct ClientEnd {
+    pipe: Rc<RefCell<Pipe>>,
+    /// How many bytes more the client reads; `None` as many as come.
+    pub(crate) reading_bytes: Option<usize>,
+}
 
 /// A connection in memory that holds at most so many bytes each way, at least one.
 pub(crate) fn pipe(limit_bytes: usize) -> (ServerEnd, ClientEnd) {
@@ -60,7 +64,7 @@ pub(crate) fn pipe(limit_bytes: usize) -> (ServerEnd, ClientEnd) {
     };
     let pipe = Pipe { to_server: lane(), to_client: lane(), news: None };
     let pipe = Rc::new(RefCell::new(pipe));
-    (ServerEnd(Rc::clone(&pipe)), ClientEnd(pipe))
+    (ServerEnd(Rc::clone(&pipe)), ClientEnd { pipe, reading_bytes: None })
 }
 
 impl Lane {
@@ -106,7 +110,7 @@ impl ClientEnd {
     /// Ends both sides, as a process that ends: the server reads what was sent, then the end; what
     /// it writes fails.
     pub(crate) fn close(&self) {
-        let mut pipe = self.0.borrow_mut();
+        let mut pipe = self.pipe.borrow_mut();
         if !pipe.to_server.has_ended {
             pipe.to_server.has_ended = true;
             pipe.to_client.break_off();
@@ -116,14 +120,21 @@ impl ClientEnd {
 
     /// What has happened since the last call that the server has to be told.
     pub(super) fn take_news(&self) -> Option<Readiness> {
-        self.0.borrow_mut().news.take()
+        self.pipe.borrow_mut().news.take()
     }
 }
 
 impl Read for ClientEnd {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut pipe = self.0.borrow_mut();
-        let read = pipe.to_client.read(buffer)?;
+        let mut pipe = self.pipe.borrow_mut();
+        let room = buffer.len().min(self.reading_bytes.unwrap_or(usize::MAX));
+        if room == 0 {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let read = pipe.to_client.read(&mut buffer[..room])?;
+        if let Some(reading_bytes) = &mut self.reading_bytes {
+            *reading_bytes -= read;
+        }
         if read > 0 {
             pipe.news.get_or_insert_default().is_writable = true;
         }
@@ -133,7 +144,7 @@ impl Read for ClientEnd {
 
 impl Write for ClientEnd {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut pipe = self.0.borrow_mut();
+        let mut pipe = self.pipe.borrow_mut();
         if pipe.to_server.is_broken {
             // The server has closed, which this side cannot know before it has read that far.
             return Ok(bytes.len());

@@ -43,7 +43,6 @@ pub(super) struct Client {
     pub(super) end: ClientEnd,
     /// `None` if the server refused the connection before it had a slot.
     pub(super) id: Option<ConnectionId>,
-    pub(super) is_reading: bool,
     pub(super) received: VecDeque<Received>,
     /// What came before the upgrade, or without one.
     pub(super) bytes: Vec<u8>,
@@ -68,7 +67,6 @@ impl Client {
         Self {
             end,
             id,
-            is_reading: true,
             received: VecDeque::new(),
             bytes: Vec::new(),
             ping_count: 0,
@@ -157,7 +155,7 @@ impl Client {
 
     // To do.
 
-    /// Writes what waits, and reads what has come, if it reads at all.
+    /// Writes what waits, and reads what has come, as far as it reads at all.
     pub(super) fn exchange(&mut self) {
         if self.has_ended {
             return;
@@ -167,11 +165,9 @@ impl Client {
             // As of `write`.
             let _ = context.flush(&mut self.end);
         }
-        if self.is_reading {
-            match self.stage {
-                Stage::Open(_) => self.read_messages(),
-                Stage::Raw | Stage::Asking => self.read_bytes(),
-            }
+        match self.stage {
+            Stage::Open(_) => self.read_messages(),
+            Stage::Raw | Stage::Asking => self.read_bytes(),
         }
     }
 

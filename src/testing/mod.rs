@@ -75,8 +75,8 @@ pub struct TestClient(usize);
 /// What other threads do through a [`Hub`] is taken up by the next call.
 ///
 /// Without [`Builder::shards`] there is one shard. Connections are placed on the shards in turn.
-/// A panic in a handler is caught, as ever: the client sees Close 1011. Dropping the server shuts it
-/// down without grace.
+/// A panic in a handler is caught, as ever: the client sees Close 1011. Dropping the server shuts
+/// it down without grace.
 pub struct TestServer {
     /// By shard; `None` once it has ended.
     shards: Vec<Option<EventLoop>>,
@@ -245,12 +245,20 @@ impl TestServer {
     /// fills up.
     pub fn stop_reading(&mut self, client: TestClient) {
         self.settle();
-        self.clients[client.0].is_reading = false;
+        self.clients[client.0].end.reading_bytes = Some(0);
+    }
+
+    /// The client reads so many bytes of what the server writes, then stops again. Frames count
+    /// with their headers; a message is received when the last byte of it was read.
+    pub fn read_some(&mut self, client: TestClient, bytes: usize) {
+        self.clients[client.0].end.reading_bytes = Some(bytes);
+        self.settle();
+        self.clients[client.0].end.reading_bytes = Some(0);
     }
 
     /// The client reads again, beginning with what has come meanwhile.
     pub fn start_reading(&mut self, client: TestClient) {
-        self.clients[client.0].is_reading = true;
+        self.clients[client.0].end.reading_bytes = None;
         self.settle();
     }
 

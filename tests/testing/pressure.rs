@@ -2,32 +2,32 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use peregrine::testing::{Received, TestClient, TestServer};
 use peregrine::{Callbacks, ClosedBy, Limits, Overflow, SendError, Server};
 
 use super::{Witness, closed, connect, start, text, witnessed};
 
-const KIB: usize = 1 << 10;
-/// What a frame of [`numbered`] takes, header included.
-const FRAME_BYTES: usize = KIB;
+/// What a frame of [`numbered`] takes, header included. All bounds are multiples of it.
+const FRAME_BYTES: usize = 64;
 
-/// A binary message that begins with its number; its frame is 1 KiB long.
+/// A binary message that begins with its number; its frame is 64 bytes long.
 fn numbered(number: u8) -> Vec<u8> {
-    let mut payload = vec![0; FRAME_BYTES - 4];
+    let mut payload = vec![0; FRAME_BYTES - 2];
     payload[0] = number;
     payload
 }
 
-/// A server whose outboxes hold 8 KiB, above 4 KiB with backpressure, and pipes 2 KiB.
+/// A server whose outboxes hold 8 frames, above 4 with backpressure, and pipes 2.
 fn narrow(overflow: Overflow) -> (TestServer, Witness) {
     let mut limits = Limits::default();
-    limits.outbox_low_water_bytes = KIB;
-    limits.outbox_high_water_bytes = 4 * KIB;
-    limits.outbox_bytes = 8 * KIB;
+    limits.outbox_low_water_bytes = FRAME_BYTES;
+    limits.outbox_high_water_bytes = 4 * FRAME_BYTES;
+    limits.outbox_bytes = 8 * FRAME_BYTES;
     limits.overflow = overflow;
     let (mut server, witness) = witnessed(limits);
-    server.set_pipe_bytes(2 * KIB);
+    server.set_pipe_bytes(2 * FRAME_BYTES);
     (server, witness)
 }
 
@@ -82,7 +82,7 @@ fn the_oldest_messages_are_dropped_if_that_is_the_policy() {
 #[test]
 fn a_message_that_has_begun_to_leave_is_not_dropped() {
     let (mut server, _) = narrow(Overflow::DropOldest);
-    server.set_pipe_bytes(2 * KIB + 1);
+    server.set_pipe_bytes(2 * FRAME_BYTES + 1);
     let client = connect(&mut server, "/");
     assert_eq!(flood(&mut server, client), messages((0..3).chain(13..20)));
     assert_eq!(server.hub().dropped_count(), 10);
@@ -96,7 +96,7 @@ fn who_does_not_take_answers_may_not_ask() {
     for number in 0..100 {
         server.send(client, numbered(number));
     }
-    // 100 KiB of questions and no overflow: they wait on the client's side.
+    // 100 questions and no overflow: they wait on the client's side.
     server.start_reading(client);
     assert_eq!(server.receive_all(client), messages(0..100));
     assert_eq!(server.hub().dropped_count(), 0);
@@ -113,21 +113,21 @@ fn a_handler_is_told_once_when_its_client_has_caught_up() {
                 *ws.session() += 1;
                 assert_eq!(ws.send(numbered(next)), Ok(()));
             }
-            assert_eq!(ws.send(vec![0; 8 * KIB]), Err(SendError::Overloaded));
+            assert_eq!(ws.send(vec![0; 8 * FRAME_BYTES]), Err(SendError::Overloaded));
             ().into()
         })
         .on_drain(move |ws| {
             counter.fetch_add(1, Ordering::Relaxed);
-            assert!(!ws.has_backpressure() && ws.buffered_bytes() <= KIB);
+            assert!(!ws.has_backpressure() && ws.buffered_bytes() <= FRAME_BYTES);
             assert_eq!(ws.send("drained"), Ok(()));
         });
     let mut limits = Limits::default();
-    limits.outbox_low_water_bytes = KIB;
-    limits.outbox_high_water_bytes = 4 * KIB;
-    limits.outbox_bytes = 8 * KIB;
+    limits.outbox_low_water_bytes = FRAME_BYTES;
+    limits.outbox_high_water_bytes = 4 * FRAME_BYTES;
+    limits.outbox_bytes = 8 * FRAME_BYTES;
     limits.overflow = Overflow::DropNewest;
     let mut server = start(Server::builder().limits(limits).websocket("/", stream));
-    server.set_pipe_bytes(KIB / 2);
+    server.set_pipe_bytes(FRAME_BYTES / 2);
     let client = connect(&mut server, "/");
     server.stop_reading(client);
     server.send(client, "go");
@@ -154,19 +154,47 @@ fn a_slow_member_does_not_hold_up_the_others() {
     assert_eq!(hub.dropped_count(), 10);
 }
 
+/// The pings wait behind a large message, and so do their answers.
 #[test]
 fn who_takes_a_little_now_and_then_is_not_dead() {
-    let mut limits = Limits::default();
-    limits.outbox_bytes = KIB * KIB;
-    let (mut server, witness) = witnessed(limits);
-    server.set_pipe_bytes(64);
+    let (mut server, witness) = witnessed(Limits::default());
+    server.set_pipe_bytes(FRAME_BYTES);
     let client = connect(&mut server, "/");
     server.stop_reading(client);
-    assert_eq!(server.hub().send_to(server.id(client), vec![7; 100 * KIB]), Ok(()));
-    server.advance(Limits::default().dead_after / 2);
+    assert_eq!(server.hub().send_to(server.id(client), vec![7; 100 * FRAME_BYTES]), Ok(()));
+    server.settle();
+    for _ in 0..10 {
+        server.advance(Limits::default().dead_after - Duration::from_secs(1));
+        server.read_some(client, 1);
+        assert_eq!(server.receive(client), None);
+    }
+    assert_eq!((witness.ends(), server.ping_count(client)), (vec![], 0));
     server.start_reading(client);
+    assert_eq!(server.receive(client), Some(Received::Binary(vec![7; 100 * FRAME_BYTES])));
     server.stop_reading(client);
-    server.advance(Limits::default().dead_after - std::time::Duration::from_secs(1));
-    assert_eq!(witness.ends(), []);
-    assert_eq!(server.receive(client), Some(Received::Binary(vec![7; 100 * KIB])));
+    server.advance(Limits::default().dead_after + Duration::from_secs(1));
+    assert_eq!(witness.ends(), [(1001, ClosedBy::Server)]);
+}
+
+#[test]
+fn reading_goes_on_at_the_low_water_mark_and_not_above_it() {
+    let (mut server, _) = narrow(Overflow::Close);
+    let client = connect(&mut server, "/");
+    let (hub, id) = (server.hub(), server.id(client));
+    server.stop_reading(client);
+    for number in 0..7 {
+        assert_eq!(hub.send_to(id, numbered(number)), Ok(()));
+    }
+    server.settle();
+    // Two are in the pipe, five in the outbox: one more than its high-water mark.
+    server.send(client, "a question");
+    server.read_some(client, 4 * FRAME_BYTES - 1);
+    assert_eq!(server.receive_all(client), messages(0..3));
+    server.send(client, "another");
+    assert_eq!(server.receive_all(client), []);
+    server.start_reading(client);
+    let mut expected = messages(3..7);
+    expected.extend(text("a question"));
+    expected.extend(text("another"));
+    assert_eq!(server.receive_all(client), expected);
 }
