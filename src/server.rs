@@ -19,9 +19,9 @@ use crate::error::Error;
 use crate::handler::{Endpoint, Handler};
 use crate::http::Response;
 use crate::hub::mailbox::mailbox;
-use crate::hub::{EndpointIndex, Hub, Node, SHARD_COUNT_MAX, Shared};
+use crate::hub::{EndpointIndex, Hub, Node, SHARD_COUNT_MAX};
 use crate::routing::Routes;
-use crate::shard::{self, EventLoop, Page, Seat, Service, WAKER, clock};
+use crate::shard::{self, EventLoop, Page, Pool, Seat, Service, WAKER, clock};
 
 /// Gathers what a server serves. Made by [`Server::builder`].
 ///
@@ -89,7 +89,7 @@ impl Builder {
     /// [`Error::Path`], [`Error::Limits`], [`Error::Shards`]; [`Error::Io`] if the address cannot
     /// be bound.
     pub fn bind(self, address: impl ToSocketAddrs) -> Result<Server, Error> {
-        let mut parts = self.prepare(thread::available_parallelism()?.get())?;
+        let mut parts = self.prepare(Shards::AsProcessors)?;
         let listeners = bind_first(address, parts.seats.len())?;
         let local_addr = listeners[0].local_addr()?;
         for (seat, listener) in parts.seats.iter_mut().zip(listeners) {
@@ -99,15 +99,22 @@ impl Builder {
     }
 
     /// Checks what was gathered and prepares the shards, without listeners.
-    pub(crate) fn prepare(self, default_shard_count: usize) -> Result<Parts, Error> {
+    pub(crate) fn prepare(self, by_default: Shards) -> Result<Parts, Error> {
         self.limits.validate()?;
-        let shard_count = self.shard_count.unwrap_or(default_shard_count);
+        let parallelism = thread::available_parallelism()?.get();
+        let shard_count = self.shard_count.unwrap_or(match by_default {
+            #[cfg(feature = "testing")]
+            Shards::One => 1,
+            Shards::AsProcessors => parallelism,
+        });
         if !(1..=SHARD_COUNT_MAX).contains(&shard_count) {
             return Err(Error::Shards(shard_count));
         }
         let mut limits = self.limits;
         limits.tame();
-        let (service, paths) = gather(self.endpoints, self.pages)?;
+        let thread_count = limits.offload_thread_count.unwrap_or(parallelism);
+        let pool = Pool::new(thread_count, limits.offload_queue_count);
+        let (service, paths) = gather(self.endpoints, self.pages, pool)?;
         let mut seats = Vec::with_capacity(shard_count);
         let mut mailboxes = Vec::with_capacity(shard_count);
         for index in 0..shard_count {
@@ -117,16 +124,19 @@ impl Builder {
             mailboxes.push(sender);
             seats.push(Seat { index, poll, listener: None, inbox });
         }
-        let hub = Hub::new(Arc::new(Shared {
-            node: Node::random(),
-            mailboxes: mailboxes.into(),
-            endpoints: paths,
-            shutdown: <_>::default(),
-        }));
+        let hub = Hub::new(Node::random(), mailboxes.into(), paths);
         let connection_limit = limits.connection_count.unwrap_or_else(descriptor_allowance);
         let service = Arc::new(service);
         Ok(Parts { seats, service, limits, connection_limit, hub })
     }
+}
+
+/// How many shards there are if nobody says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Shards {
+    #[cfg(feature = "testing")]
+    One,
+    AsProcessors,
 }
 
 /// What a server is made of, whoever drives its shards.
@@ -144,9 +154,10 @@ type Paths = std::collections::HashMap<String, EndpointIndex>;
 fn gather(
     endpoints: Vec<(String, Box<dyn Endpoint>)>,
     pages: Vec<(String, Response)>,
+    pool: Pool,
 ) -> Result<(Service, Paths), Error> {
     let mut service =
-        Service { endpoints: Vec::new(), routes: Routes::default(), pages: Vec::new() };
+        Service { pool, endpoints: Vec::new(), routes: Routes::default(), pages: Vec::new() };
     let mut paths = Paths::new();
     for (path, endpoint) in endpoints {
         let Ok(index) = EndpointIndex::try_from(service.endpoints.len()) else {

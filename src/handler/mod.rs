@@ -6,6 +6,7 @@
 //! [`Reach`].
 
 mod callbacks;
+mod later;
 mod reply;
 mod request;
 mod websocket;
@@ -13,6 +14,7 @@ mod websocket;
 use std::any::Any;
 
 pub use self::callbacks::Callbacks;
+pub(crate) use self::later::{Job, Later};
 pub use self::reply::Reply;
 pub(crate) use self::request::Decision;
 pub use self::request::{Request, Upgrade};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::pipe::{ClientEnd, ServerEnd};
 use super::transport::Transport;
-use super::{EventLoop, SocketAddr};
+use super::{EventLoop, SocketAddr, clock};
 use crate::hub::{Address, ConnectionId};
 
 /// How long a shard waits for other threads before the next one does.
@@ -43,6 +43,7 @@ impl EventLoop {
             || self.next_due().is_some_and(|due| due <= now);
         if has_work {
             self.shard.now = now;
+            self.shard.watch = clock::coarse();
             self.turn();
         }
         has_work

@@ -47,7 +47,7 @@ use crate::config::AGES;
 use crate::error::Error;
 use crate::hub::{ConnectionId, Hub};
 use crate::message::{AsMessage, CloseCode};
-use crate::server::{Builder, Parts, ShutdownReport};
+use crate::server::{Builder, Parts, Shards, ShutdownReport};
 use crate::shard::{EventLoop, clock, pipe};
 
 /// How much a connection holds each way by default, in bytes: about what a kernel does.
@@ -102,7 +102,8 @@ impl TestServer {
     /// # Errors
     /// As of [`Builder::bind`].
     pub fn new(builder: Builder) -> Result<Self, Error> {
-        let Parts { seats, service, limits, connection_limit, hub } = builder.prepare(1)?;
+        let Parts { seats, service, limits, connection_limit, hub } =
+            builder.prepare(Shards::One)?;
         let now = clock::now();
         let mut shards = Vec::with_capacity(seats.len());
         for seat in seats {
