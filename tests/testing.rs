@@ -9,10 +9,11 @@ mod pressure;
 #[path = "testing/time.rs"]
 mod time;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use futures_channel::oneshot;
 use peregrine::testing::{Received, TestClient, TestRequest, TestServer};
 use peregrine::{
     Builder, Callbacks, Close, CloseCode, ClosedBy, Handler, Limits, Message, Reply, Request,
@@ -258,6 +259,56 @@ fn other_threads_reach_clients_through_the_hub() {
     }
     assert_eq!(thread.join().expect("no panic"), Ok(()));
     assert_eq!(server.receive_within(clients[0], Duration::ZERO), None);
+}
+
+#[test]
+fn what_handlers_offload_is_waited_for() {
+    let work = || thread::park_timeout(Duration::from_millis(20));
+    let handler = Callbacks::<()>::new()
+        .on_upgrade(move |_, ()| Upgrade::offload(work, |()| Upgrade::accept()))
+        .on_message(move |_, _| {
+            Reply::offload(move || {
+                work();
+                "done"
+            })
+        });
+    let mut server = start(Server::builder().shards(2).websocket("/", handler));
+    let [alice, bob] = [(); 2].map(|()| connect(&mut server, "/"));
+    for client in [alice, bob] {
+        server.send(client, "go");
+        server.send(client, "and again");
+    }
+    assert_eq!(server.receive(alice), text("done"));
+    assert_eq!(server.receive_all(alice).len(), 1);
+    assert_eq!(server.receive_all(bob).len(), 2);
+}
+
+#[test]
+fn a_future_that_waits_for_the_test_holds_up_nothing_but_its_connection() {
+    let (sender, promises) = mpsc::channel();
+    let sender = Mutex::new(sender);
+    let handler = Callbacks::<()>::new().on_message(move |_, message| {
+        let (promise, answer) = oneshot::channel::<String>();
+        sender.lock().expect("no panic").send(promise).expect("the test listens");
+        let question = message.as_text().unwrap_or_default().to_owned();
+        Reply::later(async move { answer.await.ok().map(|answer| question + &answer) })
+    });
+    let mut server = start(Server::builder().websocket("/", handler));
+    let [alice, bob] = [(); 2].map(|()| connect(&mut server, "/"));
+    server.send(alice, "1 + 1 = ");
+    server.send(bob, "2 + 2 = ");
+    server.send(bob, "3 + 3 = ");
+    assert_eq!((server.receive(alice), server.receive(bob)), (None, None));
+    let [first, second] = [(); 2].map(|()| promises.try_recv().expect("a call"));
+    assert!(promises.try_recv().is_err(), "the second question waits for the first answer");
+    second.send("4".to_owned()).expect("bob waits");
+    assert_eq!((server.receive(alice), server.receive(bob)), (None, text("2 + 2 = 4")));
+    // The time goes on, and pings are answered meanwhile.
+    server.advance(Duration::from_secs(600));
+    first.send("2".to_owned()).expect("alice waits");
+    assert_eq!(server.receive(alice), text("1 + 1 = 2"));
+    drop(promises.try_recv().expect("a call"));
+    assert_eq!(server.receive(bob), None);
 }
 
 #[test]

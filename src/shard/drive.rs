@@ -49,6 +49,11 @@ impl EventLoop {
         has_work
     }
 
+    /// Whether work of a handler is with the pool.
+    pub(crate) fn has_offloaded(&self) -> bool {
+        self.application.tasks.has_offloaded()
+    }
+
     /// Sleeps until another thread wakes the shard, in real time and not for long.
     pub(crate) fn await_others(&mut self) -> io::Result<()> {
         self.wait(Some(MOMENT))

@@ -52,6 +52,8 @@ use crate::shard::{EventLoop, clock, pipe};
 
 /// How much a connection holds each way by default, in bytes: about what a kernel does.
 const PIPE_BYTES: usize = 128 << 10;
+/// How long a call waits for other threads, in real time, if it cannot go on without them.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The first of the ports that peers are said to have.
 const FIRST_PORT: usize = 49_152;
 const PORT_COUNT: usize = 16_384;
@@ -72,7 +74,10 @@ pub struct TestClient(usize);
 /// A client reads as soon as there is something, answers pings and Close frames, and ends its side
 /// when the server has; unless it has [stopped reading](Self::stop_reading).
 ///
-/// What other threads do through a [`Hub`] is taken up by the next call.
+/// What other threads do, through a [`Hub`] or with what a future waits for, is taken up by the next
+/// call; [`receive_within`](Self::receive_within) waits for it. Work that a handler has offloaded is
+/// waited for by [`receive`](Self::receive), an upgrade by `connect`: at most ten seconds of real
+/// time.
 ///
 /// Without [`Builder::shards`] there is one shard. Connections are placed on the shards in turn.
 /// A panic in a handler is caught, as ever: the client sees Close 1011. Dropping the server shuts
@@ -137,10 +142,17 @@ impl TestServer {
         let request = request.into();
         let client = self.open_from(request.peer);
         self.clients[client.0].ask(&request.encode());
-        self.settle();
-        let Some(answer) = self.clients[client.0].answer() else {
-            self.drop_connection(client);
-            return Err(Refused::unanswered());
+        let give_up_at = clock::now() + PATIENCE;
+        let answer = loop {
+            self.settle();
+            if let Some(answer) = self.clients[client.0].answer() {
+                break answer;
+            }
+            if self.has_ended(client) || clock::now() >= give_up_at {
+                self.drop_connection(client);
+                return Err(Refused::unanswered());
+            }
+            self.await_others();
         };
         if answer.status != 101 {
             return Err(answer);
@@ -265,9 +277,13 @@ impl TestServer {
 
     // What clients got.
 
-    /// The next message that the client got, or its end; `None` if there is none.
+    /// The next message that the client got, or its end; `None` if there is none. If there is
+    /// none yet, it waits for work that handlers have offloaded.
     pub fn receive(&mut self, client: TestClient) -> Option<Received> {
         self.settle();
+        if self.clients[client.0].received.is_empty() {
+            self.await_offloaded();
+        }
         self.clients[client.0].received.pop_front()
     }
 
@@ -276,7 +292,8 @@ impl TestServer {
     pub fn receive_within(&mut self, client: TestClient, limit: Duration) -> Option<Received> {
         let give_up_at = clock::now() + limit.min(AGES);
         loop {
-            let received = self.receive(client);
+            self.settle();
+            let received = self.clients[client.0].received.pop_front();
             if received.is_some() || clock::now() >= give_up_at {
                 return received;
             }
@@ -284,9 +301,11 @@ impl TestServer {
         }
     }
 
-    /// Everything that the client got and was not received yet.
+    /// Everything that the client got and was not received yet; waits for work that handlers have
+    /// offloaded.
     pub fn receive_all(&mut self, client: TestClient) -> Vec<Received> {
         self.settle();
+        self.await_offloaded();
         self.clients[client.0].received.drain(..).collect()
     }
 
@@ -363,8 +382,18 @@ impl TestServer {
         has_moved
     }
 
-    /// Waits for a moment, in real time, for what other threads do. Whoever has to wait for work
-    /// that a handler has given away calls this between two rounds.
+    /// Waits until all work that handlers have offloaded is done.
+    fn await_offloaded(&mut self) {
+        let give_up_at = clock::now() + PATIENCE;
+        while self.shards.iter().flatten().any(EventLoop::has_offloaded)
+            && clock::now() < give_up_at
+        {
+            self.await_others();
+            self.settle();
+        }
+    }
+
+    /// Waits for a moment, in real time, for what other threads do.
     fn await_others(&mut self) {
         for shard in self.shards.iter_mut().flatten() {
             if let Err(error) = shard.await_others() {
