@@ -74,10 +74,10 @@ pub struct TestClient(usize);
 /// A client reads as soon as there is something, answers pings and Close frames, and ends its side
 /// when the server has; unless it has [stopped reading](Self::stop_reading).
 ///
-/// What other threads do, through a [`Hub`] or with what a future waits for, is taken up by the next
-/// call; [`receive_within`](Self::receive_within) waits for it. Work that a handler has offloaded is
-/// waited for by [`receive`](Self::receive), an upgrade by `connect`: at most ten seconds of real
-/// time.
+/// What other threads do, through a [`Hub`] or with what a future waits for, is taken up by the
+/// next call; [`receive_within`](Self::receive_within) waits for it. Work that a handler has
+/// offloaded is waited for by [`receive`](Self::receive), an upgrade by `connect`: at most ten
+/// seconds of real time.
 ///
 /// Without [`Builder::shards`] there is one shard. Connections are placed on the shards in turn.
 /// A panic in a handler is caught, as ever: the client sees Close 1011. Dropping the server shuts
