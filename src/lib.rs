@@ -63,7 +63,11 @@
 //!
 //! # Features
 //!
-//! None yet: everything is on. Linux is what it is built and tested for.
+//! * `testing` (off): the test kit, `peregrine::testing`. It runs your handlers without sockets,
+//!   threads or waiting. Enable it among your `dev-dependencies` only: reads and writes become a
+//!   little slower by it.
+//!
+//! Everything else is always on. Linux is what it is built and tested for.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -80,6 +84,9 @@ mod protocol;
 mod routing;
 mod server;
 mod shard;
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub mod testing;
 
 pub use self::config::{Limits, Overflow};
 pub use self::error::{Error, SendError};

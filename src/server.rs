@@ -89,9 +89,24 @@ impl Builder {
     /// [`Error::Path`], [`Error::Limits`], [`Error::Shards`]; [`Error::Io`] if the address cannot
     /// be bound.
     pub fn bind(self, address: impl ToSocketAddrs) -> Result<Server, Error> {
+        let mut parts = self.prepare(Shards::AsProcessors)?;
+        let listeners = bind_first(address, parts.seats.len())?;
+        let local_addr = listeners[0].local_addr()?;
+        for (seat, listener) in parts.seats.iter_mut().zip(listeners) {
+            seat.listener = Some(listener);
+        }
+        Ok(Server { parts, local_addr })
+    }
+
+    /// Checks what was gathered and prepares the shards, without listeners.
+    pub(crate) fn prepare(self, by_default: Shards) -> Result<Parts, Error> {
         self.limits.validate()?;
         let parallelism = thread::available_parallelism()?.get();
-        let shard_count = self.shard_count.unwrap_or(parallelism);
+        let shard_count = self.shard_count.unwrap_or(match by_default {
+            #[cfg(feature = "testing")]
+            Shards::One => 1,
+            Shards::AsProcessors => parallelism,
+        });
         if !(1..=SHARD_COUNT_MAX).contains(&shard_count) {
             return Err(Error::Shards(shard_count));
         }
@@ -100,22 +115,37 @@ impl Builder {
         let thread_count = limits.offload_thread_count.unwrap_or(parallelism);
         let pool = Pool::new(thread_count, limits.offload_queue_count);
         let (service, paths) = gather(self.endpoints, self.pages, pool)?;
-        let listeners = bind_first(address, shard_count)?;
-        let local_addr = listeners[0].local_addr()?;
         let mut seats = Vec::with_capacity(shard_count);
         let mut mailboxes = Vec::with_capacity(shard_count);
-        for (index, listener) in listeners.into_iter().enumerate() {
+        for index in 0..shard_count {
             let poll = mio::Poll::new()?;
             let waker = mio::Waker::new(poll.registry(), WAKER)?;
             let (sender, inbox) = mailbox(waker, limits.mailbox_count, limits.mailbox_bytes);
             mailboxes.push(sender);
-            seats.push(Seat { index, poll, listener, inbox });
+            seats.push(Seat { index, poll, listener: None, inbox });
         }
         let hub = Hub::new(Node::random(), mailboxes.into(), paths);
         let connection_limit = limits.connection_count.unwrap_or_else(descriptor_allowance);
         let service = Arc::new(service);
-        Ok(Server { seats, service, limits, connection_limit, hub, local_addr })
+        Ok(Parts { seats, service, limits, connection_limit, hub })
     }
+}
+
+/// How many shards there are if nobody says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Shards {
+    #[cfg(feature = "testing")]
+    One,
+    AsProcessors,
+}
+
+/// What a server is made of, whoever drives its shards.
+pub(crate) struct Parts {
+    pub(crate) seats: Vec<Seat>,
+    pub(crate) service: Arc<Service>,
+    pub(crate) limits: Limits,
+    pub(crate) connection_limit: usize,
+    pub(crate) hub: Hub,
 }
 
 type Paths = std::collections::HashMap<String, EndpointIndex>;
@@ -179,11 +209,7 @@ fn descriptor_allowance() -> usize {
 /// ```
 #[must_use = "a server that is bound serves nobody until it runs"]
 pub struct Server {
-    seats: Vec<Seat>,
-    service: Arc<Service>,
-    limits: Limits,
-    connection_limit: usize,
-    hub: Hub,
+    parts: Parts,
     local_addr: SocketAddr,
 }
 
@@ -191,7 +217,7 @@ impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
             .field("local_addr", &self.local_addr)
-            .field("shard_count", &self.seats.len())
+            .field("shard_count", &self.parts.seats.len())
             .finish_non_exhaustive()
     }
 }
@@ -211,7 +237,7 @@ impl Server {
     /// A handle with which any thread reaches the connections.
     #[must_use]
     pub fn hub(&self) -> Hub {
-        self.hub.clone()
+        self.parts.hub.clone()
     }
 
     /// Serves on threads of its own, and blocks until they end.
@@ -227,19 +253,21 @@ impl Server {
     /// # Errors
     /// [`Error::Io`] if a thread cannot be started.
     pub fn start(self) -> Result<Running, Error> {
+        let Parts { seats, service, limits, connection_limit, hub } = self.parts;
         let mut running =
-            Running { threads: Vec::new(), hub: self.hub.clone(), local_addr: self.local_addr };
-        let processors = processors_to_pin(self.seats.len());
-        for seat in self.seats {
-            let (service, limits, hub) =
-                (Arc::clone(&self.service), self.limits.clone(), self.hub.clone());
+            Running { threads: Vec::new(), hub: hub.clone(), local_addr: self.local_addr };
+        let processors = processors_to_pin(seats.len());
+        for seat in seats {
+            let (service, limits, hub) = (Arc::clone(&service), limits.clone(), hub.clone());
             let processor = processors.get(seat.index).copied();
-            let connection_limit = self.connection_limit;
             let thread = thread::Builder::new().name(format!("peregrine-{}", seat.index)).spawn(
                 move || {
                     pin(processor);
                     let guard = Guard { hub: hub.clone(), shard: seat.index };
-                    let ended = EventLoop::new(seat, service, limits, connection_limit, hub)?.run();
+                    let now = clock::now();
+                    let event_loop =
+                        EventLoop::new(seat, service, limits, connection_limit, hub, now)?;
+                    let ended = event_loop.run();
                     drop(guard);
                     ended
                 },
@@ -309,6 +337,16 @@ pub struct ShutdownReport {
     pub aborted_count: usize,
 }
 
+impl ShutdownReport {
+    pub(crate) fn of(hub: &Hub) -> Self {
+        let shutdown = &hub.shared().shutdown;
+        Self {
+            open_count: shutdown.open_count.load(Ordering::Relaxed),
+            aborted_count: shutdown.aborted_count.load(Ordering::Relaxed),
+        }
+    }
+}
+
 impl Running {
     /// The address that is served.
     #[must_use]
@@ -331,11 +369,7 @@ impl Running {
     /// As of [`join`](Self::join).
     pub fn shutdown(mut self, grace: Duration) -> Result<ShutdownReport, Error> {
         self.stop(grace)?;
-        let shutdown = &self.hub.shared().shutdown;
-        Ok(ShutdownReport {
-            open_count: shutdown.open_count.load(Ordering::Relaxed),
-            aborted_count: shutdown.aborted_count.load(Ordering::Relaxed),
-        })
+        Ok(ShutdownReport::of(&self.hub))
     }
 
     /// Blocks until the server's threads have ended.

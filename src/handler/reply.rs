@@ -61,8 +61,8 @@ impl<'m> Reply<'m> {
     /// Until it resolves, this connection's next message waits its turn, and so does the peer's
     /// Close, for at most [`Limits::closing`](crate::Limits::closing); pings are answered, and what
     /// others send to the connection is delivered. All other connections go on. After
-    /// [`close`](crate::WebSocket::close) the answer is still awaited and delivered, within the same
-    /// time. When the peer goes without a Close, or the connection is aborted, the future is
+    /// [`close`](crate::WebSocket::close) the answer is still awaited and delivered, within the
+    /// same time. When the peer goes without a Close, or the connection is aborted, the future is
     /// dropped. A panic in it closes its connection with 1011.
     ///
     /// Cost: a few small allocations.

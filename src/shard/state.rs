@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use slab::Slab;
 
+use super::Readiness;
 use super::clock;
 use super::connection::Connection;
 use super::fanout::{Fanout, Position};
@@ -151,6 +152,20 @@ impl Shard {
     }
 
     // Lists.
+
+    /// Puts a connection on the lists for what happened to its transport.
+    #[inline]
+    pub(super) fn notice(&mut self, address: Address, readiness: Readiness) {
+        let Some(slot) = self.find(address) else { return };
+        let Readiness { is_readable, is_writable, has_ended } = readiness;
+        if is_writable && self.connections[slot].flags.is_blocked {
+            self.unblock(slot);
+        }
+        if is_readable || has_ended {
+            self.connections[slot].flags.has_peer_ended |= has_ended;
+            self.make_ready(slot);
+        }
+    }
 
     pub(super) fn make_ready(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot];

@@ -34,6 +34,9 @@ struct Task {
     future: Promise,
     /// How much of the input that waits was searched for control frames; `None` before that began.
     skimmed_bytes: Option<usize>,
+    /// It waits for the pool, which will be done some time.
+    #[cfg(feature = "testing")]
+    is_offloaded: bool,
 }
 
 /// A future of what a handler is to return.
@@ -175,6 +178,8 @@ impl Application {
         job: Option<Job>,
     ) -> Result<(), Overloaded> {
         debug_assert!(!self.tasks.0.contains_key(&slot), "a connection waits for one thing");
+        #[cfg(feature = "testing")]
+        let is_offloaded = job.is_some();
         if let Some(job) = job
             && let Err(job) = self.service.pool.submit(job)
         {
@@ -187,7 +192,15 @@ impl Application {
         let alarm = Alarm::new(connection.address, mailbox);
         let waker = Waker::from(Arc::clone(&alarm));
         connection.flags.is_waiting = true;
-        self.tasks.0.insert(slot, Task { alarm, waker, future, skimmed_bytes: None });
+        let task = Task {
+            alarm,
+            waker,
+            future,
+            skimmed_bytes: None,
+            #[cfg(feature = "testing")]
+            is_offloaded,
+        };
+        self.tasks.0.insert(slot, task);
         Ok(())
     }
 
@@ -201,6 +214,14 @@ impl Application {
         if let Some(task) = self.tasks.0.remove(&slot) {
             discard(task);
         }
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Tasks {
+    /// Whether any connection waits for the pool.
+    pub(super) fn has_offloaded(&self) -> bool {
+        self.0.values().any(|task| task.is_offloaded)
     }
 }
 
