@@ -88,7 +88,7 @@ pub use self::http::Response;
 pub use self::hub::{ConnectionId, Hub, ParseIdError};
 pub use self::message::{AsMessage, Close, CloseCode, ClosedBy, Message};
 pub use self::routing::Query;
-pub use self::server::{Builder, Running, Server, ShutdownReport};
+pub use self::server::{Builder, Endpoint, Router, Running, Server, ShutdownReport};
 
 /// The README's examples, compiled with the doctests.
 #[cfg(doctest)]

@@ -48,7 +48,7 @@ impl EventLoop {
         };
         match farewell {
             Farewell::Close | Farewell::Fail => {
-                let limits = &self.shard.limits;
+                let limits = &self.shard.limits[connection.endpoint];
                 let scratch = &mut self.shard.scratch;
                 connection.protocol.close(code, reason, scratch, limits);
             }

@@ -10,6 +10,7 @@ use super::transport::Transport;
 use crate::hub::{Address, EndpointIndex};
 use crate::message::Close;
 use crate::protocol::Protocol;
+use crate::routing::Params;
 
 /// A connection's state. What an idle one weighs is asserted below.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub(super) struct Connection {
     pub(super) backlog: Vec<u8>,
     /// What was asked for at the upgrade and is of use later; `None` if nothing is.
     pub(super) details: Option<Box<Details>>,
+    /// Until the upgrade is granted, the one that stands for none.
     pub(super) endpoint: EndpointIndex,
     /// Its index among the members of its endpoint on this shard.
     pub(super) member: usize,
@@ -72,6 +74,7 @@ pub(super) struct Flags {
 #[derive(Debug, Default)]
 pub(super) struct Details {
     pub(super) query: Box<str>,
+    pub(super) params: Params,
     pub(super) subprotocol: Option<Box<str>>,
 }
 

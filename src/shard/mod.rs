@@ -15,6 +15,7 @@ mod closing;
 mod connection;
 mod ending;
 mod fanout;
+mod limits;
 mod links;
 mod listener;
 mod outbox;
@@ -34,14 +35,15 @@ use std::time::Duration;
 use mio::{Events, Poll, Token};
 
 use self::application::Application;
-pub(crate) use self::application::{Page, Service};
+pub(crate) use self::application::{Page, ServedEndpoint, Service};
 use self::connection::{Connection, Flags, Phase};
+pub(crate) use self::limits::LimitTable;
 pub(crate) use self::listener::bind;
 use self::listener::{Accepted, Listener};
 use self::state::{Outgoing, Shard, Slot};
 use self::timers::Tick;
 use self::transport::Transport;
-use crate::config::{HEAD_BYTES_MAX, Limits};
+use crate::config::HEAD_BYTES_MAX;
 use crate::hub::mailbox::Inbox;
 use crate::hub::{Address, Envelope, Hub, SLOT_COUNT_MAX};
 use crate::message::{Close, CloseCode, ClosedBy};
@@ -116,20 +118,19 @@ impl EventLoop {
     pub(crate) fn new(
         seat: Seat,
         service: Arc<Service>,
-        limits: Limits,
+        limits: LimitTable,
         connection_limit: usize,
         hub: Hub,
     ) -> io::Result<Self> {
         let Seat { index, poll, listener, inbox } = seat;
         let listener = Listener::new(listener, poll.registry(), LISTENER)?;
-        let endpoint_count = service.endpoints.len();
         Ok(Self {
             events: Events::with_capacity(EVENT_BUDGET),
             listener: Some(listener),
             inbox,
             has_mail: false,
             application: Application::new(service),
-            shard: Shard::new(index, endpoint_count, limits, hub, clock::now()),
+            shard: Shard::new(index, limits, hub, clock::now()),
             buffer: vec![0; RECEIVE_BYTES],
             control: Vec::new(),
             fired: Vec::new(),
@@ -279,7 +280,7 @@ impl EventLoop {
             return;
         }
         self.shard.generation += 1;
-        let deadline = self.shard.now + self.shard.limits.handshake;
+        let deadline = self.shard.now + self.shard.limits.server().handshake;
         let slot = self.shard.connections.insert(Connection {
             transport,
             address,
@@ -289,7 +290,7 @@ impl EventLoop {
             outbox: outbox::Outbox::default(),
             backlog: Vec::new(),
             details: None,
-            endpoint: 0,
+            endpoint: self.shard.limits.no_endpoint(),
             member: 0,
             position: 0,
             heard_at: self.shard.now,
@@ -386,9 +387,10 @@ impl EventLoop {
 
     /// Pings a peer that is silent; closes one that does not answer (RFC 6455 section 5.5.2).
     fn check_silence(&mut self, slot: Slot) {
-        let Shard { now, limits, .. } = &self.shard;
+        let Shard { now, limits, connections, .. } = &mut self.shard;
+        let connection = &mut connections[slot];
+        let limits = &limits[connection.endpoint];
         let (now, dead_after, ping_after) = (*now, limits.dead_after, limits.ping_after);
-        let connection = &mut self.shard.connections[slot];
         if connection.heard_at + dead_after <= now && connection.ping_count == 0 {
             // Nobody has asked it: this shard was held up. It gets the time to answer.
             connection.heard_at = now.checked_sub(ping_after).unwrap_or(now);

@@ -68,15 +68,16 @@ impl Shard {
     #[inline]
     fn fits(&self, slot: Slot, bytes: usize) -> bool {
         let queued = self.buffered_bytes(slot);
-        queued <= self.limits.outbox_high_water_bytes
-            || (queued + bytes <= self.limits.outbox_bytes
-                && self.queued_bytes + bytes <= self.limits.shard_outbox_bytes)
+        let limits = self.limits_of(slot);
+        queued <= limits.outbox_high_water_bytes
+            || (queued + bytes <= limits.outbox_bytes
+                && self.queued_bytes + bytes <= limits.shard_outbox_bytes)
     }
 
     /// The outbox cannot take so many bytes more: acts as the policy says.
     #[cold]
     fn overflow(&mut self, slot: Slot, bytes: usize) -> Result<(), SendError> {
-        match self.limits.overflow {
+        match self.limits_of(slot).overflow {
             Overflow::Close => {
                 let close =
                     Close::new(CloseCode::TRY_AGAIN_LATER, "reads too slowly", ClosedBy::Server);
@@ -129,7 +130,7 @@ impl Shard {
     /// Notes that the outbox is above its high-water mark, if it is.
     fn press(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot];
-        if connection.outbox.bytes() > self.limits.outbox_high_water_bytes {
+        if connection.outbox.bytes() > self.limits[connection.endpoint].outbox_high_water_bytes {
             connection.flags.is_pressed = true;
         }
     }
@@ -140,6 +141,14 @@ impl Shard {
     pub(super) fn enter(&mut self, slot: Slot) {
         debug_assert!(self.current.is_none() && self.scratch.is_empty());
         self.current = Some(slot);
+    }
+
+    /// Whether the scratch is written before the turn ends: nobody is refused for output that was
+    /// not offered to the kernel.
+    #[inline]
+    pub(super) fn is_scratch_full(&self, slot: Slot) -> bool {
+        let high_water_bytes = self.limits_of(slot).outbox_high_water_bytes;
+        self.scratch.len() >= SCRATCH_BYTES.min(high_water_bytes).max(1)
     }
 
     /// Ends a connection's turn: what its handler sent leaves in one write.
@@ -162,7 +171,8 @@ impl Shard {
         }
         let length = self.scratch.len();
         let output = connection.transport.write(&self.scratch);
-        if output == Output::Bytes(length) && length <= self.limits.outbox_high_water_bytes {
+        let high_water_bytes = self.limits[connection.endpoint].outbox_high_water_bytes;
+        if output == Output::Bytes(length) && length <= high_water_bytes {
             self.scratch.clear();
             self.scratch_http_bytes = 0;
         } else {
@@ -173,7 +183,7 @@ impl Shard {
     /// What is left to do when a write of the scratch was not small, or not whole.
     #[cold]
     fn end_write(&mut self, slot: Slot, output: Output) {
-        let was_high = self.scratch.len() > self.limits.outbox_high_water_bytes;
+        let was_high = self.scratch.len() > self.limits_of(slot).outbox_high_water_bytes;
         match output {
             Output::Bytes(written) => {
                 let begun = begun_after(&self.scratch, self.scratch_http_bytes, written);
@@ -292,7 +302,7 @@ impl Shard {
         connection.touch(self.now);
         if !connection.flags.has_opened {
             // A download takes as long as it goes on.
-            connection.deadline = self.now + self.limits.handshake;
+            connection.deadline = self.now + self.limits.server().handshake;
         }
         self.make_dirty(slot);
     }
@@ -309,7 +319,8 @@ impl Shard {
         let after = connection.outbox.bytes();
         self.queued_bytes -= before - after;
         connection.flags.is_blocked = flushed == Flushed::Blocked;
-        if connection.flags.is_pressed && after <= self.limits.outbox_low_water_bytes {
+        let low_water_bytes = self.limits[connection.endpoint].outbox_low_water_bytes;
+        if connection.flags.is_pressed && after <= low_water_bytes {
             connection.flags.is_pressed = false;
             if connection.is_open() {
                 self.note_drained(slot);

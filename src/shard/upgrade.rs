@@ -9,10 +9,11 @@ use super::connection::{Closing, Details, Phase};
 use super::state::Slot;
 use crate::config::HEADER_COUNT_MAX;
 use crate::error::Refusal;
-use crate::handler::{Decision, Request};
+use crate::handler::Decision;
 use crate::http::{self, Body, Head, Response};
 use crate::hub::EndpointIndex;
 use crate::protocol::handshake::{self, HeaderRoom};
+use crate::routing::Params;
 
 /// What a request comes to.
 enum Answer {
@@ -29,7 +30,7 @@ impl EventLoop {
     /// incomplete.
     pub(super) fn upgrade(&mut self, slot: Slot, input: &[u8]) -> Option<usize> {
         let mut room: HeaderRoom<'_> = [MaybeUninit::uninit(); HEADER_COUNT_MAX];
-        let (answer, used) = match handshake::parse(input, &mut room, &self.shard.limits) {
+        let (answer, used) = match handshake::parse(input, &mut room, self.shard.limits.server()) {
             Ok(None) => return None,
             Ok(Some((head, used))) => (self.answer(slot, &head), used),
             Err(refusal) => (Answer::Refuse(refusal.into(), Body::Whole), input.len()),
@@ -53,7 +54,7 @@ impl EventLoop {
         if self.shard.connections[slot].flags.is_surplus {
             return refuse(Refusal::Unavailable);
         }
-        let Some(route) = self.application.service.routes.find(head.path) else {
+        let Some((route, params)) = self.application.service.routes.find(head.path) else {
             return refuse(Refusal::NotFound);
         };
         let wants_page = !handshake::is_upgrade(head) || route.endpoint.is_none();
@@ -67,22 +68,22 @@ impl EventLoop {
         }
         let Some(endpoint) = route.endpoint else { return refuse(Refusal::NotFound) };
         match handshake::check_upgrade(head) {
-            Ok(key) => self.decide(slot, endpoint, head, key),
+            Ok(key) => self.decide(slot, endpoint, params, head, key),
             Err(refusal) => refuse(refusal),
         }
     }
 
-    /// Asks the endpoint's handler about a valid upgrade.
+    /// Asks the endpoint about a valid upgrade.
     fn decide(
         &mut self,
         slot: Slot,
         endpoint: EndpointIndex,
+        params: Params,
         head: &Head<'_>,
         key: &[u8],
     ) -> Answer {
         let peer = self.shard.connections[slot].peer;
-        let request = Request::new(*head, peer);
-        let decision = self.application.upgrade(slot, endpoint, &request).0;
+        let decision = self.application.upgrade(slot, endpoint, head, peer, &params).0;
         let (subprotocol, headers) = match decision {
             Decision::Accept { subprotocol, headers } => (subprotocol, headers),
             Decision::Reject(response) => return Answer::Refuse(response, Body::Whole),
@@ -90,8 +91,8 @@ impl EventLoop {
         let headers = headers.iter().map(|(name, value)| (&**name, &**value));
         handshake::accept(&mut self.shard.scratch, key, subprotocol.as_deref(), headers);
         let query = head.query;
-        if !query.is_empty() || subprotocol.is_some() {
-            let details = Details { query: query.into(), subprotocol };
+        if !query.is_empty() || !params.is_empty() || subprotocol.is_some() {
+            let details = Details { query: query.into(), params, subprotocol };
             self.shard.connections[slot].details = Some(Box::new(details));
         }
         Answer::Open(endpoint)
@@ -104,7 +105,7 @@ impl EventLoop {
         connection.phase = Phase::Open;
         connection.flags.has_opened = true;
         connection.touch(self.shard.now);
-        let due = self.shard.now + self.shard.limits.ping_after * 9 / 10;
+        let due = self.shard.now + self.shard.limits[endpoint].ping_after * 9 / 10;
         self.shard.arm(slot, due);
         self.application.connect(&mut self.shard, slot);
     }
@@ -119,7 +120,7 @@ impl EventLoop {
             self.shard.begin_closing(slot, Closing::OutboxThenEnd);
             return;
         }
-        let deadline = self.shard.now + self.shard.limits.handshake;
+        let deadline = self.shard.now + self.shard.limits.server().handshake;
         let connection = &mut self.shard.connections[slot];
         connection.phase = Phase::Upgrading { has_served: true };
         connection.deadline = deadline;
