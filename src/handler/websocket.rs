@@ -181,8 +181,8 @@ impl<'w, S> WebSocket<'w, S> {
         self.reach.param(name)
     }
 
-    /// The value of a path parameter, parsed; `None` if there is none, or it is malformed. Malformed
-    /// requests can be refused at the door:
+    /// The value of a path parameter, parsed; `None` if there is none, or it is malformed.
+    /// Malformed requests can be refused at the door:
     /// [`Endpoint::required_param`](crate::Endpoint::required_param).
     #[must_use]
     pub fn param_as<T: FromStr>(&self, name: &str) -> Option<T> {

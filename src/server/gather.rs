@@ -168,8 +168,8 @@ impl List {
     }
 }
 
-/// The full path of what stands at `path` within `prefix`, which has no slash at its end. `/` is the
-/// prefix itself.
+/// The full path of what stands at `path` within `prefix`, which has no slash at its end. `/` is
+/// the prefix itself.
 fn join(prefix: &str, path: &str) -> Result<String, Error> {
     if !path.starts_with('/') {
         let problem = "it does not begin with a slash".to_owned();

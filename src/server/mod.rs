@@ -1,5 +1,5 @@
-//! [`Server`]: what is served where is gathered ([`Router`], [`Endpoint`], [`Builder`]), the address
-//! is bound, one thread a shard is started, and all of it is shut down.
+//! [`Server`]: what is served where is gathered ([`Builder`], [`Router`], [`Endpoint`]), the
+//! address is bound, one thread a shard is started, and all of it is shut down.
 //!
 //! Knows threads, processors and the operating system's limits. Must not know frames.
 

@@ -71,8 +71,8 @@ impl Application {
         Self { service, sessions: Vec::new() }
     }
 
-    /// Asks the endpoint about an upgrade, its handler only if what it demands is there. The session
-    /// is kept.
+    /// Asks the endpoint about an upgrade, its handler only if what it demands is there. The
+    /// session is kept.
     pub(super) fn upgrade(
         &mut self,
         slot: Slot,
