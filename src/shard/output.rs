@@ -67,8 +67,8 @@ impl Shard {
 
     #[inline]
     fn fits(&self, slot: Slot, bytes: usize) -> bool {
-        let queued = self.buffered_bytes(slot);
         let limits = self.limits_of(slot);
+        let queued = self.buffered_bytes(slot);
         queued <= limits.outbox_high_water_bytes
             || (queued + bytes <= limits.outbox_bytes
                 && self.queued_bytes + bytes <= limits.shard_outbox_bytes)
@@ -143,12 +143,11 @@ impl Shard {
         self.current = Some(slot);
     }
 
-    /// Whether the scratch is written before the turn ends: nobody is refused for output that was
-    /// not offered to the kernel.
+    /// When the scratch is written before the turn ends, in bytes: nobody is refused for output
+    /// that was not offered to the kernel.
     #[inline]
-    pub(super) fn is_scratch_full(&self, slot: Slot) -> bool {
-        let high_water_bytes = self.limits_of(slot).outbox_high_water_bytes;
-        self.scratch.len() >= SCRATCH_BYTES.min(high_water_bytes).max(1)
+    pub(super) fn scratch_limit(&self, slot: Slot) -> usize {
+        SCRATCH_BYTES.min(self.limits_of(slot).outbox_high_water_bytes).max(1)
     }
 
     /// Ends a connection's turn: what its handler sent leaves in one write.

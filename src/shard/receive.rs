@@ -118,7 +118,7 @@ impl EventLoop {
                 Phase::Upgrading { .. } => {
                     // Pages are not refused by the outbox's bounds: who does not read them may not
                     // ask for more.
-                    if self.shard.is_scratch_full(slot) {
+                    if self.shard.scratch.len() >= self.shard.scratch_limit(slot) {
                         self.shard.write_scratch(slot);
                     }
                     if self.shard.connections[slot].flags.is_pressed || request_budget == 0 {
@@ -152,6 +152,7 @@ impl EventLoop {
         slot: Slot,
         mut input: &'b mut [u8],
     ) -> (&'b mut [u8], Option<Stop>) {
+        let scratch_limit = self.shard.scratch_limit(slot);
         for _ in 0..MESSAGE_BUDGET {
             if input.is_empty() {
                 return (input, Some(Stop::Starved));
@@ -163,7 +164,7 @@ impl EventLoop {
                 Ok(message) => self.application.message(&mut self.shard, slot, message),
                 Err(doubt) => self.handle_doubtful(slot, doubt, &mut input),
             }
-            if self.shard.is_scratch_full(slot) {
+            if self.shard.scratch.len() >= scratch_limit {
                 self.shard.write_scratch(slot);
             }
             let connection = &self.shard.connections[slot];
