@@ -123,6 +123,25 @@ pub struct Limits {
     ///
     /// Counts per endpoint.
     pub overflow: Overflow,
+    /// How many threads run offloaded work. `None` (the default): as many as processors. They start
+    /// with the first work.
+    ///
+    /// Counts for the server.
+    pub offload_thread_count: Option<usize>,
+    /// How much offloaded work may wait for a thread. Default 1024; beyond it the connection that
+    /// offloads is closed with 1013, or its upgrade refused with 503.
+    ///
+    /// Counts for the server.
+    pub offload_queue_count: usize,
+    /// Handlers that keep their shard for longer, while all its other connections wait, are
+    /// reported as a warning in the log, with their endpoint. Default 50 ms.
+    ///
+    /// Counts per endpoint.
+    pub slow_handler: Duration,
+    /// The most topics that one connection may subscribe to. Default 1024; beyond it `Overloaded`.
+    ///
+    /// Counts per endpoint.
+    pub topic_count: usize,
     /// The most envelopes in the mailbox of one shard. Default 16 Ki; beyond it `Overloaded`.
     ///
     /// Counts for the server.
@@ -153,6 +172,10 @@ impl Default for Limits {
             outbox_bytes: 1 << 20,
             shard_outbox_bytes: 256 << 20,
             overflow: Overflow::Close,
+            offload_thread_count: None,
+            offload_queue_count: 1024,
+            slow_handler: Duration::from_millis(50),
+            topic_count: 1024,
             mailbox_count: 16 << 10,
             mailbox_bytes: 64 << 20,
         }
@@ -162,16 +185,20 @@ impl Default for Limits {
 impl Limits {
     /// Cuts times short that mean "never", so that none of them leaves the calendar.
     pub(crate) fn tame(&mut self) {
-        for time in
-            [&mut self.handshake, &mut self.ping_after, &mut self.dead_after, &mut self.closing]
-        {
+        for time in [
+            &mut self.handshake,
+            &mut self.ping_after,
+            &mut self.dead_after,
+            &mut self.closing,
+            &mut self.slow_handler,
+        ] {
             *time = (*time).min(AGES);
         }
     }
 
     /// The rule that is broken by limits that contradict one another.
     pub(crate) fn broken_rule(&self) -> Option<&'static str> {
-        let rules: [(bool, &'static str); 10] = [
+        let rules: [(bool, &'static str); 11] = [
             (self.message_bytes > 0 && self.frame_bytes > 0, "message and frame size are positive"),
             (
                 self.header_count <= HEADER_COUNT_MAX && self.header_count > 0,
@@ -196,6 +223,7 @@ impl Limits {
                 self.ping_after < self.dead_after || self.ping_after == Duration::MAX,
                 "a ping is sent before the peer counts as gone",
             ),
+            (self.offload_thread_count != Some(0), "at least one thread runs offloaded work"),
             (self.connection_count != Some(0), "at least one connection is allowed"),
         ];
         rules.iter().find(|(holds, _)| !holds).map(|&(_, rule)| rule)
@@ -208,6 +236,7 @@ impl Limits {
                 (limits.head_bytes, limits.header_count, limits.handshake),
                 (limits.connection_count, limits.shard_outbox_bytes),
                 (limits.mailbox_count, limits.mailbox_bytes),
+                (limits.offload_thread_count, limits.offload_queue_count),
             )
         };
         of_the_server(self) == of_the_server(server)

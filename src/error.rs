@@ -171,8 +171,10 @@ pub(crate) enum Refusal {
     HeadTooLarge,
     /// `on_upgrade` panicked.
     Internal,
-    /// Too many connections, or the server shuts down.
+    /// Too many connections, too much to do, or the server shuts down.
     Unavailable,
+    /// `on_upgrade` has not decided in time.
+    Undecided,
 }
 
 impl Refusal {
@@ -188,6 +190,7 @@ impl Refusal {
             }
             Self::HeadTooLarge => (431, "The request head is too large."),
             Self::Internal => (500, "The upgrade could not be decided."),
+            Self::Undecided => (503, "The upgrade was not decided in time; try again later."),
             Self::Unavailable => (503, "The server takes no more connections; try again later."),
         }
     }

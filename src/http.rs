@@ -210,7 +210,7 @@ impl From<Refusal> for Response {
                 response.header("Upgrade", "websocket").header("Sec-WebSocket-Version", "13")
             }
             Refusal::MethodNotAllowed => response.header("Allow", "GET, HEAD"),
-            Refusal::Unavailable => response.header("Retry-After", "1"),
+            Refusal::Unavailable | Refusal::Undecided => response.header("Retry-After", "1"),
             _ => response,
         }
     }

@@ -85,7 +85,9 @@ pub use self::config::{Limits, Overflow};
 pub use self::error::{Error, SendError};
 pub use self::handler::{Callbacks, Handler, Reply, Request, Upgrade, WebSocket};
 pub use self::http::Response;
-pub use self::hub::{ConnectionId, Hub, ParseIdError};
+pub use self::hub::{
+    BroadcastDelivery, BroadcastReport, ConnectionId, Delivery, Hub, ParseIdError,
+};
 pub use self::message::{AsMessage, Close, CloseCode, ClosedBy, Message};
 pub use self::routing::Query;
 pub use self::server::{Builder, Endpoint, Router, Running, Server, ShutdownReport};

@@ -8,6 +8,7 @@
 mod callbacks;
 mod check;
 mod dependencies;
+mod later;
 mod reply;
 mod request;
 mod websocket;
@@ -17,6 +18,7 @@ use std::any::Any;
 pub use self::callbacks::Callbacks;
 pub(crate) use self::check::{Check, Place};
 pub(crate) use self::dependencies::{Dependencies, RequiredType, Values};
+pub(crate) use self::later::{Job, Later};
 pub use self::reply::Reply;
 pub(crate) use self::request::Decision;
 pub use self::request::{Request, Upgrade};

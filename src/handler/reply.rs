@@ -4,9 +4,11 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
+use super::later::Later;
 use crate::message::Message;
 
-/// What a handler's return value sends to its own connection: nothing, a text, or bytes.
+/// What a handler's return value sends to its own connection: nothing, a text, or bytes; now or
+/// [later](Reply::later).
 ///
 /// It is made from what is at hand by `.into()`: `&str` and `String` become text; byte slices,
 /// vectors and [`Bytes`] become binary; a [`Message`] is sent back as what it is, without a copy;
@@ -31,6 +33,7 @@ enum Kind<'m> {
     Text(Cow<'m, str>),
     Binary(Cow<'m, [u8]>),
     Shared(Bytes),
+    Later(Box<Later<Reply<'static>>>),
 }
 
 impl<'m> Reply<'m> {
@@ -49,26 +52,98 @@ impl<'m> Reply<'m> {
         Self(Kind::Binary(bytes.into()))
     }
 
+    /// Answers when the future has resolved, with what it resolves to.
+    ///
+    /// The future is polled on the connection's own shard, so it may hold what is not `Send`; it may
+    /// be woken from any thread, and await whatever any runtime drives. It cannot borrow the message
+    /// or the `WebSocket`: copy what it needs, and take a [`Hub`](crate::Hub) along to send.
+    ///
+    /// Until it resolves, this connection's next message waits its turn, and so does the peer's
+    /// Close, for at most [`Limits::closing`](crate::Limits::closing); pings are answered, and what
+    /// others send to the connection is delivered. All other connections go on. After
+    /// [`close`](crate::WebSocket::close) the answer is still awaited and delivered, within the same
+    /// time. When the peer goes without a Close, or the connection is aborted, the future is
+    /// dropped. A panic in it closes its connection with 1011.
+    ///
+    /// Cost: two allocations, and a third for what wakes it if it is not ready at once.
+    ///
+    /// ```
+    /// use peregrine::{Callbacks, Reply, Server};
+    ///
+    /// async fn look_up(name: String) -> String {
+    ///     format!("{name} is known")
+    /// }
+    ///
+    /// let directory = Callbacks::<()>::new().on_message(|_ws, message| {
+    ///     let name = message.as_text().unwrap_or_default().to_owned();
+    ///     Reply::later(look_up(name))
+    /// });
+    /// let server = Server::builder().websocket("/names", directory).bind("127.0.0.1:0")?;
+    /// # Ok::<(), peregrine::Error>(())
+    /// ```
+    pub fn later<F>(future: F) -> Self
+    where
+        F: Future<Output: Into<Reply<'static>>> + 'static,
+    {
+        Self(Kind::Later(Box::new(Later::new(future))))
+    }
+
+    /// Answers with what the closure returns, which a thread of the server's pool runs: for work
+    /// that blocks or takes long. The connection waits as for [`later`](Self::later).
+    ///
+    /// The pool is bounded ([`Limits::offload_thread_count`](crate::Limits::offload_thread_count),
+    /// [`Limits::offload_queue_count`](crate::Limits::offload_queue_count)): when it is full, the
+    /// connection is closed with 1013. Work that has begun is not interrupted when the peer goes;
+    /// its value is dropped then.
+    ///
+    /// ```
+    /// use peregrine::{Callbacks, Reply, Server};
+    ///
+    /// let files = Callbacks::<()>::new().on_message(|_ws, message| {
+    ///     let path = message.as_text().unwrap_or_default().to_owned();
+    ///     Reply::offload(move || std::fs::read(path).ok())
+    /// });
+    /// let server = Server::builder().websocket("/files", files).bind("127.0.0.1:0")?;
+    /// # Ok::<(), peregrine::Error>(())
+    /// ```
+    pub fn offload<R>(work: impl FnOnce() -> R + Send + 'static) -> Self
+    where
+        R: Into<Reply<'static>> + Send + 'static,
+    {
+        Self(Kind::Later(Box::new(Later::offload(work, R::into))))
+    }
+
     /// Whether it sends nothing.
     #[must_use]
     pub fn is_none(&self) -> bool {
         matches!(self.0, Kind::None)
     }
 
-    /// Whether dropping it runs a destructor of the payload's.
+    /// Whether it is done with once its message is sent: it owns nothing, and is no promise.
     #[inline]
-    pub(crate) fn owns_payload(&self) -> bool {
+    pub(crate) fn is_plain(&self) -> bool {
         match &self.0 {
-            Kind::None | Kind::Text(Cow::Borrowed(_)) | Kind::Binary(Cow::Borrowed(_)) => false,
-            Kind::Text(Cow::Owned(_)) | Kind::Binary(Cow::Owned(_)) | Kind::Shared(_) => true,
+            Kind::None | Kind::Text(Cow::Borrowed(_)) | Kind::Binary(Cow::Borrowed(_)) => true,
+            Kind::Text(Cow::Owned(_))
+            | Kind::Binary(Cow::Owned(_))
+            | Kind::Shared(_)
+            | Kind::Later(_) => false,
         }
     }
 
-    /// The message that it sends.
+    /// The answer that comes later, if it is one.
+    pub(crate) fn into_later(self) -> Result<Later<Reply<'static>>, Self> {
+        match self.0 {
+            Kind::Later(later) => Ok(*later),
+            kind => Err(Self(kind)),
+        }
+    }
+
+    /// The message that it sends at once.
     #[inline]
     pub(crate) fn message(&self) -> Option<Message<'_>> {
         match &self.0 {
-            Kind::None => None,
+            Kind::None | Kind::Later(_) => None,
             Kind::Text(text) => Some(Message::Text(text)),
             Kind::Binary(bytes) => Some(Message::Binary(bytes)),
             Kind::Shared(bytes) => Some(Message::Binary(bytes)),

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 
 use super::Dependencies;
+use super::later::Later;
 use crate::http::{self, Head, Response};
 use crate::routing::{Params, Query};
 
@@ -162,6 +163,7 @@ pub struct Upgrade(pub(crate) Decision);
 pub(crate) enum Decision {
     Accept { subprotocol: Option<Box<str>>, headers: Vec<(Cow<'static, str>, Cow<'static, str>)> },
     Reject(Response),
+    Later(Box<Later<Upgrade>>),
 }
 
 impl Upgrade {
@@ -173,6 +175,67 @@ impl Upgrade {
     /// Refuses the upgrade with this response; the connection is closed after it.
     pub fn reject(response: impl Into<Response>) -> Self {
         Self(Decision::Reject(response.into()))
+    }
+
+    /// Decides when the future has resolved: authentication against a database, for example. It
+    /// resolves to the decision, which may bring the [`session`](Self::session) along.
+    ///
+    /// The future is polled on the connection's own shard, and may be woken from any thread. It has
+    /// what is left of [`Limits::handshake`](crate::Limits::handshake): then the request is refused
+    /// with 503. It is dropped when the peer goes. A panic in it refuses the request with 500.
+    ///
+    /// ```
+    /// use peregrine::{Handler, Request, Response, Upgrade};
+    ///
+    /// struct Members;
+    ///
+    /// async fn is_member(token: String) -> bool {
+    ///     token == "secret"
+    /// }
+    ///
+    /// impl Handler for Members {
+    ///     type Session = ();
+    ///
+    ///     fn on_upgrade(&self, request: &Request<'_>, _session: &mut ()) -> Upgrade {
+    ///         let token = request.cookie("token").unwrap_or_default().to_owned();
+    ///         Upgrade::later(async {
+    ///             if is_member(token).await {
+    ///                 Upgrade::accept()
+    ///             } else {
+    ///                 Upgrade::reject(Response::new(401))
+    ///             }
+    ///         })
+    ///     }
+    /// }
+    /// ```
+    pub fn later(future: impl Future<Output = Self> + 'static) -> Self {
+        Self(Decision::Later(Box::new(Later::new(future))))
+    }
+
+    /// Lets a thread of the server's pool run what blocks, and then decides by its result, on the
+    /// connection's shard; see [`Reply::offload`](crate::Reply::offload). When the pool is full,
+    /// the request is refused with 503.
+    ///
+    /// ```
+    /// use peregrine::{Request, Response, Upgrade};
+    ///
+    /// fn on_upgrade(request: &Request<'_>) -> Upgrade {
+    ///     let token = request.query("token").unwrap_or_default().into_owned();
+    ///     Upgrade::offload(
+    ///         move || std::fs::exists(format!("tokens/{token}")),
+    ///         |found| match found {
+    ///             Ok(true) => Upgrade::accept(),
+    ///             Ok(false) => Upgrade::reject(Response::new(401)),
+    ///             Err(_) => Upgrade::reject(Response::new(503)),
+    ///         },
+    ///     )
+    /// }
+    /// ```
+    pub fn offload<R: Send + 'static>(
+        work: impl FnOnce() -> R + Send + 'static,
+        decide: impl FnOnce(R) -> Self + 'static,
+    ) -> Self {
+        Self(Decision::Later(Box::new(Later::offload(work, decide))))
     }
 
     /// Names the subprotocol that was chosen. It must be one that the client offered, or the
@@ -188,7 +251,7 @@ impl Upgrade {
         self
     }
 
-    /// Adds a header to the response.
+    /// Adds a header to the response. On a decision that comes later it has no effect.
     ///
     /// # Panics
     /// As [`Response::header`].
@@ -207,6 +270,7 @@ impl Upgrade {
                 let taken = std::mem::replace(response, Response::new(403));
                 *response = taken.header(name, value);
             }
+            Decision::Later(_) => {}
         }
         self
     }

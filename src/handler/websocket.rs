@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use super::Dependencies;
 use crate::error::SendError;
-use crate::hub::{ConnectionId, Hub};
+use crate::hub::{BroadcastDelivery, ConnectionId, Delivery, Hub};
 use crate::message::{AsMessage, CloseCode, Message};
 use crate::routing::Query;
 
@@ -16,11 +16,17 @@ pub(crate) trait Reach {
     fn id(&self) -> ConnectionId;
     fn send(&mut self, message: Message<'_>) -> Result<(), SendError>;
     fn send_to(&mut self, id: ConnectionId, message: Message<'_>) -> Result<(), SendError>;
-    fn broadcast(
+    fn send_to_async(&mut self, id: ConnectionId, message: Message<'_>) -> Delivery;
+    /// To the subscribers of a topic, or to everybody of the endpoint.
+    fn publish(
         &mut self,
+        topic: Option<&str>,
         except: Option<ConnectionId>,
         message: Message<'_>,
     ) -> Result<(), SendError>;
+    fn publish_async(&mut self, topic: Option<&str>, message: Message<'_>) -> BroadcastDelivery;
+    fn subscribe(&mut self, topic: &str) -> Result<(), SendError>;
+    fn unsubscribe(&mut self, topic: &str);
     fn close(&mut self, code: CloseCode, reason: &str);
     fn abort(&mut self);
     fn buffered_bytes(&self) -> usize;
@@ -40,8 +46,9 @@ pub(crate) trait Reach {
 ///
 /// **Order.** What one call of a handler sends to its own connection ([`send`](Self::send),
 /// [`send_to`](Self::send_to) its own id, [`broadcast`](Self::broadcast), the return value) arrives
-/// in program order. What a connection's handler sends to another connection, by `send_to` or
-/// `broadcast`, arrives there in the order sent.
+/// in program order. What a connection's handler sends to another connection, by `send_to`,
+/// `broadcast` or `publish`, arrives there in the order sent. The `_async` kinds send at once, and
+/// in the same order; their futures only tell what became of it.
 ///
 /// `S` is the handler's [`Session`](crate::Handler::Session).
 pub struct WebSocket<'w, S> {
@@ -111,7 +118,7 @@ impl<'w, S> WebSocket<'w, S> {
     /// [`Overloaded`](SendError::Overloaded) if a shard cannot take it: then nobody gets it;
     /// [`ShuttingDown`](SendError::ShuttingDown).
     pub fn broadcast(&mut self, message: impl AsMessage) -> Result<(), SendError> {
-        self.reach.broadcast(None, message.as_message())
+        self.reach.publish(None, None, message.as_message())
     }
 
     /// Like [`broadcast`](Self::broadcast), leaving one connection out, usually this one.
@@ -123,7 +130,100 @@ impl<'w, S> WebSocket<'w, S> {
         except: ConnectionId,
         message: impl AsMessage,
     ) -> Result<(), SendError> {
-        self.reach.broadcast(Some(except), message.as_message())
+        self.reach.publish(None, Some(except), message.as_message())
+    }
+
+    /// Like [`send_to`](Self::send_to), and tells what became of the message; see
+    /// [`Hub::send_to_async`]. A handler awaits it by [`Reply::later`](crate::Reply::later), or
+    /// gives it to somebody else.
+    pub fn send_to_async(&mut self, id: ConnectionId, message: impl AsMessage) -> Delivery {
+        self.reach.send_to_async(id, message.as_message())
+    }
+
+    /// Like [`broadcast`](Self::broadcast), and tells how many connections the message reached; see
+    /// [`Hub::broadcast_async`].
+    pub fn broadcast_async(&mut self, message: impl AsMessage) -> BroadcastDelivery {
+        self.reach.publish_async(None, message.as_message())
+    }
+
+    /// Makes this connection a subscriber of a topic; nothing happens if it is one.
+    ///
+    /// A topic is a name, and exists while anybody subscribes to it. It is the server's: handlers
+    /// of several endpoints may share one. What is published from now on reaches this connection,
+    /// what was published before does not; for publications of this shard's connections that order
+    /// is the one in which their handlers ran. It ends by [`unsubscribe`](Self::unsubscribe), or
+    /// with the connection.
+    ///
+    /// Cost: a look-up by name, which is kept once a shard.
+    ///
+    /// # Errors
+    /// [`Overloaded`](SendError::Overloaded) if it has
+    /// [`Limits::topic_count`](crate::Limits::topic_count) topics, or the name more than 1024
+    /// bytes; [`Closed`](SendError::Closed) after [`close`](Self::close).
+    ///
+    /// ```
+    /// use peregrine::{Callbacks, Message, Server};
+    ///
+    /// let rooms = Callbacks::<()>::new()
+    ///     .on_connect(|ws| {
+    ///         let room = ws.query("room").unwrap_or_default().into_owned();
+    ///         match ws.subscribe(&room) {
+    ///             Ok(()) => format!("{} are here", ws.subscriber_count(&room)).into(),
+    ///             Err(error) => error.to_string().into(),
+    ///         }
+    ///     })
+    ///     .on_message(|ws, message| {
+    ///         let room = ws.query("room").unwrap_or_default().into_owned();
+    ///         ws.publish(&room, message).err().map(|error| error.to_string()).into()
+    ///     });
+    /// let server = Server::builder().websocket("/rooms", rooms).bind("127.0.0.1:0")?;
+    /// # Ok::<(), peregrine::Error>(())
+    /// ```
+    pub fn subscribe(&mut self, topic: &str) -> Result<(), SendError> {
+        self.reach.subscribe(topic)
+    }
+
+    /// Ends a subscription; nothing happens if there is none. What was published before, also
+    /// earlier in this call, still arrives; what is published afterwards does not. A publication
+    /// of another shard counts from when it reaches this one.
+    pub fn unsubscribe(&mut self, topic: &str) {
+        self.reach.unsubscribe(topic);
+    }
+
+    /// Sends a message to every subscriber of a topic on all shards, this connection included if
+    /// it is one; it need not be. [`publish_except`](Self::publish_except) leaves it out.
+    ///
+    /// Cost: the message is encoded once, whatever the number of subscribers.
+    ///
+    /// # Errors
+    /// As of [`broadcast`](Self::broadcast); a topic without subscribers is none.
+    pub fn publish(&mut self, topic: &str, message: impl AsMessage) -> Result<(), SendError> {
+        self.reach.publish(Some(topic), None, message.as_message())
+    }
+
+    /// Like [`publish`](Self::publish), leaving one connection out, usually this one.
+    ///
+    /// # Errors
+    /// As of [`publish`](Self::publish).
+    pub fn publish_except(
+        &mut self,
+        topic: &str,
+        except: ConnectionId,
+        message: impl AsMessage,
+    ) -> Result<(), SendError> {
+        self.reach.publish(Some(topic), Some(except), message.as_message())
+    }
+
+    /// Like [`publish`](Self::publish), and tells how many subscribers the message reached; see
+    /// [`Hub::broadcast_async`].
+    pub fn publish_async(&mut self, topic: &str, message: impl AsMessage) -> BroadcastDelivery {
+        self.reach.publish_async(Some(topic), message.as_message())
+    }
+
+    /// How many connections subscribe to a topic, on all shards.
+    #[must_use]
+    pub fn subscriber_count(&self, topic: &str) -> usize {
+        self.reach.hub().subscriber_count(topic)
     }
 
     /// Closes this connection with code 1000; see [`close_with`](Self::close_with).

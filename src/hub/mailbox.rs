@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::Address;
 use crate::error::SendError;
 
 /// The counter's layout: reserved bytes (40 bits), reserved envelopes (23), closed (the top bit).
@@ -30,6 +31,9 @@ const CLOSED: u64 = 1 << 63;
 #[derive(Debug)]
 pub(crate) struct Mailbox<T> {
     sender: Sender<T>,
+    /// The connections that want to be looked at. Unbounded, because whoever rings does so once
+    /// until it was heard: see [`Alarm`](super::alarm::Alarm).
+    bells: Sender<Address>,
     armed: AtomicBool,
     waker: mio::Waker,
     reserved: AtomicU64,
@@ -46,6 +50,7 @@ pub(crate) struct Mailbox<T> {
 #[derive(Debug)]
 pub(crate) struct Inbox<T> {
     receiver: Receiver<T>,
+    bells: Receiver<Address>,
     mailbox: Arc<Mailbox<T>>,
 }
 
@@ -68,8 +73,10 @@ pub(crate) fn mailbox<T>(
     limit_bytes: usize,
 ) -> (Arc<Mailbox<T>>, Inbox<T>) {
     let (sender, receiver) = crossbeam_channel::bounded(limit_count);
+    let (bells, heard) = crossbeam_channel::unbounded();
     let mailbox = Arc::new(Mailbox {
         sender,
+        bells,
         armed: AtomicBool::new(false),
         waker,
         reserved: AtomicU64::new(0),
@@ -78,7 +85,7 @@ pub(crate) fn mailbox<T>(
         connection_count: AtomicUsize::new(0),
         dropped_count: AtomicU64::new(0),
     });
-    let inbox = Inbox { receiver, mailbox: Arc::clone(&mailbox) };
+    let inbox = Inbox { receiver, bells: heard, mailbox: Arc::clone(&mailbox) };
     (mailbox, inbox)
 }
 
@@ -110,6 +117,13 @@ impl<T> Mailbox<T> {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.reserved.load(Ordering::Relaxed) & CLOSED != 0
+    }
+
+    /// Asks the shard to look at a connection. This is never refused.
+    pub(super) fn ring(&self, address: Address) {
+        // It fails only when the shard has ended.
+        let _ = self.bells.send(address);
+        self.wake();
     }
 
     /// Wakes the shard, unless a wake-up is on its way.
@@ -166,6 +180,11 @@ impl<T> Inbox<T> {
         let envelope = self.receiver.try_recv().ok()?;
         self.mailbox.reserved.fetch_sub(cost(size(&envelope)), Ordering::Release);
         Some(envelope)
+    }
+
+    /// The next connection that wants to be looked at.
+    pub(crate) fn take_bell(&self) -> Option<Address> {
+        self.bells.try_recv().ok()
     }
 
     /// Whether nothing is in the mailbox, nor promised to it.

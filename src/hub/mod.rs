@@ -2,8 +2,11 @@
 //!
 //! Knows addresses and encoded frames. Must not know what a connection is.
 
+pub(crate) mod alarm;
+pub(crate) mod delivery;
 mod id;
 pub(crate) mod mailbox;
+mod topics;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,15 +17,38 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+pub use self::delivery::{BroadcastDelivery, BroadcastReport, Delivery};
+use self::delivery::{Tally, Ticket};
 pub(crate) use self::id::{Address, Node, SHARD_COUNT_MAX, SLOT_COUNT_MAX};
 pub use self::id::{ConnectionId, ParseIdError};
 use self::mailbox::Mailbox;
+use self::topics::SubscriberCounts;
+pub(crate) use self::topics::TOPIC_BYTES_MAX;
 use crate::error::SendError;
-use crate::message::{AsMessage, Close, CloseCode, ClosedBy};
+use crate::message::{AsMessage, Close, CloseCode, ClosedBy, Message};
 use crate::protocol::frame;
 
 /// Which endpoint of the server, in the order in which they were added.
 pub(crate) type EndpointIndex = u16;
+
+/// All whom a publication addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// The topic of everybody: all connections of an endpoint.
+    Everyone(EndpointIndex),
+    /// The subscribers of a topic.
+    Topic(Arc<str>),
+}
+
+/// One message for many, on its way; all shards share it.
+#[derive(Debug)]
+pub(crate) struct Publication {
+    pub(crate) audience: Audience,
+    pub(crate) except: Option<ConnectionId>,
+    pub(crate) frame: Bytes,
+    /// Who counts the deliveries, if anybody wants to know.
+    pub(crate) tally: Option<Arc<Tally>>,
+}
 
 /// What travels between shards. Frames are encoded by the sender, once.
 #[derive(Debug)]
@@ -30,11 +56,16 @@ pub(crate) enum Envelope {
     Send {
         to: Address,
         frame: Bytes,
+        ticket: Option<Ticket>,
     },
-    Broadcast {
-        endpoint: EndpointIndex,
-        except: Option<ConnectionId>,
-        frame: Bytes,
+    Publish(Arc<Publication>),
+    Subscribe {
+        to: Address,
+        topic: Arc<str>,
+    },
+    Unsubscribe {
+        to: Address,
+        topic: Arc<str>,
     },
     Close {
         to: Address,
@@ -54,7 +85,9 @@ impl Envelope {
     /// The bytes that it keeps alive, as reserved in the mailbox.
     pub(crate) fn size(&self) -> usize {
         match self {
-            Self::Send { frame, .. } | Self::Broadcast { frame, .. } => frame.len(),
+            Self::Send { frame, .. } => frame.len(),
+            Self::Publish(publication) => publication.frame.len(),
+            Self::Subscribe { topic, .. } | Self::Unsubscribe { topic, .. } => topic.len(),
             Self::Close { .. } | Self::Abort { .. } | Self::Adopt { .. } => 0,
         }
     }
@@ -66,6 +99,8 @@ pub(crate) struct Shared {
     pub(crate) node: Node,
     pub(crate) mailboxes: Box<[Arc<Mailbox<Envelope>>]>,
     pub(crate) endpoints: HashMap<String, EndpointIndex>,
+    /// By shard.
+    pub(crate) subscribers: Box<[SubscriberCounts]>,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -98,19 +133,19 @@ impl Shared {
         }
     }
 
-    /// Sends an encoded broadcast to every shard, or to none; `own` is left out.
-    pub(crate) fn broadcast(
-        &self,
-        endpoint: EndpointIndex,
-        except: Option<ConnectionId>,
-        frame: &Bytes,
-    ) -> Result<(), SendError> {
+    /// Sends a publication to every shard, or to none.
+    fn publish(&self, publication: &Arc<Publication>) -> Result<(), SendError> {
+        let bytes = publication.frame.len();
         let rooms: Result<Vec<_>, _> =
-            self.mailboxes.iter().map(|mailbox| mailbox.reserve(frame.len())).collect();
+            self.mailboxes.iter().map(|mailbox| mailbox.reserve(bytes)).collect();
         for room in rooms? {
-            room.send(Envelope::Broadcast { endpoint, except, frame: frame.clone() })?;
+            room.send(Envelope::Publish(Arc::clone(publication)))?;
         }
         Ok(())
+    }
+
+    pub(crate) fn subscriber_count(&self, topic: &str) -> usize {
+        self.subscribers.iter().map(|counts| counts.of(topic)).sum()
     }
 
     pub(crate) fn connection_count(&self) -> usize {
@@ -145,8 +180,14 @@ pub struct Hub {
 }
 
 impl Hub {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+    pub(crate) fn new(
+        node: Node,
+        mailboxes: Box<[Arc<Mailbox<Envelope>>]>,
+        endpoints: HashMap<String, EndpointIndex>,
+    ) -> Self {
+        let subscribers = mailboxes.iter().map(|_| SubscriberCounts::default()).collect();
+        let shutdown = Shutdown::default();
+        Self { shared: Arc::new(Shared { node, mailboxes, endpoints, subscribers, shutdown }) }
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -162,10 +203,46 @@ impl Hub {
     /// noticed only on its shard; the message is dropped there, and counted in
     /// [`dropped_count`](Self::dropped_count).
     pub fn send_to(&self, id: ConnectionId, message: impl AsMessage) -> Result<(), SendError> {
-        let mailbox = self.mailbox(id)?;
-        let message = message.as_message();
-        let room = mailbox.reserve(frame::encoded_bytes(message))?;
-        room.send(Envelope::Send { to: id.address(), frame: frame::encode_whole(message) })
+        self.send(id, message.as_message(), None)
+    }
+
+    /// Like [`send_to`](Self::send_to), and tells what became of the message: `Ok` once the kernel
+    /// has taken its last byte on its way to the client.
+    ///
+    /// The message is sent by the call, not by polling: the future only tells, on any executor.
+    /// Its errors are those of `send_to`, and here [`Gone`](SendError::Gone) also tells that the
+    /// connection ended before it could get the message, [`Overloaded`](SendError::Overloaded)
+    /// that its outbox did not take the message or dropped it again, and
+    /// [`ShuttingDown`](SendError::ShuttingDown) that the server's grace was over.
+    ///
+    /// ```
+    /// use peregrine::{ConnectionId, Hub, SendError};
+    ///
+    /// async fn remind(hub: &Hub, id: ConnectionId) -> &'static str {
+    ///     match hub.send_to_async(id, "time to go").await {
+    ///         Ok(()) => "delivered",
+    ///         Err(SendError::Gone) => "has left",
+    ///         Err(_) => "try again later",
+    ///     }
+    /// }
+    /// ```
+    pub fn send_to_async(&self, id: ConnectionId, message: impl AsMessage) -> Delivery {
+        let (delivery, ticket) = Delivery::new();
+        match self.send(id, message.as_message(), Some(ticket)) {
+            Ok(()) => delivery,
+            Err(error) => Delivery::refused(error),
+        }
+    }
+
+    fn send(
+        &self,
+        id: ConnectionId,
+        message: Message<'_>,
+        ticket: Option<Ticket>,
+    ) -> Result<(), SendError> {
+        let room = self.mailbox(id)?.reserve(frame::encoded_bytes(message))?;
+        let frame = frame::encode_whole(message);
+        room.send(Envelope::Send { to: id.address(), frame, ticket })
     }
 
     /// Sends a message to every open connection of the endpoint at `path`, on all shards.
@@ -174,7 +251,7 @@ impl Hub {
     /// [`NoEndpoint`](SendError::NoEndpoint); [`Overloaded`](SendError::Overloaded) if the mailbox
     /// of any shard is full: then nobody gets it; [`ShuttingDown`](SendError::ShuttingDown).
     pub fn broadcast(&self, path: &str, message: impl AsMessage) -> Result<(), SendError> {
-        self.broadcast_to(path, None, message)
+        self.publish_to(self.everyone(path)?, None, message.as_message(), None)
     }
 
     /// Like [`broadcast`](Self::broadcast), leaving one connection out.
@@ -187,18 +264,105 @@ impl Hub {
         except: ConnectionId,
         message: impl AsMessage,
     ) -> Result<(), SendError> {
-        self.broadcast_to(path, Some(except), message)
+        self.publish_to(self.everyone(path)?, Some(except), message.as_message(), None)
     }
 
-    fn broadcast_to(
+    /// Like [`broadcast`](Self::broadcast), and tells how many connections the message reached, and
+    /// how many it could not reach, and why. The message is sent by the call; the future only
+    /// tells.
+    pub fn broadcast_async(&self, path: &str, message: impl AsMessage) -> BroadcastDelivery {
+        match self.everyone(path) {
+            Ok(audience) => self.publish_told(audience, message.as_message()),
+            Err(error) => BroadcastDelivery::refused(error),
+        }
+    }
+
+    /// Makes a connection a subscriber of a topic; see
+    /// [`WebSocket::subscribe`](crate::WebSocket::subscribe).
+    ///
+    /// What this thread publishes afterwards reaches it. A connection that has closed meanwhile, or
+    /// has as many topics as it may ([`Limits::topic_count`](crate::Limits::topic_count)), is
+    /// noticed only on its shard, and logged there.
+    ///
+    /// # Errors
+    /// As of [`send_to`](Self::send_to); [`Overloaded`](SendError::Overloaded) also if the name has
+    /// more than 1024 bytes.
+    pub fn subscribe(&self, id: ConnectionId, topic: &str) -> Result<(), SendError> {
+        let topic = topic_name(topic)?;
+        let room = self.mailbox(id)?.reserve(topic.len())?;
+        room.send(Envelope::Subscribe { to: id.address(), topic })
+    }
+
+    /// Ends a subscription; nothing happens if there is none.
+    ///
+    /// # Errors
+    /// As of [`subscribe`](Self::subscribe).
+    pub fn unsubscribe(&self, id: ConnectionId, topic: &str) -> Result<(), SendError> {
+        let topic = topic_name(topic)?;
+        let room = self.mailbox(id)?.reserve(topic.len())?;
+        room.send(Envelope::Unsubscribe { to: id.address(), topic })
+    }
+
+    /// Sends a message to every subscriber of a topic, on all shards. Topics are the server's: an
+    /// endpoint's handler may publish to what another's clients subscribe to.
+    ///
+    /// # Errors
+    /// As of [`broadcast`](Self::broadcast); a topic without subscribers is none.
+    pub fn publish(&self, topic: &str, message: impl AsMessage) -> Result<(), SendError> {
+        self.publish_to(Audience::Topic(topic_name(topic)?), None, message.as_message(), None)
+    }
+
+    /// Like [`publish`](Self::publish), leaving one connection out.
+    ///
+    /// # Errors
+    /// As of [`publish`](Self::publish).
+    pub fn publish_except(
         &self,
-        path: &str,
-        except: Option<ConnectionId>,
+        topic: &str,
+        except: ConnectionId,
         message: impl AsMessage,
     ) -> Result<(), SendError> {
-        let endpoint = *self.shared.endpoints.get(path).ok_or(SendError::NoEndpoint)?;
-        let frame = frame::encode_whole(message.as_message());
-        self.shared.broadcast(endpoint, except, &frame)
+        let audience = Audience::Topic(topic_name(topic)?);
+        self.publish_to(audience, Some(except), message.as_message(), None)
+    }
+
+    /// Like [`publish`](Self::publish), and tells how many subscribers the message reached, as
+    /// [`broadcast_async`](Self::broadcast_async).
+    pub fn publish_async(&self, topic: &str, message: impl AsMessage) -> BroadcastDelivery {
+        match topic_name(topic) {
+            Ok(topic) => self.publish_told(Audience::Topic(topic), message.as_message()),
+            Err(error) => BroadcastDelivery::refused(error),
+        }
+    }
+
+    /// How many connections subscribe to a topic, on all shards.
+    #[must_use]
+    pub fn subscriber_count(&self, topic: &str) -> usize {
+        self.shared.subscriber_count(topic)
+    }
+
+    fn everyone(&self, path: &str) -> Result<Audience, SendError> {
+        let endpoint = self.shared.endpoints.get(path).ok_or(SendError::NoEndpoint)?;
+        Ok(Audience::Everyone(*endpoint))
+    }
+
+    fn publish_to(
+        &self,
+        audience: Audience,
+        except: Option<ConnectionId>,
+        message: Message<'_>,
+        tally: Option<Arc<Tally>>,
+    ) -> Result<(), SendError> {
+        let frame = frame::encode_whole(message);
+        self.shared.publish(&Arc::new(Publication { audience, except, frame, tally }))
+    }
+
+    fn publish_told(&self, audience: Audience, message: Message<'_>) -> BroadcastDelivery {
+        let (delivery, tally) = BroadcastDelivery::new();
+        match self.publish_to(audience, None, message, Some(tally)) {
+            Ok(()) => delivery,
+            Err(error) => BroadcastDelivery::refused(error),
+        }
     }
 
     /// Closes a connection with code 1000. What was sent to it before is delivered first.
@@ -254,4 +418,9 @@ impl Hub {
         }
         self.shared.mailboxes.get(id.shard()).map(AsRef::as_ref).ok_or(SendError::Gone)
     }
+}
+
+/// The name of a topic, as it travels.
+pub(crate) fn topic_name(topic: &str) -> Result<Arc<str>, SendError> {
+    if topic.len() > TOPIC_BYTES_MAX { Err(SendError::Overloaded) } else { Ok(topic.into()) }
 }

@@ -73,6 +73,10 @@ impl Header {
         self.first & OPCODE
     }
 
+    pub(crate) fn is_close(&self) -> bool {
+        self.opcode() == CLOSE
+    }
+
     pub(crate) fn is_control(&self) -> bool {
         self.opcode() & 0x8 != 0
     }

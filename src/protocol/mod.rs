@@ -196,6 +196,46 @@ impl Protocol {
         unreachable!("the lane and the engine disagree: the engine waits for more")
     }
 
+    /// Looks through input that waits to be received, from a message boundary on, and answers the
+    /// pings in it, which are taken out (section 5.5.2 wants a pong as soon as is practical). Pongs
+    /// are taken out, too. Tells whether the peer's Close stands there.
+    ///
+    /// `skimmed` is how far it came the last time. Anything else is left for its turn, faults
+    /// included.
+    pub(crate) fn skim(
+        &mut self,
+        input: &mut Vec<u8>,
+        skimmed: &mut usize,
+        control: &mut Vec<u8>,
+        limits: &Limits,
+        now: Instant,
+    ) -> Result<bool, Violation> {
+        debug_assert!(self.engine.is_none(), "input waits between messages");
+        while let Some(rest) = input.get(*skimmed..)
+            && let Some(header) = Header::parse(rest)
+            && header.violation().is_none()
+        {
+            let payload_bytes = usize::try_from(header.payload_bytes).unwrap_or(usize::MAX);
+            let length = Header::length(rest[1]).saturating_add(payload_bytes);
+            if !header.is_control() {
+                *skimmed = skimmed.saturating_add(length);
+                continue;
+            }
+            if header.is_close() {
+                return Ok(true);
+            }
+            let Some(mut frame) = rest.get(..length) else { break };
+            let mut engine = Engine::new(limits, header.payload_bytes);
+            let fed = engine.feed(&mut frame, control, limits);
+            debug_assert!(matches!(fed, Ok(Output::Idle)), "a whole ping or pong: {fed:?}");
+            input.drain(*skimmed..*skimmed + length);
+            if !self.idle_frames.spend(limits.idle_frames_per_second, now) {
+                return Err(Violation::TooManyIdleFrames);
+            }
+        }
+        Ok(false)
+    }
+
     /// Sends a Close frame (section 5.5.1), unless one was sent or answered.
     pub(crate) fn close(
         &mut self,

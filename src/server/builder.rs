@@ -13,8 +13,8 @@ use crate::config::Limits;
 use crate::error::Error;
 use crate::http::Response;
 use crate::hub::mailbox::mailbox;
-use crate::hub::{Hub, Node, SHARD_COUNT_MAX, Shared};
-use crate::shard::{self, Seat, WAKER};
+use crate::hub::{Hub, Node, SHARD_COUNT_MAX};
+use crate::shard::{self, Pool, Seat, Service, WAKER};
 
 /// Gathers what a server serves: the outermost [`Router`], and what only a server has. Made by
 /// [`Server::builder`].
@@ -120,8 +120,10 @@ impl Builder {
         if !(1..=SHARD_COUNT_MAX).contains(&shard_count) {
             return Err(Error::Shards(shard_count));
         }
-        let Gathered { service, paths, limits } = gather(self.root, self.limits)?;
+        let Gathered { endpoints, routes, pages, paths, limits } = gather(self.root, self.limits)?;
         let of_server = limits.server();
+        let thread_count = of_server.offload_thread_count.unwrap_or(parallelism);
+        let pool = Pool::new(thread_count, of_server.offload_queue_count);
         let listeners = bind_first(address, shard_count)?;
         let local_addr = listeners[0].local_addr()?;
         let mut seats = Vec::with_capacity(shard_count);
@@ -133,14 +135,9 @@ impl Builder {
             mailboxes.push(sender);
             seats.push(Seat { index, poll, listener, inbox });
         }
-        let hub = Hub::new(Arc::new(Shared {
-            node: Node::random(),
-            mailboxes: mailboxes.into(),
-            endpoints: paths,
-            shutdown: <_>::default(),
-        }));
+        let hub = Hub::new(Node::random(), mailboxes.into(), paths);
         let connection_limit = of_server.connection_count.unwrap_or_else(descriptor_allowance);
-        let service = Arc::new(service);
+        let service = Arc::new(Service { pool, endpoints, routes, pages });
         Ok(Server { seats, service, limits, connection_limit, hub, local_addr })
     }
 }

@@ -12,7 +12,7 @@ use crate::handler::{Dependencies, Place, RequiredType, Values};
 use crate::http::{Origins, Response};
 use crate::hub::EndpointIndex;
 use crate::routing::{Routes, names};
-use crate::shard::{LimitTable, Page, ServedEndpoint, Service};
+use crate::shard::{LimitTable, Page, ServedEndpoint};
 
 type Adjust = dyn FnOnce(&mut Limits) + Send;
 
@@ -59,7 +59,9 @@ impl Inherited {
 
 /// All that a server serves.
 pub(super) struct Gathered {
-    pub(super) service: Service,
+    pub(super) endpoints: Vec<ServedEndpoint>,
+    pub(super) routes: Routes,
+    pub(super) pages: Vec<Page>,
     /// The endpoints by their full path.
     pub(super) paths: HashMap<String, EndpointIndex>,
     pub(super) limits: LimitTable,
@@ -87,7 +89,9 @@ pub(super) fn gather(root: Router, limits: Limits) -> Result<Gathered, Error> {
     };
     list.add_router("", root, &outermost)?;
     Ok(Gathered {
-        service: Service { endpoints: list.endpoints, routes: list.routes, pages: list.pages },
+        endpoints: list.endpoints,
+        routes: list.routes,
+        pages: list.pages,
         paths: list.paths,
         limits: LimitTable::new(list.limits, list.server_limits),
     })

@@ -11,16 +11,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::connection::Farewell;
+use super::pool::Pool;
 use super::state::{Shard, Slot};
+use super::tasks::Tasks;
 use crate::error::{Refusal, SendError};
 use crate::handler::{Check, Dependencies, ErasedHandler, Reach, Reply, Request, Upgrade};
 use crate::http::{self, Body, Head, Origins, Response};
-use crate::hub::{ConnectionId, EndpointIndex, Hub};
+use crate::hub::{Audience, BroadcastDelivery, ConnectionId, Delivery, EndpointIndex, Hub};
 use crate::message::{Close, CloseCode, ClosedBy, Message};
 use crate::routing::{Params, Routes};
 
 /// Everything that a server serves; the same for all shards.
 pub(crate) struct Service {
+    pub(crate) pool: Pool,
     pub(crate) endpoints: Vec<ServedEndpoint>,
     pub(crate) routes: Routes,
     pub(crate) pages: Vec<Page>,
@@ -64,11 +67,12 @@ pub(super) struct Application {
     pub(super) service: Arc<Service>,
     /// By slot.
     sessions: Vec<Option<Box<dyn Any>>>,
+    pub(super) tasks: Tasks,
 }
 
 impl Application {
     pub(super) fn new(service: Arc<Service>) -> Self {
-        Self { service, sessions: Vec::new() }
+        Self { service, sessions: Vec::new(), tasks: Tasks::default() }
     }
 
     /// Asks the endpoint about an upgrade, its handler only if what it demands is there. The
@@ -126,10 +130,10 @@ impl Application {
         });
     }
 
-    pub(super) fn close(&mut self, shard: &mut Shard, slot: Slot, close: &Close) -> Outcome {
+    pub(super) fn close(&mut self, shard: &mut Shard, slot: Slot, close: &Close) {
         self.call(shard, slot, |endpoint, reach, session| {
             endpoint.handler.close(&endpoint.dependencies, reach, session, close)
-        })
+        });
     }
 
     /// Runs a handler and sends what it returns. A panic ends the connection.
@@ -139,52 +143,36 @@ impl Application {
         shard: &mut Shard,
         slot: Slot,
         handle: impl FnOnce(&ServedEndpoint, &mut dyn Reach, &mut dyn Any) -> Reply<'m>,
-    ) -> Outcome {
+    ) {
         let endpoint = usize::from(shard.connections[slot].endpoint);
         let endpoint = &self.service.endpoints[endpoint];
         let Some(session) = self.sessions[slot].as_deref_mut() else {
             debug_assert!(false, "an open connection has a session");
-            return Outcome::Returned;
+            return;
         };
         let mut visit = Visit { shard, slot };
         let outcome = catch_unwind(AssertUnwindSafe(|| handle(endpoint, &mut visit, session)));
         match outcome {
-            Ok(reply) => {
+            Ok(reply) if reply.is_plain() => {
                 if let Some(message) = reply.message() {
                     shard.reply(slot, message);
                 }
-                if reply.owns_payload() {
-                    discard(reply);
-                }
-                Outcome::Returned
             }
+            Ok(reply) => self.finish(shard, slot, reply),
             Err(panic) => {
                 discard(panic);
-                log::error!("a handler panicked; its connection {} is closed", shard.id(slot));
-                let close = Close::new(
-                    CloseCode::INTERNAL_ERROR,
-                    "handler panicked",
-                    ClosedBy::Application,
-                );
-                shard.begin_close(slot, close, Farewell::Close);
-                Outcome::Panicked
+                shard.fail(slot);
             }
         }
     }
 
-    /// Drops the session of a connection that is gone.
+    /// Drops the session of a connection that is gone, and what it waited for.
     pub(super) fn forget(&mut self, slot: Slot) {
+        self.drop_task(slot);
         if let Some(session) = self.sessions.get_mut(slot).and_then(Option::take) {
             discard(session);
         }
     }
-}
-
-/// How a call of a handler ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    Returned,
-    Panicked,
 }
 
 /// Drops a value whose destructor may panic, and may do so with something as bad: that is leaked.
@@ -201,6 +189,15 @@ struct Visit<'s> {
     slot: Slot,
 }
 
+impl Visit<'_> {
+    fn audience(&self, topic: Option<&str>) -> Result<Audience, SendError> {
+        match topic {
+            Some(topic) => self.shard.topic(topic).map(Audience::Topic),
+            None => Ok(Audience::Everyone(self.shard.connections[self.slot].endpoint)),
+        }
+    }
+}
+
 impl Reach for Visit<'_> {
     fn id(&self) -> ConnectionId {
         self.shard.id(self.slot)
@@ -211,16 +208,44 @@ impl Reach for Visit<'_> {
     }
 
     fn send_to(&mut self, id: ConnectionId, message: Message<'_>) -> Result<(), SendError> {
-        self.shard.send_to(id, message)
+        self.shard.send_to(id, message, None)
     }
 
-    fn broadcast(
+    fn send_to_async(&mut self, id: ConnectionId, message: Message<'_>) -> Delivery {
+        let (delivery, ticket) = Delivery::new();
+        match self.shard.send_to(id, message, Some(ticket)) {
+            Ok(()) => delivery,
+            Err(error) => Delivery::refused(error),
+        }
+    }
+
+    fn publish(
         &mut self,
+        topic: Option<&str>,
         except: Option<ConnectionId>,
         message: Message<'_>,
     ) -> Result<(), SendError> {
-        let endpoint = self.shard.connections[self.slot].endpoint;
-        self.shard.broadcast(endpoint, except, message)
+        let audience = self.audience(topic)?;
+        self.shard.publish(audience, except, message, None)
+    }
+
+    fn publish_async(&mut self, topic: Option<&str>, message: Message<'_>) -> BroadcastDelivery {
+        let (delivery, tally) = BroadcastDelivery::new();
+        let published = self
+            .audience(topic)
+            .and_then(|audience| self.shard.publish(audience, None, message, Some(tally)));
+        match published {
+            Ok(()) => delivery,
+            Err(error) => BroadcastDelivery::refused(error),
+        }
+    }
+
+    fn subscribe(&mut self, topic: &str) -> Result<(), SendError> {
+        self.shard.subscribe(self.slot, topic)
+    }
+
+    fn unsubscribe(&mut self, topic: &str) {
+        self.shard.unsubscribe(self.slot, topic);
     }
 
     fn close(&mut self, code: CloseCode, reason: &str) {

@@ -3,7 +3,6 @@
 
 use std::sync::atomic::Ordering;
 
-use super::application::Outcome;
 use super::connection::{Closing, Farewell, Phase};
 use super::state::Slot;
 use super::{EventLoop, Life};
@@ -26,25 +25,33 @@ impl EventLoop {
         }
     }
 
-    /// Calls `on_close` if the end is decided, and says the last words. It is the turn of `slot`.
+    /// Calls `on_close` if the end is decided, and says the last words; once a handler's answer
+    /// that comes later has come, if there is one. It is the turn of `slot`.
     pub(super) fn close_if_leaving(&mut self, slot: Slot) {
-        let Phase::Leaving(leaving) = &self.shard.connections[slot].phase else { return };
-        let close = leaving.close.clone();
-        let outcome = self.application.close(&mut self.shard, slot, &close);
-
+        if self.waits_for_answer(slot) {
+            return;
+        }
+        let Phase::Leaving(leaving) = &mut self.shard.connections[slot].phase else { return };
+        if !std::mem::replace(&mut leaving.was_told, true) {
+            let close = leaving.close.clone();
+            self.application.close(&mut self.shard, slot, &close);
+        }
+        if self.waits_for_answer(slot) {
+            return;
+        }
         // What `on_close` sent may have broken the connection.
         let connection = &mut self.shard.connections[slot];
         let Phase::Leaving(leaving) = &connection.phase else { return };
-        let farewell = leaving.farewell;
+        let (close, farewell) = (leaving.close.clone(), leaving.farewell);
         let closing = match farewell {
             Farewell::Close => Closing::PeerClose,
             Farewell::Fail => Closing::OutboxThenEnd,
             Farewell::Answer | Farewell::Message | Farewell::Nothing => Closing::Outbox,
         };
-        let (code, reason) = match outcome {
-            Outcome::Panicked => (CloseCode::INTERNAL_ERROR, "handler panicked"),
-            Outcome::Returned if close.code().is_sendable() => (close.code(), close.reason()),
-            Outcome::Returned => (CloseCode::NORMAL, close.reason()),
+        let (code, reason) = match close.code() {
+            _ if leaving.has_panicked => (CloseCode::INTERNAL_ERROR, "handler panicked"),
+            code if code.is_sendable() => (code, close.reason()),
+            _ => (CloseCode::NORMAL, close.reason()),
         };
         match farewell {
             Farewell::Close | Farewell::Fail => {
@@ -60,6 +67,26 @@ impl EventLoop {
         if farewell == Farewell::Nothing {
             self.shard.kill(slot);
         }
+    }
+
+    /// Whether a leaving connection's handler is still to answer. It has the time of the closing
+    /// handshake for that, or the server's grace; who can be told nothing more does not wait.
+    fn waits_for_answer(&mut self, slot: Slot) -> bool {
+        let grace_end = self.shard.hub.shared().shutdown.deadline();
+        let due = grace_end.unwrap_or(self.shard.now + self.shard.limits_of(slot).closing);
+        let connection = &mut self.shard.connections[slot];
+        let Phase::Leaving(leaving) = &mut connection.phase else { return false };
+        if !connection.flags.is_waiting {
+            return false;
+        }
+        if leaving.farewell == Farewell::Nothing {
+            self.application.cancel(&mut self.shard, slot);
+            return false;
+        }
+        let due = *leaving.answer_due.get_or_insert(due);
+        connection.deadline = due;
+        self.shard.arm(slot, due);
+        true
     }
 
     /// Goes on with the server's shutdown, if one has begun.
@@ -104,7 +131,7 @@ impl EventLoop {
             std::thread::yield_now();
         }
         self.life = Life::Closing;
-        let members: Vec<Slot> = self.shard.members().collect();
+        let members: Vec<Slot> = self.shard.fanout.audiences.everybody().collect();
         let open_count = members.len();
         for slot in members {
             let close =
@@ -123,6 +150,11 @@ impl EventLoop {
         let slots: Vec<Slot> = self.shard.connections.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
             if !is_upgrading(&self.shard.connections[slot].phase) {
+                continue;
+            }
+            if self.shard.connections[slot].flags.is_waiting {
+                self.application.cancel(&mut self.shard, slot);
+                self.turn_away(slot, Refusal::Unavailable);
                 continue;
             }
             // A request may lie in the kernel, unread: closing would answer it with a reset.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::audience::{AudienceIndex, Place};
 use super::fanout::Position;
 use super::outbox::Outbox;
 use super::timers::Tick;
@@ -25,13 +26,13 @@ pub(super) struct Connection {
     /// Input that was read and not handled yet: the part of a request head, or what a budget or
     /// the outbox's high-water mark left over.
     pub(super) backlog: Vec<u8>,
-    /// What was asked for at the upgrade and is of use later; `None` if nothing is.
+    /// `None` while there is nothing of the kind.
     pub(super) details: Option<Box<Details>>,
     /// Until the upgrade is granted, the one that stands for none.
     pub(super) endpoint: EndpointIndex,
-    /// Its index among the members of its endpoint on this shard.
-    pub(super) member: usize,
-    /// How far in the log of broadcasts it is.
+    /// Its place among all connections of its endpoint on this shard.
+    pub(super) place: Place,
+    /// How far in the log of publications it is.
     pub(super) position: Position,
     pub(super) heard_at: Instant,
     /// When the phase ends by force: the handshake's deadline, or the closing handshake's.
@@ -62,6 +63,10 @@ pub(super) struct Flags {
     /// The outbox rose above its high-water mark and has not fallen to the low one: no input is
     /// handled.
     pub(super) is_pressed: bool,
+    /// Its handler's answer comes later: no input is handled until then.
+    pub(super) is_waiting: bool,
+    /// The peer's Close was seen while the connection waits.
+    pub(super) has_peer_closed: bool,
     /// The peer has ended its side: the end has to be read.
     pub(super) has_peer_ended: bool,
     /// The upgrade was granted: what is said from then on are frames.
@@ -70,12 +75,15 @@ pub(super) struct Flags {
     pub(super) is_surplus: bool,
 }
 
-/// What is kept of the upgrade.
+/// What not every connection has: what is kept of the upgrade, and its subscriptions.
 #[derive(Debug, Default)]
 pub(super) struct Details {
     pub(super) query: Box<str>,
     pub(super) params: Params,
     pub(super) subprotocol: Option<Box<str>>,
+    /// The topics that it subscribes to, and its place among their members; in the order of the
+    /// topics.
+    pub(super) subscriptions: Vec<(AudienceIndex, Place)>,
 }
 
 /// Where in its life a connection is. It only ever moves down this list.
@@ -85,7 +93,8 @@ pub(super) enum Phase {
     Upgrading { has_served: bool },
     /// Messages flow. It is a member of its endpoint.
     Open,
-    /// The end is decided; `on_close` has not been called yet. It is a member of nothing.
+    /// The end is decided, and not everything said: `on_close` has not been called, or a handler's
+    /// answer comes later. It is a member of nothing.
     Leaving(Box<Leaving>),
     /// All has been said; what is queued is being delivered.
     Closing(Closing),
@@ -98,6 +107,12 @@ pub(super) enum Phase {
 pub(super) struct Leaving {
     pub(super) close: Close,
     pub(super) farewell: Farewell,
+    /// `on_close` was called.
+    pub(super) was_told: bool,
+    /// A handler panicked meanwhile.
+    pub(super) has_panicked: bool,
+    /// How long an answer that comes later is waited for; set when that begins.
+    pub(super) answer_due: Option<Instant>,
 }
 
 /// What can still be sent to a connection that leaves.
@@ -148,6 +163,12 @@ impl Connection {
         let backlog = std::mem::take(&mut self.backlog);
         buffer[..backlog.len()].copy_from_slice(&backlog);
         backlog.len()
+    }
+
+    /// The topics that it subscribes to.
+    #[inline]
+    pub(super) fn subscriptions(&self) -> &[(AudienceIndex, Place)] {
+        self.details.as_ref().map_or(&[], |details| &details.subscriptions)
     }
 
     /// The peer was heard, or took something.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::connection::{Closing, Farewell, Leaving, Phase};
 use super::state::{Shard, Slot};
+use crate::error::SendError;
 use crate::message::{Close, CloseCode, ClosedBy};
 
 /// How long a peer that was told everything may take to end its side.
@@ -17,19 +18,41 @@ impl Shard {
         if !self.connections[slot].is_open() {
             return;
         }
-        self.leave(slot);
-        // Catching up may itself have decided.
-        let connection = &mut self.connections[slot];
-        if connection.is_open() {
-            connection.phase = Phase::Leaving(Box::new(Leaving { close, farewell }));
-            self.leaving.push(slot);
+        // What was published before is still delivered.
+        self.catch_up(slot);
+        if !self.connections[slot].is_open() {
+            // Catching up has overflowed its outbox: that decided.
+            return;
         }
+        self.leave(slot);
+        self.connections[slot].phase = Phase::Leaving(Box::new(Leaving {
+            close,
+            farewell,
+            was_told: false,
+            has_panicked: false,
+            answer_due: None,
+        }));
+        self.leaving.push(slot);
+    }
+
+    /// A handler panicked: that ends its connection, or is what its end is told to be.
+    pub(super) fn fail(&mut self, slot: Slot) {
+        log::error!("a handler panicked; its connection {} is closed", self.id(slot));
+        if let Phase::Leaving(leaving) = &mut self.connections[slot].phase {
+            leaving.has_panicked = true;
+            return;
+        }
+        let code = CloseCode::INTERNAL_ERROR;
+        let close = Close::new(code, "handler panicked", ClosedBy::Application);
+        self.begin_close(slot, close, Farewell::Close);
     }
 
     /// Drops on the application's wish.
     pub(super) fn abort(&mut self, slot: Slot) {
         if let Phase::Leaving(leaving) = &mut self.connections[slot].phase {
             leaving.farewell = Farewell::Nothing;
+            // It may be waiting for an answer that is of no use any more.
+            self.leaving.push(slot);
             return;
         }
         let close = Close::new(CloseCode::ABNORMAL, "aborted", ClosedBy::Application);
@@ -43,7 +66,7 @@ impl Shard {
                 let close = Close::new(CloseCode::ABNORMAL, "connection lost", ClosedBy::Peer);
                 self.begin_close(slot, close, Farewell::Nothing);
             }
-            Phase::Leaving(leaving) => leaving.farewell = Farewell::Nothing,
+            Phase::Leaving(_) => self.abort(slot),
             Phase::Upgrading { .. } | Phase::Closing(_) => self.kill(slot),
             Phase::Dead => {}
         }
@@ -60,7 +83,11 @@ impl Shard {
         connection.phase = Phase::Dead;
         self.queued_bytes -= connection.outbox.bytes();
         let lost = if connection.flags.has_opened { connection.outbox.message_count() } else { 0 };
-        connection.outbox.clear();
+        let why = match self.hub.shared().shutdown.deadline() {
+            Some(_) => SendError::ShuttingDown,
+            None => SendError::Gone,
+        };
+        connection.outbox.give_up(why);
         self.dead.push(slot);
         self.count_dropped(lost);
     }

@@ -1,43 +1,53 @@
-//! Broadcasts on their way from one sender to every member of an audience on this shard.
+//! Publications on their way from one sender to every member of an audience on this shard. A
+//! broadcast is a publication to the topic of everybody.
 //!
-//! Broadcasts are appended to a **log**, encoded once, neighbours to the same audience in one
-//! buffer. Each member remembers how far in the log it is; *catching up* gives it references to
-//! what it has not seen. Whoever sends to a member directly lets it catch up first, so that sends
-//! and broadcasts keep their order whatever way they take. Otherwise a **pass** visits all members
-//! once a turn, in slices; what all have seen is dropped.
+//! Publications are appended to a **log**, encoded once, neighbours to the same audience in one
+//! buffer. Each connection remembers how far in the log it is; *catching up* gives it references to
+//! what is for it and it has not got. Whoever sends to a connection directly lets it catch up
+//! first, so that sends and publications keep their order whatever way they take; and so does
+//! whoever changes what it is a member of, so that a subscription counts from its own place in that
+//! order. Otherwise a **pass** visits all members once a turn, in slices; what all have got is
+//! dropped.
 //!
 //! Knows the log and where the pass stands; must not know how frames reach a connection.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::hub::{ConnectionId, EndpointIndex};
+use super::audience::{AudienceIndex, Audiences, Place};
+use super::state::Slot;
+use crate::hub::ConnectionId;
+use crate::hub::delivery::Tally;
 
 /// From this size on a frame is not copied into the shared buffer but referred to, in bytes.
 const REFER_BYTES: usize = 4 << 10;
 /// How much one run gathers, in bytes: what fits is copied together, for one write.
 const RUN_BYTES: usize = 64 << 10;
-/// How much the log may hold before broadcasts are refused, in bytes.
+/// How much the log may hold before publications are refused, in bytes.
 const LOG_BYTES: usize = 64 << 20;
 
-/// What each broadcast counts for beside its frame, in bytes: at worst it is a run of its own.
-const ENTRY_BYTES: usize = size_of::<Run>();
+/// What each publication counts for beside its frame, in bytes: at worst it is a run of its own.
+const ENTRY_BYTES: usize = size_of::<Run>() + size_of::<Position>();
 
-/// Neighbouring broadcasts to one audience: frames to be delivered together.
+/// Neighbouring publications to one audience: frames to be delivered together.
 #[derive(Clone, Debug)]
 pub(super) struct Run {
-    pub(super) endpoint: EndpointIndex,
+    audience: AudienceIndex,
     pub(super) except: Option<ConnectionId>,
     pub(super) frames: Bytes,
     pub(super) message_count: u32,
+    /// Who counts the deliveries; such a run is one publication.
+    pub(super) tally: Option<Arc<Tally>>,
 }
 
-/// How far in the log a member is.
+/// How far in the log a connection is.
 pub(super) type Position = u64;
 
-#[derive(Debug, Default)]
-pub(super) struct Log {
+#[derive(Debug)]
+pub(super) struct Fanout {
+    pub(super) audiences: Audiences,
     runs: VecDeque<Run>,
     /// The position of the first run.
     first: Position,
@@ -45,41 +55,65 @@ pub(super) struct Log {
     open: Option<OpenRun>,
     buffer: BytesMut,
     bytes: usize,
+    pass: Pass,
 }
 
 #[derive(Debug)]
 struct OpenRun {
-    endpoint: EndpointIndex,
+    audience: AudienceIndex,
     except: Option<ConnectionId>,
     message_count: u32,
 }
 
-impl Log {
+/// A visit to all members who may not have got the log up to some position.
+#[derive(Debug, Default)]
+struct Pass {
+    /// The audiences still to visit, the current one last.
+    audiences: Vec<AudienceIndex>,
+    end: Position,
+    /// The next place of the current audience.
+    next: Place,
+}
+
+impl Fanout {
+    pub(super) fn new(endpoint_count: usize) -> Self {
+        Self {
+            audiences: Audiences::new(endpoint_count),
+            runs: VecDeque::new(),
+            first: 0,
+            open: None,
+            buffer: BytesMut::new(),
+            bytes: 0,
+            pass: Pass::default(),
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.runs.is_empty() && self.open.is_none()
     }
 
-    /// Whether more broadcasts may be appended.
+    /// Whether more publications may be appended.
     pub(super) fn has_room(&self) -> bool {
         self.bytes < LOG_BYTES
     }
 
-    /// Appends one frame for all members of the endpoint but one.
+    /// Appends one frame for all members of an audience but one.
     pub(super) fn append(
         &mut self,
-        endpoint: EndpointIndex,
+        audience: AudienceIndex,
         except: Option<ConnectionId>,
         frame: Bytes,
+        tally: Option<Arc<Tally>>,
     ) {
         self.bytes += frame.len() + ENTRY_BYTES;
-        if frame.len() >= REFER_BYTES {
+        if frame.len() >= REFER_BYTES || tally.is_some() {
             self.close_run();
-            self.runs.push_back(Run { endpoint, except, frames: frame, message_count: 1 });
+            self.push(Run { audience, except, frames: frame, message_count: 1, tally });
             return;
         }
         match &mut self.open {
             Some(open)
-                if open.endpoint == endpoint
+                if open.audience == audience
                     && open.except == except
                     && self.buffer.len() + frame.len() <= RUN_BYTES =>
             {
@@ -87,7 +121,7 @@ impl Log {
             }
             _ => {
                 self.close_run();
-                self.open = Some(OpenRun { endpoint, except, message_count: 1 });
+                self.open = Some(OpenRun { audience, except, message_count: 1 });
             }
         }
         self.buffer.put_slice(&frame);
@@ -95,10 +129,15 @@ impl Log {
 
     /// Ends the growing run, so that it can be referred to.
     fn close_run(&mut self) {
-        if let Some(OpenRun { endpoint, except, message_count }) = self.open.take() {
+        if let Some(OpenRun { audience, except, message_count }) = self.open.take() {
             let frames = self.buffer.split().freeze();
-            self.runs.push_back(Run { endpoint, except, frames, message_count });
+            self.push(Run { audience, except, frames, message_count, tally: None });
         }
+    }
+
+    fn push(&mut self, run: Run) {
+        self.audiences.note(run.audience, self.first + self.runs.len() as u64);
+        self.runs.push_back(run);
     }
 
     /// The position after all that was appended. A new member begins here.
@@ -110,72 +149,55 @@ impl Log {
         self.first + self.runs.len() as u64
     }
 
-    /// The position of the first run that some member may not have seen.
-    pub(super) fn start(&self) -> Position {
-        self.first
-    }
-
-    /// The run at a position.
+    /// The run at a position that is due to somebody.
     #[inline]
     pub(super) fn run(&self, position: Position) -> Option<&Run> {
         let at = usize::try_from(position.checked_sub(self.first)?).ok()?;
         self.runs.get(at)
     }
 
-    /// The endpoints that runs before `end` address, each once.
-    fn audiences(&self, end: Position) -> Vec<EndpointIndex> {
-        let count = usize::try_from(end - self.first).unwrap_or(usize::MAX);
-        let mut endpoints: Vec<_> = self.runs.iter().take(count).map(|run| run.endpoint).collect();
-        endpoints.sort_unstable();
-        endpoints.dedup();
-        endpoints
+    /// The next member to visit, at the cost of some budget; `None` when it is used up or nothing
+    /// is left to do.
+    pub(super) fn next_member(&mut self, budget: &mut usize) -> Option<Slot> {
+        loop {
+            let Some(&index) = self.pass.audiences.last() else {
+                if self.is_empty() {
+                    return None;
+                }
+                self.begin_pass();
+                continue;
+            };
+            while let Ok(member) = self.audiences.member(index, self.pass.next) {
+                *budget = budget.checked_sub(1)?;
+                self.pass.next += 1;
+                if member.is_some() {
+                    return member;
+                }
+            }
+            self.pass.audiences.pop();
+            self.pass.next = 0;
+            if self.pass.audiences.is_empty() {
+                self.drop_before(self.pass.end);
+            }
+        }
     }
 
-    /// Drops the runs before `end`: all members have seen them.
+    /// Begins to visit all whom the log addresses by now.
+    fn begin_pass(&mut self) {
+        self.pass.end = self.end();
+        let audiences = &mut self.pass.audiences;
+        audiences.extend(self.runs.iter().map(|run| run.audience));
+        audiences.sort_unstable();
+        audiences.dedup();
+    }
+
+    /// Drops the runs before `end`: all members have got them.
     fn drop_before(&mut self, end: Position) {
         while self.first < end {
             let Some(run) = self.runs.pop_front() else { break };
             self.bytes -= run.frames.len() + ENTRY_BYTES * run.message_count as usize;
             self.first += 1;
-        }
-    }
-}
-
-/// A visit to all members who have not seen the log up to some position.
-#[derive(Debug, Default)]
-pub(super) struct Pass {
-    /// The audiences still to visit, the current one last.
-    audiences: Vec<EndpointIndex>,
-    end: Position,
-    /// The index of the next member of the current audience.
-    pub(super) next: usize,
-}
-
-impl Pass {
-    /// The audience to visit, from the member at [`next`](Self::next) on; `None` when there is
-    /// nothing to do. Begins a new pass when the last one is over.
-    pub(super) fn audience(
-        &mut self,
-        log: &mut Log,
-        member_count: impl Fn(EndpointIndex) -> usize,
-    ) -> Option<EndpointIndex> {
-        loop {
-            if let Some(&endpoint) = self.audiences.last() {
-                if self.next < member_count(endpoint) {
-                    return Some(endpoint);
-                }
-                self.audiences.pop();
-                self.next = 0;
-                if self.audiences.is_empty() {
-                    log.drop_before(self.end);
-                }
-            } else {
-                if log.is_empty() {
-                    return None;
-                }
-                self.end = log.end();
-                self.audiences = log.audiences(self.end);
-            }
+            self.audiences.forget_oldest(run.audience);
         }
     }
 }

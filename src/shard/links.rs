@@ -5,12 +5,11 @@
 //! those who cause it.
 
 use std::collections::VecDeque;
-
-use bytes::Bytes;
+use std::sync::Arc;
 
 use crate::config::Limits;
 use crate::error::SendError;
-use crate::hub::{ConnectionId, EndpointIndex, Envelope, Hub};
+use crate::hub::{Envelope, Hub, Publication};
 
 #[derive(Debug)]
 pub(super) struct Links {
@@ -72,23 +71,17 @@ impl Links {
         Ok(())
     }
 
-    /// Sends a broadcast to all other shards, or to none.
-    pub(super) fn broadcast(
-        &mut self,
-        endpoint: EndpointIndex,
-        except: Option<ConnectionId>,
-        frame: &Bytes,
-    ) -> Result<(), SendError> {
+    /// Sends a publication to all other shards, or to none.
+    pub(super) fn publish(&mut self, publication: &Arc<Publication>) -> Result<(), SendError> {
         let others = self.waiting.len() - 1;
         if self.hub.shared().mailboxes.iter().any(|mailbox| mailbox.is_closed()) {
             return Err(SendError::ShuttingDown);
         }
         // Room for all to wait is room for all.
-        self.check_room(others, frame.len() * others)?;
+        self.check_room(others, publication.frame.len() * others)?;
         let own = self.own;
         for shard in (0..=others).filter(|&shard| shard != own) {
-            let frame = frame.clone();
-            self.send_or_wait(shard, Envelope::Broadcast { endpoint, except, frame })?;
+            self.send_or_wait(shard, Envelope::Publish(Arc::clone(publication)))?;
         }
         Ok(())
     }

@@ -10,6 +10,7 @@
 //! Knows everything that a connection goes through. Must not know RFC 6455, which is `protocol`'s.
 
 mod application;
+mod audience;
 pub(crate) mod clock;
 mod closing;
 mod connection;
@@ -20,8 +21,11 @@ mod links;
 mod listener;
 mod outbox;
 mod output;
+mod pool;
+mod publish;
 mod receive;
 mod state;
+mod tasks;
 mod timers;
 mod transport;
 mod upgrade;
@@ -40,6 +44,7 @@ use self::connection::{Connection, Flags, Phase};
 pub(crate) use self::limits::LimitTable;
 pub(crate) use self::listener::bind;
 use self::listener::{Accepted, Listener};
+pub(crate) use self::pool::Pool;
 use self::state::{Outgoing, Shard, Slot};
 use self::timers::Tick;
 use self::transport::Transport;
@@ -172,6 +177,7 @@ impl EventLoop {
             _ => {}
         }
         self.shard.now = clock::now();
+        self.shard.watch = clock::coarse();
         for event in &self.events {
             match event.token() {
                 WAKER => {}
@@ -204,8 +210,8 @@ impl EventLoop {
         let is_held_up =
             shard.links.is_blocked() || self.life == Life::Quieting { is_quiet: false };
         let has_leftovers = (!shard.ready.is_empty() && self.may_receive())
-            || (self.has_mail && shard.has_log_room())
-            || shard.has_fanout()
+            || (self.has_mail && shard.fanout.has_room())
+            || !shard.fanout.is_empty()
             || !shard.dirty.is_empty()
             || !shard.drained.is_empty();
         if has_leftovers {
@@ -291,7 +297,7 @@ impl EventLoop {
             backlog: Vec::new(),
             details: None,
             endpoint: self.shard.limits.no_endpoint(),
-            member: 0,
+            place: 0,
             position: 0,
             heard_at: self.shard.now,
             deadline,
@@ -309,7 +315,14 @@ impl EventLoop {
         }
         self.has_mail = false;
         for _ in 0..MAILBOX_BUDGET {
-            if !self.shard.has_log_room() {
+            let Some(address) = self.inbox.take_bell() else { break };
+            if let Some(slot) = self.shard.find(address) {
+                self.attend(slot);
+            }
+            self.has_mail = true;
+        }
+        for _ in 0..MAILBOX_BUDGET {
+            if !self.shard.fanout.has_room() {
                 // The fan-out comes first; the mailbox fills, and its senders are told.
                 self.has_mail = true;
                 return;
@@ -323,13 +336,23 @@ impl EventLoop {
     fn open_envelope(&mut self, envelope: Envelope) {
         let shard = &mut self.shard;
         match envelope {
-            Envelope::Send { to, frame } => {
-                if shard.send_here(to, Outgoing::Frames(&frame)).is_err() {
+            Envelope::Send { to, frame, ticket } => {
+                if shard.send_here(to, Outgoing::Frames(&frame), ticket).is_err() {
                     shard.count_dropped(1);
                 }
             }
-            Envelope::Broadcast { endpoint, except, frame } => {
-                shard.broadcast_here(endpoint, except, frame);
+            Envelope::Publish(publication) => shard.publish_here(&publication),
+            Envelope::Subscribe { to, topic } => {
+                if let Some(slot) = shard.find(to)
+                    && shard.subscribe(slot, &topic).is_err()
+                {
+                    log::warn!("connection {} has too many topics for {topic:?}", shard.id(slot));
+                }
+            }
+            Envelope::Unsubscribe { to, topic } => {
+                if let Some(slot) = shard.find(to) {
+                    shard.unsubscribe(slot, &topic);
+                }
             }
             Envelope::Close { to, close } => {
                 if let Some(slot) = shard.find(to) {
@@ -371,17 +394,19 @@ impl EventLoop {
             self.shard.arm(slot, now + HELD_UP);
             return;
         }
+        let Flags { is_waiting, has_peer_closed, .. } = connection.flags;
         let due = match connection.phase {
             Phase::Upgrading { .. } | Phase::Closing(_) => connection.deadline,
+            Phase::Leaving(_) if is_waiting => connection.deadline,
+            Phase::Open if is_waiting && has_peer_closed => connection.deadline,
             Phase::Open => return self.check_silence(slot),
             Phase::Leaving(_) | Phase::Dead => return,
         };
-        if due > now {
-            self.shard.arm(slot, due);
-        } else if matches!(connection.phase, Phase::Closing(_)) {
-            self.shard.kill(slot);
-        } else {
-            self.time_out_upgrade(slot);
+        match connection.phase {
+            _ if due > now => self.shard.arm(slot, due),
+            Phase::Closing(_) => self.shard.kill(slot),
+            Phase::Upgrading { .. } => self.time_out_upgrade(slot),
+            _ => self.application.cancel(&mut self.shard, slot),
         }
     }
 
@@ -391,6 +416,10 @@ impl EventLoop {
         let connection = &mut connections[slot];
         let limits = &limits[connection.endpoint];
         let (now, dead_after, ping_after) = (*now, limits.dead_after, limits.ping_after);
+        if connection.flags.is_waiting && connection.backlog.len() >= tasks::WAITING_BYTES {
+            // It may have said more than is read while its handler takes its time.
+            connection.touch(now);
+        }
         if connection.heard_at + dead_after <= now && connection.ping_count == 0 {
             // Nobody has asked it: this shard was held up. It gets the time to answer.
             connection.heard_at = now.checked_sub(ping_after).unwrap_or(now);

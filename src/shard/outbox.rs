@@ -9,6 +9,8 @@ use std::io::IoSlice;
 use bytes::{Buf, Bytes};
 
 use super::transport::{Output, Transport};
+use crate::error::SendError;
+use crate::hub::delivery::Ticket;
 use crate::message::Message;
 use crate::protocol::frame::{self, Header};
 
@@ -31,7 +33,7 @@ pub(super) struct Outbox(Option<Box<Queue>>);
 /// Each segment holds whole frames; only the first may have been written in part.
 #[derive(Debug, Default)]
 struct Queue {
-    segments: VecDeque<Bytes>,
+    segments: VecDeque<Segment>,
     /// The segment after all others: small frames are copied together here.
     tail: Vec<u8>,
     /// Invariant: the sum of what is left of all segments.
@@ -39,6 +41,20 @@ struct Queue {
     /// How many bytes at the front nothing may come before or between: what is left of a frame that
     /// has begun to leave, or of the HTTP before the first frame.
     begun_bytes: usize,
+}
+
+/// Frames that leave one after another.
+#[derive(Debug)]
+struct Segment {
+    frames: Bytes,
+    /// Settled when the last byte has left; a segment that has one is a single message.
+    ticket: Option<Ticket>,
+}
+
+impl From<Bytes> for Segment {
+    fn from(frames: Bytes) -> Self {
+        Self { frames, ticket: None }
+    }
 }
 
 /// How a write ended.
@@ -65,15 +81,18 @@ impl Outbox {
     }
 
     /// Queues frames, of which the first `begun_bytes` are the rest of one that has begun to leave.
-    pub(super) fn push_rest(&mut self, frames: Bytes, begun_bytes: usize) {
+    pub(super) fn push_rest(&mut self, frames: Bytes, begun_bytes: usize, ticket: Option<Ticket>) {
         debug_assert!(self.is_empty(), "a frame can only have begun to leave an empty outbox");
         self.queue().begun_bytes = begun_bytes;
-        self.queue().push(frames);
+        self.push(frames, ticket);
     }
 
-    /// Queues whole frames.
-    pub(super) fn push(&mut self, frames: Bytes) {
-        self.queue().push(frames);
+    /// Queues whole frames; with a ticket, the one frame of a message.
+    pub(super) fn push(&mut self, frames: Bytes, ticket: Option<Ticket>) {
+        match ticket {
+            None => self.queue().push(frames),
+            Some(ticket) => self.queue().push_told(frames, ticket),
+        }
     }
 
     /// Queues whole frames, which are copied.
@@ -109,9 +128,13 @@ impl Outbox {
         self.0.as_mut().is_some_and(|queue| queue.drop_oldest())
     }
 
-    /// Forgets everything.
-    pub(super) fn clear(&mut self) {
-        self.0 = None;
+    /// Gives up everything; whoever waits for it is told why.
+    pub(super) fn give_up(&mut self, why: SendError) {
+        if let Some(queue) = self.0.take() {
+            for ticket in queue.segments.into_iter().filter_map(|segment| segment.ticket) {
+                ticket.settle(Err(why));
+            }
+        }
     }
 
     /// Hands to the kernel what it takes.
@@ -120,7 +143,7 @@ impl Outbox {
         let flushed = queue.write(transport);
         if flushed == Flushed::Empty {
             // Most connections never queue again.
-            self.clear();
+            self.0 = None;
         }
         flushed
     }
@@ -134,8 +157,15 @@ impl Queue {
         } else {
             self.bytes += frames.len();
             self.end_tail();
-            self.segments.push_back(frames);
+            self.segments.push_back(frames.into());
         }
+    }
+
+    /// Queues a message somebody wants to be told of.
+    fn push_told(&mut self, frame: Bytes, ticket: Ticket) {
+        self.bytes += frame.len();
+        self.end_tail();
+        self.segments.push_back(Segment { frames: frame, ticket: Some(ticket) });
     }
 
     /// Queues whole frames, which are copied.
@@ -147,7 +177,8 @@ impl Queue {
     /// Makes a segment of the tail.
     fn end_tail(&mut self) {
         if !self.tail.is_empty() {
-            self.segments.push_back(std::mem::take(&mut self.tail).into());
+            let tail = Bytes::from(std::mem::take(&mut self.tail));
+            self.segments.push_back(tail.into());
         }
     }
 
@@ -157,25 +188,27 @@ impl Queue {
         self.end_tail();
         let (mut at, begun) = self.begun_end();
         if begun > 0 {
-            let rest = self.segments[at].split_off(begun);
+            let segment = &mut self.segments[at];
+            let rest =
+                Segment { frames: segment.frames.split_off(begun), ticket: segment.ticket.take() };
             at += 1;
             self.segments.insert(at, rest);
         }
         // Control frames keep their order among themselves.
-        while self.segments.get(at).is_some_and(|segment| is_control(segment[0])) {
+        while self.segments.get(at).is_some_and(|segment| is_control(segment.frames[0])) {
             at += 1;
         }
-        self.segments.insert(at, frame);
+        self.segments.insert(at, frame.into());
     }
 
     /// Where what has begun to leave ends: the segment, and how far in it.
     fn begun_end(&self) -> (usize, usize) {
         let mut begun = self.begun_bytes;
         for (at, segment) in self.segments.iter().enumerate() {
-            if begun < segment.len() {
+            if begun < segment.frames.len() {
                 return (at, begun);
             }
-            begun -= segment.len();
+            begun -= segment.frames.len();
         }
         (self.segments.len(), 0)
     }
@@ -186,7 +219,7 @@ impl Queue {
         let (at, mut begun) = self.begun_end();
         let mut count = u64::from(self.begun_bytes > 0);
         for segment in self.segments.iter().skip(at) {
-            count += count_messages(&segment[std::mem::take(&mut begun)..]);
+            count += count_messages(&segment.frames[std::mem::take(&mut begun)..]);
         }
         count
     }
@@ -197,20 +230,24 @@ impl Queue {
         let (first, mut skip) = self.begun_end();
         for at in first..self.segments.len() {
             let segment = &mut self.segments[at];
-            while let Some(frame) = frame_bytes(&segment[skip..]) {
-                if is_control(segment[skip]) {
+            let frames = &mut segment.frames;
+            while let Some(frame) = frame_bytes(&frames[skip..]) {
+                if is_control(frames[skip]) {
                     skip += frame;
                     continue;
                 }
-                let mut tail = segment.split_off(skip);
+                let mut tail = frames.split_off(skip);
                 tail.advance(frame);
                 self.bytes -= frame;
-                let is_spent = segment.is_empty();
+                if let Some(ticket) = segment.ticket.take() {
+                    ticket.settle(Err(SendError::Overloaded));
+                }
+                let is_spent = frames.is_empty();
                 match (is_spent, tail.is_empty()) {
                     (true, true) => drop(self.segments.remove(at)),
-                    (true, false) => *segment = tail,
+                    (true, false) => *frames = tail,
                     (false, true) => {}
-                    (false, false) => self.segments.insert(at + 1, tail),
+                    (false, false) => self.segments.insert(at + 1, tail.into()),
                 }
                 return true;
             }
@@ -241,8 +278,8 @@ impl Queue {
             let count = self.segments.len().min(SEGMENTS_PER_WRITE);
             let mut offered = 0;
             for (slice, segment) in slices.iter_mut().zip(&self.segments) {
-                *slice = IoSlice::new(segment);
-                offered += segment.len();
+                *slice = IoSlice::new(&segment.frames);
+                offered += segment.frames.len();
             }
             match transport.write_vectored(&slices[..count]) {
                 Output::Bytes(written) => {
@@ -260,16 +297,18 @@ impl Queue {
     /// Removes written bytes from the front.
     fn advance(&mut self, mut written: usize) {
         self.bytes -= written;
-        while let Some(first) = self.segments.front_mut() {
-            if written >= first.len() {
-                written -= first.len();
-                self.begun_bytes = self.begun_bytes.saturating_sub(first.len());
-                self.segments.pop_front();
-                continue;
+        while let Some(Segment { frames, ticket }) = self.segments.front_mut() {
+            if written < frames.len() {
+                self.begun_bytes = begun_after(frames, self.begun_bytes, written);
+                frames.advance(written);
+                return;
             }
-            self.begun_bytes = begun_after(first, self.begun_bytes, written);
-            first.advance(written);
-            return;
+            written -= frames.len();
+            self.begun_bytes = self.begun_bytes.saturating_sub(frames.len());
+            if let Some(ticket) = ticket.take() {
+                ticket.settle(Ok(()));
+            }
+            self.segments.pop_front();
         }
     }
 }
@@ -317,7 +356,12 @@ mod tests {
     }
 
     fn texts(outbox: &Queue) -> Vec<String> {
-        let mut bytes = outbox.segments.iter().flatten().copied().skip(outbox.begun_bytes);
+        let mut bytes = outbox
+            .segments
+            .iter()
+            .flat_map(|segment| &segment.frames)
+            .copied()
+            .skip(outbox.begun_bytes);
         let mut texts = Vec::new();
         while let (Some(_first), Some(length)) = (bytes.next(), bytes.next()) {
             let payload = bytes.by_ref().take(usize::from(length)).collect();
@@ -350,7 +394,8 @@ mod tests {
         let pong = Bytes::from_static(&[0x8A, 0]);
         outbox.push_control(PING);
         outbox.push_control(pong.clone());
-        let bytes: Vec<u8> = outbox.segments.iter().flatten().copied().collect();
+        let bytes: Vec<u8> =
+            outbox.segments.iter().flat_map(|segment| &segment.frames).copied().collect();
         assert_eq!(bytes, [b"aa".as_slice(), &PING, &pong, &text("b")].concat());
         assert_eq!(outbox.bytes, bytes.len());
         assert!(outbox.drop_oldest() && !outbox.drop_oldest(), "the ping is not dropped");

@@ -3,14 +3,18 @@
 //!
 //! Knows frames only as bytes that belong together.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
+use super::clock;
 use super::connection::Farewell;
 use super::outbox::{Flushed, REFER_BYTES, begun_after, count_messages};
 use super::state::{Outgoing, Shard, Slot};
 use super::transport::Output;
 use crate::config::Overflow;
 use crate::error::SendError;
+use crate::hub::delivery::Ticket;
 use crate::message::{Close, CloseCode, ClosedBy, Message};
 use crate::protocol::frame;
 
@@ -28,37 +32,48 @@ impl Shard {
     pub(super) fn push_own(&mut self, slot: Slot, message: Message<'_>) -> Result<(), SendError> {
         debug_assert_eq!(self.current, Some(slot));
         if !self.fits(slot, frame::encoded_bytes(message)) {
-            return self.push(slot, Outgoing::Message(message));
+            return self.push(slot, Outgoing::Message(message), None);
         }
         frame::encode(&mut self.scratch, message);
         Ok(())
     }
 
-    /// Appends to what a connection gets, within its bounds.
+    /// Appends to what a connection gets, within its bounds. With a ticket it is one message that
+    /// is encoded already.
     ///
     /// # Errors
-    /// `Overloaded` when it does not fit; the overflow policy has acted then.
-    pub(super) fn push(&mut self, slot: Slot, outgoing: Outgoing<'_>) -> Result<(), SendError> {
+    /// `Overloaded` when it does not fit; the overflow policy has acted then, and the ticket knows.
+    pub(super) fn push(
+        &mut self,
+        slot: Slot,
+        outgoing: Outgoing<'_>,
+        ticket: Option<Ticket>,
+    ) -> Result<(), SendError> {
         let bytes = outgoing.bytes();
-        if !self.fits(slot, bytes) {
-            self.overflow(slot, bytes)?;
+        if !self.fits(slot, bytes)
+            && let Err(error) = self.overflow(slot, bytes)
+        {
+            if let Some(ticket) = ticket {
+                ticket.settle(Err(error));
+            }
+            return Err(error);
         }
         if self.current == Some(slot) {
             match outgoing {
                 Outgoing::Message(message) => frame::encode(&mut self.scratch, message),
-                Outgoing::Frames(frames) if frames.len() < REFER_BYTES => {
+                Outgoing::Frames(frames) if frames.len() < REFER_BYTES && ticket.is_none() => {
                     self.scratch.extend_from_slice(frames);
                 }
                 Outgoing::Frames(frames) => {
                     self.spill(slot);
-                    self.enqueue(slot, frames.clone());
+                    self.enqueue(slot, frames.clone(), ticket);
                 }
             }
         } else {
             let outbox = &mut self.connections[slot].outbox;
             match outgoing {
                 Outgoing::Message(message) => outbox.push_message(message),
-                Outgoing::Frames(frames) => outbox.push(frames.clone()),
+                Outgoing::Frames(frames) => outbox.push(frames.clone(), ticket),
             }
             self.note_queued(slot, bytes);
         }
@@ -102,9 +117,9 @@ impl Shard {
         Err(SendError::Overloaded)
     }
 
-    fn enqueue(&mut self, slot: Slot, frames: Bytes) {
+    fn enqueue(&mut self, slot: Slot, frames: Bytes, ticket: Option<Ticket>) {
         let bytes = frames.len();
-        self.connections[slot].outbox.push(frames);
+        self.connections[slot].outbox.push(frames, ticket);
         self.note_queued(slot, bytes);
     }
 
@@ -158,6 +173,21 @@ impl Shard {
         if !self.scratch.is_empty() {
             self.write_scratch(slot);
         }
+        let now = clock::coarse();
+        let held = now.saturating_sub(std::mem::replace(&mut self.watch, now));
+        if held > self.limits_of(slot).slow_handler {
+            self.report_slow(slot, held);
+        }
+    }
+
+    #[cold]
+    fn report_slow(&self, slot: Slot, held: Duration) {
+        let endpoint = self.connections[slot].endpoint;
+        let shared = self.hub.shared();
+        let path = shared.endpoints.iter().find(|&(_, &index)| index == endpoint);
+        let path = path.map_or("?", |(path, _)| path);
+        let shard = self.index;
+        log::warn!("the handler of {path} kept shard {shard} for {held:?}: the others had to wait");
     }
 
     /// Hands the scratch to the kernel; what it does not take goes to the outbox.
@@ -187,7 +217,7 @@ impl Shard {
             Output::Bytes(written) => {
                 let begun = begun_after(&self.scratch, self.scratch_http_bytes, written);
                 let rest = Bytes::copy_from_slice(&self.scratch[written..]);
-                self.keep_rest(slot, rest, begun);
+                self.keep_rest(slot, rest, begun, None);
                 self.clear_scratch();
             }
             Output::Broken => {
@@ -220,12 +250,22 @@ impl Shard {
 
     /// What is left to do when a write of shared frames was not whole.
     #[cold]
-    pub(super) fn end_shared_write(&mut self, slot: Slot, frames: &Bytes, output: Output) {
+    pub(super) fn end_shared_write(
+        &mut self,
+        slot: Slot,
+        frames: &Bytes,
+        ticket: Option<Ticket>,
+        output: Output,
+    ) {
         match output {
             Output::Bytes(written) => {
-                self.keep_rest(slot, frames.slice(written..), begun_after(frames, 0, written));
+                let begun_bytes = begun_after(frames, 0, written);
+                self.keep_rest(slot, frames.slice(written..), begun_bytes, ticket);
             }
             Output::Broken => {
+                if let Some(ticket) = ticket {
+                    ticket.settle(Err(SendError::Gone));
+                }
                 self.count_dropped(count_messages(frames));
                 self.lose(slot);
             }
@@ -233,13 +273,14 @@ impl Shard {
     }
 
     /// Queues what the kernel did not take of a write to a connection with an empty outbox.
-    fn keep_rest(&mut self, slot: Slot, rest: Bytes, begun_bytes: usize) {
+    fn keep_rest(&mut self, slot: Slot, rest: Bytes, begun_bytes: usize, ticket: Option<Ticket>) {
         let connection = &mut self.connections[slot];
         if rest.is_empty() || connection.is_dead() {
+            debug_assert!(ticket.is_none(), "a shared write is to an open connection, not whole");
             return;
         }
         self.queued_bytes += rest.len();
-        connection.outbox.push_rest(rest, begun_bytes);
+        connection.outbox.push_rest(rest, begun_bytes, ticket);
         connection.flags.is_blocked = true;
         self.press(slot);
     }
@@ -290,7 +331,7 @@ impl Shard {
             self.scratch.extend_from_slice(&bytes);
         } else {
             self.spill(slot);
-            self.enqueue(slot, bytes);
+            self.enqueue(slot, bytes, None);
         }
     }
 

@@ -20,6 +20,8 @@ pub(super) enum Stop {
     Starved,
     /// A budget was used up, or the outbox is too full: the rest waits.
     Paused,
+    /// A handler's answer comes later: the rest waits for it.
+    Waiting,
 }
 
 impl EventLoop {
@@ -66,6 +68,9 @@ impl EventLoop {
             // When the outbox drains, it is made ready again.
             return;
         }
+        if connection.flags.is_waiting {
+            return self.receive_while_waiting(slot, buffer);
+        }
         let kept = connection.take_backlog(buffer);
         let room = buffer.len() - kept;
         debug_assert!(room > 0, "the backlog is smaller than the buffer");
@@ -102,6 +107,13 @@ impl EventLoop {
     #[cold]
     fn end_turn(&mut self, slot: Slot, rest: &[u8], stop: Stop, input: Input) {
         self.shard.connections[slot].backlog = rest.to_vec();
+        if stop == Stop::Waiting {
+            self.skim(slot);
+            if matches!(input, Input::End | Input::Broken) {
+                self.shard.connections[slot].flags.has_peer_ended = true;
+                self.shard.make_ready(slot);
+            }
+        }
         if stop == Stop::Starved && matches!(input, Input::End | Input::Broken) {
             self.end_of_input(slot, input);
         }
@@ -114,6 +126,9 @@ impl EventLoop {
     fn handle_input<'b>(&mut self, slot: Slot, mut input: &'b mut [u8]) -> (&'b mut [u8], Stop) {
         let mut request_budget = REQUEST_BUDGET;
         loop {
+            if self.shard.connections[slot].flags.is_waiting {
+                return (input, Stop::Waiting);
+            }
             match self.shard.connections[slot].phase {
                 Phase::Upgrading { .. } => {
                     // Pages are not refused by the outbox's bounds: who does not read them may not
@@ -127,6 +142,9 @@ impl EventLoop {
                     request_budget -= 1;
                     match self.upgrade(slot, input) {
                         Some(used) => input = &mut input[used..],
+                        None if self.shard.connections[slot].flags.is_waiting => {
+                            return (input, Stop::Waiting);
+                        }
                         None => return (input, Stop::Starved),
                     }
                 }
@@ -170,6 +188,9 @@ impl EventLoop {
             let connection = &self.shard.connections[slot];
             if !connection.is_open() {
                 return (input, None);
+            }
+            if connection.flags.is_waiting {
+                return (input, Some(Stop::Waiting));
             }
             if connection.flags.is_pressed || self.shard.is_held_up() {
                 return (input, Some(Stop::Paused));
@@ -219,7 +240,7 @@ impl EventLoop {
         }
     }
 
-    fn send_control(&mut self, slot: Slot) {
+    pub(super) fn send_control(&mut self, slot: Slot) {
         let mut control = std::mem::take(&mut self.control);
         self.shard.push_control(slot, &control);
         control.clear();

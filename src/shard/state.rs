@@ -5,21 +5,22 @@
 //! what a handler is.
 
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use slab::Slab;
 
+use super::clock;
 use super::connection::Connection;
-use super::fanout::{Log, Pass};
+use super::fanout::{Fanout, Position};
 use super::limits::LimitTable;
 use super::links::Links;
 use super::output::SCRATCH_BYTES;
 use super::timers::{Tick, Wheel};
-use super::transport::Output;
 use crate::config::Limits;
 use crate::error::SendError;
-use crate::hub::{Address, ConnectionId, EndpointIndex, Envelope, Hub};
+use crate::hub::delivery::Ticket;
+use crate::hub::{Address, ConnectionId, Envelope, Hub};
 use crate::message::Message;
 use crate::protocol::frame;
 
@@ -40,10 +41,11 @@ pub(super) struct Shard {
     pub(super) generation: u64,
     pub(super) links: Links,
     pub(super) wheel: Wheel,
-    log: Log,
-    pass: Pass,
-    /// The open connections of each endpoint.
-    members: Box<[Vec<Slot>]>,
+    pub(super) fanout: Fanout,
+    /// What a connection is about to get of the log.
+    pub(super) due: Vec<Position>,
+    /// When the last connection's turn ended, or the phase began.
+    pub(super) watch: Duration,
     /// Whose turn it is; its own output goes to `scratch`.
     pub(super) current: Option<Slot>,
     /// Output of the current connection, after what is in its outbox.
@@ -87,15 +89,15 @@ impl Shard {
         Self {
             index,
             links: Links::new(hub.clone(), index, limits.server()),
-            members: (0..limits.endpoint_count()).map(|_| Vec::new()).collect(),
+            fanout: Fanout::new(limits.endpoint_count()),
             limits,
             hub,
             now,
             connections: Slab::new(),
             generation: 0,
             wheel: Wheel::new(now),
-            log: Log::default(),
-            pass: Pass::default(),
+            due: Vec::new(),
+            watch: clock::coarse(),
             current: None,
             scratch: Vec::with_capacity(SCRATCH_BYTES),
             scratch_http_bytes: 0,
@@ -130,20 +132,10 @@ impl Shard {
         &self.limits[self.connections[slot].endpoint]
     }
 
-    /// Whether a broadcast waits for members.
-    pub(super) fn has_fanout(&self) -> bool {
-        !self.log.is_empty()
-    }
-
-    /// Whether the log takes more broadcasts.
-    pub(super) fn has_log_room(&self) -> bool {
-        self.log.has_room()
-    }
-
     /// Whether what handlers send has no way to go for the moment: then none is called.
     #[inline]
     pub(super) fn is_held_up(&self) -> bool {
-        self.links.is_blocked() || !self.log.has_room()
+        self.links.is_blocked() || !self.fanout.has_room()
     }
 
     /// What waits for this connection, scratch included, its HTTP not.
@@ -188,45 +180,6 @@ impl Shard {
         mailbox.dropped_count.fetch_add(count, Ordering::Relaxed);
     }
 
-    // Membership.
-
-    pub(super) fn join(&mut self, slot: Slot, endpoint: EndpointIndex) {
-        let members = &mut self.members[usize::from(endpoint)];
-        let connection = &mut self.connections[slot];
-        connection.endpoint = endpoint;
-        connection.member = members.len();
-        connection.position = self.log.end();
-        members.push(slot);
-    }
-
-    pub(super) fn leave(&mut self, slot: Slot) {
-        // What was broadcast before is still delivered.
-        self.catch_up(slot);
-        let connection = &self.connections[slot];
-        if !connection.is_open() {
-            // Catching up overflowed its outbox: it has left meanwhile.
-            return;
-        }
-        let (endpoint, member) = (usize::from(connection.endpoint), connection.member);
-        // The last member moves to the freed place, which a pass may have visited already: so it
-        // catches up now. That may make it leave, too; then another one is last.
-        while let Some(&last) = self.members[endpoint].last()
-            && last != slot
-        {
-            self.catch_up(last);
-            if self.members[endpoint].last() == Some(&last) {
-                self.connections[last].member = member;
-                break;
-            }
-        }
-        let left = self.members[endpoint].swap_remove(member);
-        debug_assert_eq!(left, slot, "a member stands where it says");
-    }
-
-    pub(super) fn members(&self) -> impl Iterator<Item = Slot> {
-        self.members.iter().flatten().copied()
-    }
-
     // Sending.
 
     /// Sends to the connection whose handler runs.
@@ -259,60 +212,41 @@ impl Shard {
         &mut self,
         id: ConnectionId,
         message: Message<'_>,
+        ticket: Option<Ticket>,
     ) -> Result<(), SendError> {
         if id.node() != self.hub.shared().node {
             return Err(SendError::Gone);
         }
-        if id.shard() != self.index {
-            let frame = self.encode(message);
-            return self.links.send(id.shard(), Envelope::Send { to: id.address(), frame });
+        let to = id.address();
+        if id.shard() == self.index && ticket.is_none() {
+            return self.send_here(to, Outgoing::Message(message), None);
         }
-        self.send_here(id.address(), Outgoing::Message(message))
+        let frame = self.encode(message);
+        if id.shard() == self.index {
+            return self.send_here(to, Outgoing::Frames(&frame), ticket);
+        }
+        self.links.send(id.shard(), Envelope::Send { to, frame, ticket })
     }
 
-    /// Sends to a connection of this shard.
+    /// Sends to a connection of this shard; the ticket knows what came of it.
     pub(super) fn send_here(
         &mut self,
         to: Address,
         outgoing: Outgoing<'_>,
+        ticket: Option<Ticket>,
     ) -> Result<(), SendError> {
-        let slot = self.find(to).ok_or(SendError::Gone)?;
-        if !self.connections[slot].is_open() {
-            let is_own = self.current == Some(slot);
-            return Err(if is_own { SendError::Closed } else { SendError::Gone });
+        let error = match self.find(to) {
+            Some(slot) if self.connections[slot].is_open() => {
+                self.catch_up(slot);
+                return self.push(slot, outgoing, ticket);
+            }
+            Some(slot) if self.current == Some(slot) => SendError::Closed,
+            _ => SendError::Gone,
+        };
+        if let Some(ticket) = ticket {
+            ticket.settle(Err(error));
         }
-        self.catch_up(slot);
-        self.push(slot, outgoing)
-    }
-
-    /// Broadcasts to an endpoint on all shards, for a handler.
-    pub(super) fn broadcast(
-        &mut self,
-        endpoint: EndpointIndex,
-        except: Option<ConnectionId>,
-        message: Message<'_>,
-    ) -> Result<(), SendError> {
-        if !self.log.has_room() {
-            return Err(SendError::Overloaded);
-        }
-        let frame = self.encode(message);
-        self.links.broadcast(endpoint, except, &frame)?;
-        self.broadcast_here(endpoint, except, frame);
-        Ok(())
-    }
-
-    /// Broadcasts to an endpoint on this shard.
-    pub(super) fn broadcast_here(
-        &mut self,
-        endpoint: EndpointIndex,
-        except: Option<ConnectionId>,
-        frame: Bytes,
-    ) {
-        // Whoever is excepted lives here, or does not matter here.
-        let except = except.filter(|id| id.shard() == self.index);
-        if !self.members[usize::from(endpoint)].is_empty() {
-            self.log.append(endpoint, except, frame);
-        }
+        Err(error)
     }
 
     /// Encodes a message for others.
@@ -323,71 +257,5 @@ impl Shard {
         }
         frame::encode(&mut self.encoder, message);
         self.encoder.split().freeze()
-    }
-
-    /// Gives a member what was broadcast and it has not seen yet.
-    #[inline]
-    pub(super) fn catch_up(&mut self, slot: Slot) {
-        if !self.log.is_empty() && self.connections[slot].is_open() {
-            self.catch_up_slowly(slot);
-        }
-    }
-
-    fn catch_up_slowly(&mut self, slot: Slot) {
-        let end = self.log.end();
-        let endpoint = self.connections[slot].endpoint;
-        let id = self.id(slot);
-        // What a member of a quiet endpoint has missed of the busy ones is long gone.
-        let start =
-            std::mem::replace(&mut self.connections[slot].position, end).max(self.log.start());
-        for position in start..end {
-            let Some(run) = self.log.run(position) else { continue };
-            if run.endpoint != endpoint || run.except == Some(id) {
-                continue;
-            }
-            let (frames, message_count) = (run.frames.clone(), run.message_count);
-            if self.push(slot, Outgoing::Frames(&frames)).is_err() {
-                self.count_dropped(u64::from(message_count));
-            }
-        }
-    }
-
-    /// Visits members who have broadcasts to catch up with, at most `budget` of them.
-    pub(super) fn fan_out(&mut self, mut budget: usize) {
-        while !self.log.is_empty() {
-            let members = &self.members;
-            let member_count = |endpoint: EndpointIndex| members[usize::from(endpoint)].len();
-            let Some(endpoint) = self.pass.audience(&mut self.log, member_count) else { return };
-            while let Some(&slot) = self.members[usize::from(endpoint)].get(self.pass.next) {
-                if budget == 0 {
-                    return;
-                }
-                budget -= 1;
-                self.pass.next += 1;
-                self.deliver(slot);
-            }
-        }
-    }
-
-    /// Lets one member catch up. If all that it gets is one run, that goes to the kernel at once.
-    fn deliver(&mut self, slot: Slot) {
-        let end = self.log.end();
-        let connection = &mut self.connections[slot];
-        let is_idle = connection.outbox.is_empty() && !connection.flags.is_blocked;
-        if is_idle
-            && connection.position + 1 == end
-            && let Some(run) = self.log.run(connection.position)
-            && run.endpoint == connection.endpoint
-            && run.except.is_none()
-        {
-            connection.position = end;
-            let output = connection.transport.write(&run.frames);
-            if output != Output::Bytes(run.frames.len()) {
-                let frames = run.frames.clone();
-                self.end_shared_write(slot, &frames, output);
-            }
-        } else {
-            self.catch_up(slot);
-        }
     }
 }

@@ -9,11 +9,11 @@ use super::connection::{Closing, Details, Phase};
 use super::state::Slot;
 use crate::config::HEADER_COUNT_MAX;
 use crate::error::Refusal;
-use crate::handler::Decision;
+use crate::handler::{Decision, Upgrade};
 use crate::http::{self, Body, Head, Response};
 use crate::hub::EndpointIndex;
 use crate::protocol::handshake::{self, HeaderRoom};
-use crate::routing::Params;
+use crate::routing::{Params, Route};
 
 /// What a request comes to.
 enum Answer {
@@ -23,6 +23,8 @@ enum Answer {
     Refuse(Response, Body),
     /// The upgrade is granted.
     Open(EndpointIndex),
+    /// The handler decides later. The request is kept until then.
+    Undecided,
 }
 
 impl EventLoop {
@@ -35,6 +37,11 @@ impl EventLoop {
             Ok(Some((head, used))) => (self.answer(slot, &head), used),
             Err(refusal) => (Answer::Refuse(refusal.into(), Body::Whole), input.len()),
         };
+        self.act(slot, answer).then_some(used)
+    }
+
+    /// Does what a request came to; `false` if that is still to be decided.
+    fn act(&mut self, slot: Slot, answer: Answer) -> bool {
         match answer {
             Answer::Page(page, after, body) => self.serve(slot, page, after, body),
             Answer::Refuse(response, body) => {
@@ -42,8 +49,30 @@ impl EventLoop {
                 discard(response);
             }
             Answer::Open(endpoint) => self.open(slot, endpoint),
+            Answer::Undecided => return false,
         }
-        Some(used)
+        true
+    }
+
+    /// Goes on with an upgrade that has been decided, from its request, which has been kept.
+    pub(super) fn go_on_upgrading(&mut self, slot: Slot, upgrade: Upgrade) {
+        let backlog = std::mem::take(&mut self.shard.connections[slot].backlog);
+        let mut room: HeaderRoom<'_> = [MaybeUninit::uninit(); HEADER_COUNT_MAX];
+        let limits = self.shard.limits.server();
+        let Ok(Some((head, used))) = handshake::parse(&backlog, &mut room, limits) else {
+            unreachable!("what was decided about was a whole request");
+        };
+        let route = self.application.service.routes.find(head.path);
+        let (Some((Route { endpoint: Some(endpoint), .. }, params)), Ok(key)) =
+            (route, handshake::check_upgrade(&head))
+        else {
+            unreachable!("what was decided about was a valid upgrade");
+        };
+        let answer = self.conclude(slot, endpoint, params, &head, key, upgrade);
+        self.act(slot, answer);
+        self.shard.connections[slot].backlog = backlog[used..].to_vec();
+        self.skim(slot);
+        self.shard.make_ready(slot);
     }
 
     /// Decides what a request comes to. If it is the upgrade, the handshake's answer has been
@@ -83,16 +112,36 @@ impl EventLoop {
         key: &[u8],
     ) -> Answer {
         let peer = self.shard.connections[slot].peer;
-        let decision = self.application.upgrade(slot, endpoint, head, peer, &params).0;
-        let (subprotocol, headers) = match decision {
+        let upgrade = self.application.upgrade(slot, endpoint, head, peer, &params);
+        self.conclude(slot, endpoint, params, head, key, upgrade)
+    }
+
+    /// Does what the handler has decided about a valid upgrade.
+    fn conclude(
+        &mut self,
+        slot: Slot,
+        endpoint: EndpointIndex,
+        params: Params,
+        head: &Head<'_>,
+        key: &[u8],
+        upgrade: Upgrade,
+    ) -> Answer {
+        let (subprotocol, headers) = match upgrade.0 {
             Decision::Accept { subprotocol, headers } => (subprotocol, headers),
             Decision::Reject(response) => return Answer::Refuse(response, Body::Whole),
+            Decision::Later(later) => {
+                return match self.application.await_upgrade(&mut self.shard, slot, *later) {
+                    Some(upgrade) => self.conclude(slot, endpoint, params, head, key, upgrade),
+                    None => Answer::Undecided,
+                };
+            }
         };
         let headers = headers.iter().map(|(name, value)| (&**name, &**value));
         handshake::accept(&mut self.shard.scratch, key, subprotocol.as_deref(), headers);
         let query = head.query;
         if !query.is_empty() || !params.is_empty() || subprotocol.is_some() {
-            let details = Details { query: query.into(), params, subprotocol };
+            let details =
+                Details { query: query.into(), params, subprotocol, ..Details::default() };
             self.shard.connections[slot].details = Some(Box::new(details));
         }
         Answer::Open(endpoint)
@@ -135,6 +184,11 @@ impl EventLoop {
     /// The handshake's deadline has passed: who has begun a request is told so; silence on a
     /// connection that was served is how keep-alive ends.
     pub(super) fn time_out_upgrade(&mut self, slot: Slot) {
+        if self.shard.connections[slot].flags.is_waiting {
+            self.application.cancel(&mut self.shard, slot);
+            self.turn_away(slot, Refusal::Undecided);
+            return;
+        }
         let connection = &self.shard.connections[slot];
         let is_over = matches!(connection.phase, Phase::Upgrading { has_served: true })
             && connection.backlog.is_empty();

@@ -1,0 +1,50 @@
+//! [`Alarm`]: with it any thread asks a shard to look at one connection again.
+//!
+//! A wake-up must never be refused, so it does not compete with messages for a mailbox's room. It
+//! needs no bound of its own: an alarm that was rung and not heard yet does not ring again, so there
+//! are at most as many rings on their way as there are alarms.
+//!
+//! **Hearing.** The shard clears `is_ringing`, *then* looks. Both sides use read-modify-writes of
+//! one atomic, so whoever rings either finds it clear, and rings, or comes before the clearing: then
+//! the look that follows sees what the ringing was about.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Wake;
+
+use super::mailbox::Mailbox;
+use super::{Address, Envelope};
+
+#[derive(Debug)]
+pub(crate) struct Alarm {
+    address: Address,
+    mailbox: Arc<Mailbox<Envelope>>,
+    is_ringing: AtomicBool,
+}
+
+impl Alarm {
+    pub(crate) fn new(address: Address, mailbox: Arc<Mailbox<Envelope>>) -> Arc<Self> {
+        Arc::new(Self { address, mailbox, is_ringing: AtomicBool::new(false) })
+    }
+
+    pub(crate) fn ring(&self) {
+        if !self.is_ringing.swap(true, Ordering::AcqRel) {
+            self.mailbox.ring(self.address);
+        }
+    }
+
+    /// The shard is about to look: from here on it rings again.
+    pub(crate) fn hear(&self) {
+        self.is_ringing.swap(false, Ordering::AcqRel);
+    }
+}
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.ring();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.ring();
+    }
+}

@@ -1,0 +1,244 @@
+//! What became of a message: the futures that senders hold, and the tickets that travel with the
+//! message and are settled where its fate is decided.
+//!
+//! A ticket cannot be forgotten: one that is dropped unsettled, as its shard has ended, settles
+//! itself. Whoever drops a future cancels nothing.
+//!
+//! Knows outcomes. Must not know where a message is on its way.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+
+use futures_channel::oneshot;
+
+use crate::error::SendError;
+
+/// What became of one message, as [`send_to_async`](crate::Hub::send_to_async) tells it.
+///
+/// The message is on its way already: the future only tells. It resolves to `Ok` when the kernel
+/// has taken the last byte of the message, else to the reason why the connection did not get it. It
+/// needs no particular runtime, belongs to no thread, and resolves also when the server stops.
+/// Dropping it cancels nothing.
+#[must_use = "it tells whether the message was delivered"]
+pub struct Delivery(Told<Result<(), SendError>>);
+
+/// Whom a message for many reached, as [`broadcast_async`](crate::Hub::broadcast_async) tells it.
+///
+/// Like [`Delivery`], it only tells. It resolves once nothing is open any more: each connection has
+/// got the message or never will. A slow client delays it, within the bounds of
+/// [`Limits`](crate::Limits).
+#[must_use = "it tells whom the message reached"]
+pub struct BroadcastDelivery(Told<BroadcastReport>);
+
+/// How a message for many fared. The counts are of connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BroadcastReport {
+    /// The kernel has taken the whole message for so many.
+    pub reached_count: usize,
+    /// So many ended before it could be handed over.
+    pub gone_count: usize,
+    /// So many read too slowly: their outbox did not take it, or dropped it again
+    /// ([`Overflow`](crate::Overflow)).
+    pub overloaded_count: usize,
+}
+
+/// A value that is known, or will be told.
+enum Told<T> {
+    Refused(SendError),
+    Pending(oneshot::Receiver<T>),
+}
+
+impl<T> Told<T> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<T, SendError>> {
+        match self {
+            Self::Refused(error) => Poll::Ready(Err(*error)),
+            // Only a shard that has ended settles nothing.
+            Self::Pending(receiver) => {
+                let told = ready!(Pin::new(receiver).poll(context));
+                Poll::Ready(told.map_err(|_| SendError::ShuttingDown))
+            }
+        }
+    }
+}
+
+impl Delivery {
+    /// A message that was not accepted.
+    pub(crate) fn refused(error: SendError) -> Self {
+        Self(Told::Refused(error))
+    }
+
+    /// The future for a message, and the ticket to travel with it.
+    pub(crate) fn new() -> (Self, Ticket) {
+        let (sender, receiver) = oneshot::channel();
+        (Self(Told::Pending(receiver)), Ticket::One(sender))
+    }
+}
+
+impl Future for Delivery {
+    type Output = Result<(), SendError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.poll(context).map(Result::flatten)
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery").finish_non_exhaustive()
+    }
+}
+
+impl BroadcastDelivery {
+    /// A message that was not accepted.
+    pub(crate) fn refused(error: SendError) -> Self {
+        Self(Told::Refused(error))
+    }
+
+    /// The future for a message, and the tally of its deliveries: it is told when the last
+    /// reference to the tally is gone.
+    pub(crate) fn new() -> (Self, Arc<Tally>) {
+        let (sender, receiver) = oneshot::channel();
+        let mut tally = Tally::default();
+        tally.answer = Some(sender);
+        (Self(Told::Pending(receiver)), Arc::new(tally))
+    }
+}
+
+impl Future for BroadcastDelivery {
+    type Output = Result<BroadcastReport, SendError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.poll(context)
+    }
+}
+
+impl fmt::Debug for BroadcastDelivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BroadcastDelivery").finish_non_exhaustive()
+    }
+}
+
+/// Counts the deliveries of a message for many, on all shards. Whatever may still deliver it holds
+/// a reference; the last one to go tells the sender.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    reached_count: AtomicUsize,
+    gone_count: AtomicUsize,
+    overloaded_count: AtomicUsize,
+    answer: Option<oneshot::Sender<BroadcastReport>>,
+}
+
+impl Tally {
+    /// Counts one connection. The counts are read when the last reference has been dropped, which
+    /// comes after all of this.
+    pub(crate) fn count(&self, outcome: Result<(), SendError>) {
+        let count = match outcome {
+            Ok(()) => &self.reached_count,
+            Err(SendError::Overloaded) => &self.overloaded_count,
+            Err(_) => &self.gone_count,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        let report = BroadcastReport {
+            reached_count: *self.reached_count.get_mut(),
+            gone_count: *self.gone_count.get_mut(),
+            overloaded_count: *self.overloaded_count.get_mut(),
+        };
+        if let Some(answer) = self.answer.take() {
+            // Nobody may be waiting any more.
+            let _ = answer.send(report);
+        }
+    }
+}
+
+/// Travels with one delivery and is settled where its fate is decided.
+#[derive(Debug)]
+pub(crate) enum Ticket {
+    One(oneshot::Sender<Result<(), SendError>>),
+    Share(Share),
+}
+
+/// One connection's share in a message for many.
+#[derive(Debug)]
+pub(crate) struct Share(Option<Arc<Tally>>);
+
+impl Ticket {
+    /// One connection's share.
+    pub(crate) fn share(tally: &Arc<Tally>) -> Self {
+        Self::Share(Share(Some(Arc::clone(tally))))
+    }
+
+    pub(crate) fn settle(self, outcome: Result<(), SendError>) {
+        match self {
+            Self::One(sender) => {
+                // Nobody may be waiting any more.
+                let _ = sender.send(outcome);
+            }
+            Self::Share(mut share) => {
+                if let Some(tally) = share.0.take() {
+                    tally.count(outcome);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if let Some(tally) = self.0.take() {
+            tally.count(Err(SendError::Gone));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+        Pin::new(future).poll(&mut Context::from_waker(std::task::Waker::noop()))
+    }
+
+    #[test]
+    fn a_delivery_tells_what_its_ticket_was_settled_with() {
+        for outcome in [Ok(()), Err(SendError::Gone), Err(SendError::Overloaded)] {
+            let (mut delivery, ticket) = Delivery::new();
+            assert_eq!(now(&mut delivery), Poll::Pending);
+            ticket.settle(outcome);
+            assert_eq!(now(&mut delivery), Poll::Ready(outcome));
+        }
+    }
+
+    #[test]
+    fn a_ticket_that_is_dropped_unsettled_tells_that_its_shard_has_ended() {
+        let (mut delivery, ticket) = Delivery::new();
+        drop(ticket);
+        assert_eq!(now(&mut delivery), Poll::Ready(Err(SendError::ShuttingDown)));
+    }
+
+    #[test]
+    fn a_broadcast_is_told_when_its_last_share_is_settled() {
+        let (mut delivery, tally) = BroadcastDelivery::new();
+        let shares: Vec<_> = (0..4).map(|_| Ticket::share(&tally)).collect();
+        drop(tally);
+        let outcomes = [Some(Ok(())), Some(Err(SendError::Overloaded)), Some(Ok(())), None];
+        for (share, outcome) in shares.into_iter().zip(outcomes) {
+            assert_eq!(now(&mut delivery), Poll::Pending);
+            match outcome {
+                Some(outcome) => share.settle(outcome),
+                None => drop(share),
+            }
+        }
+        let report = BroadcastReport { reached_count: 2, gone_count: 1, overloaded_count: 1 };
+        assert_eq!(now(&mut delivery), Poll::Ready(Ok(report)));
+    }
+}

@@ -1,0 +1,298 @@
+//! Answers that come later: the futures of this shard's connections, at most one each, and the
+//! waiting of those who have one.
+//!
+//! While a connection waits, its input does too: up to a bound it is read, so that pings are
+//! answered, and kept. It goes on when the future has resolved, or was dropped because the peer is
+//! gone or the time is over.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use super::EventLoop;
+use super::application::{Application, discard};
+use super::connection::{Farewell, Phase};
+use super::state::{Shard, Slot};
+use super::transport::Input;
+use crate::error::Refusal;
+use crate::handler::{Decision, Job, Later, Reply, Upgrade};
+use crate::hub::alarm::Alarm;
+use crate::message::{Close, CloseCode, ClosedBy};
+
+/// How much input is read of a connection that waits, in bytes, before its reading pauses.
+pub(super) const WAITING_BYTES: usize = 64 << 10;
+
+/// By slot.
+#[derive(Default)]
+pub(super) struct Tasks(HashMap<Slot, Task>);
+
+struct Task {
+    alarm: Arc<Alarm>,
+    waker: Waker,
+    future: Promise,
+    /// How much of the input that waits was searched for control frames.
+    skimmed_bytes: usize,
+}
+
+/// A future of what a handler is to return.
+enum Promise {
+    Reply(Pin<Box<dyn Future<Output = Reply<'static>>>>),
+    Upgrade(Pin<Box<dyn Future<Output = Upgrade>>>),
+}
+
+/// What came of it.
+enum Kept {
+    Reply(Reply<'static>),
+    Upgrade(Upgrade),
+}
+
+impl Task {
+    fn poll(&mut self) -> Poll<Kept> {
+        // First hear, then look: what happens from here on rings again.
+        self.alarm.hear();
+        let mut context = Context::from_waker(&self.waker);
+        match &mut self.future {
+            Promise::Reply(future) => future.as_mut().poll(&mut context).map(Kept::Reply),
+            Promise::Upgrade(future) => future.as_mut().poll(&mut context).map(Kept::Upgrade),
+        }
+    }
+}
+
+impl Application {
+    /// Sends what a handler returned, now or later.
+    pub(super) fn finish(&mut self, shard: &mut Shard, slot: Slot, reply: Reply<'_>) {
+        if self.deliver(shard, slot, reply) {
+            let upgrade = self.poll(shard, slot);
+            debug_assert!(upgrade.is_none(), "a handler's answer is no upgrade");
+        }
+    }
+
+    /// Asks for an upgrade that is decided later; the decision, if it is known at once.
+    pub(super) fn await_upgrade(
+        &mut self,
+        shard: &mut Shard,
+        slot: Slot,
+        later: Later<Upgrade>,
+    ) -> Option<Upgrade> {
+        let Later { future, job } = later;
+        match self.begin(shard, slot, Promise::Upgrade(future), job) {
+            Ok(()) => self.poll(shard, slot),
+            Err(Overloaded) => Some(Upgrade::reject(Refusal::Unavailable)),
+        }
+    }
+
+    /// Polls the future that a connection waits for. A decision about its upgrade is returned;
+    /// everything else is done.
+    pub(super) fn poll(&mut self, shard: &mut Shard, slot: Slot) -> Option<Upgrade> {
+        loop {
+            let task = self.tasks.0.get_mut(&slot)?;
+            let polled = catch_unwind(AssertUnwindSafe(|| task.poll()));
+            let is_upgrade = matches!(task.future, Promise::Upgrade(_));
+            if matches!(polled, Ok(Poll::Pending)) {
+                return None;
+            }
+            self.end(shard, slot);
+            match polled {
+                Ok(Poll::Pending) => return None,
+                Ok(Poll::Ready(Kept::Upgrade(Upgrade(Decision::Later(later))))) => {
+                    if let Some(upgrade) = self.begin_upgrade(shard, slot, *later) {
+                        return Some(upgrade);
+                    }
+                }
+                Ok(Poll::Ready(Kept::Upgrade(upgrade))) => return Some(upgrade),
+                Ok(Poll::Ready(Kept::Reply(reply))) => {
+                    if !self.deliver(shard, slot, reply) {
+                        return None;
+                    }
+                }
+                Err(panic) => {
+                    discard(panic);
+                    if is_upgrade {
+                        log::error!("on_upgrade panicked; the request is refused");
+                        return Some(Upgrade::reject(Refusal::Internal));
+                    }
+                    shard.fail(slot);
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Drops the future that a connection waits for, if it does; its input goes on.
+    pub(super) fn cancel(&mut self, shard: &mut Shard, slot: Slot) {
+        if shard.connections[slot].flags.is_waiting {
+            self.end(shard, slot);
+        }
+    }
+
+    /// Sends a reply; whether it is one that comes later, which is to be polled.
+    fn deliver(&mut self, shard: &mut Shard, slot: Slot, reply: Reply<'_>) -> bool {
+        let later = match reply.into_later() {
+            Ok(later) => later,
+            Err(reply) => {
+                if let Some(message) = reply.message() {
+                    shard.reply(slot, message);
+                }
+                discard(reply);
+                return false;
+            }
+        };
+        let Later { future, job } = later;
+        let begun = self.begin(shard, slot, Promise::Reply(future), job);
+        if begun.is_err() {
+            let reason = "too much work is waiting";
+            let close = Close::new(CloseCode::TRY_AGAIN_LATER, reason, ClosedBy::Server);
+            shard.begin_close(slot, close, Farewell::Close);
+        }
+        begun.is_ok()
+    }
+
+    /// `None` if it is to be polled.
+    fn begin_upgrade(
+        &mut self,
+        shard: &mut Shard,
+        slot: Slot,
+        later: Later<Upgrade>,
+    ) -> Option<Upgrade> {
+        let Later { future, job } = later;
+        let begun = self.begin(shard, slot, Promise::Upgrade(future), job);
+        begun.err().map(|Overloaded| Upgrade::reject(Refusal::Unavailable))
+    }
+
+    fn begin(
+        &mut self,
+        shard: &mut Shard,
+        slot: Slot,
+        future: Promise,
+        job: Option<Job>,
+    ) -> Result<(), Overloaded> {
+        debug_assert!(!self.tasks.0.contains_key(&slot), "a connection waits for one thing");
+        if let Some(job) = job
+            && let Err(job) = self.service.pool.submit(job)
+        {
+            log::warn!("the pool for offloaded work is full");
+            discard((job, future));
+            return Err(Overloaded);
+        }
+        let connection = &mut shard.connections[slot];
+        let mailbox = Arc::clone(&shard.hub.shared().mailboxes[shard.index]);
+        let alarm = Alarm::new(connection.address, mailbox);
+        let waker = Waker::from(Arc::clone(&alarm));
+        connection.flags.is_waiting = true;
+        self.tasks.0.insert(slot, Task { alarm, waker, future, skimmed_bytes: 0 });
+        Ok(())
+    }
+
+    fn end(&mut self, shard: &mut Shard, slot: Slot) {
+        self.drop_task(slot);
+        shard.end_waiting(slot);
+    }
+
+    /// Drops the future of a connection that is gone.
+    pub(super) fn drop_task(&mut self, slot: Slot) {
+        if let Some(task) = self.tasks.0.remove(&slot) {
+            discard(task);
+        }
+    }
+}
+
+/// The pool is full.
+struct Overloaded;
+
+impl Shard {
+    /// The connection's input goes on, or its end does.
+    fn end_waiting(&mut self, slot: Slot) {
+        self.connections[slot].flags.is_waiting = false;
+        if matches!(self.connections[slot].phase, Phase::Leaving(_)) {
+            self.leaving.push(slot);
+        }
+        self.make_ready(slot);
+    }
+}
+
+impl EventLoop {
+    /// Somebody has rung for a connection.
+    pub(super) fn attend(&mut self, slot: Slot) {
+        let connection = &self.shard.connections[slot];
+        if connection.is_dead() || !connection.flags.is_waiting {
+            return;
+        }
+        self.shard.enter(slot);
+        if let Some(upgrade) = self.application.poll(&mut self.shard, slot) {
+            self.go_on_upgrading(slot, upgrade);
+        }
+        self.shard.exit(slot);
+        self.shard.settle(slot);
+    }
+
+    /// The turn of a connection that waits: input is read up to a bound, for the pings in it.
+    #[cold]
+    pub(super) fn receive_while_waiting(&mut self, slot: Slot, buffer: &mut [u8]) {
+        let connection = &mut self.shard.connections[slot];
+        let is_upgrading = matches!(connection.phase, Phase::Upgrading { .. });
+        if is_upgrading && connection.flags.has_peer_ended {
+            return self.shard.lose(slot);
+        }
+        if connection.flags.has_peer_ended {
+            // The peer is gone. What it has said before is still handled.
+            return self.application.cancel(&mut self.shard, slot);
+        }
+        if is_upgrading || connection.backlog.len() >= WAITING_BYTES {
+            return;
+        }
+        let room = WAITING_BYTES - connection.backlog.len();
+        let buffer = &mut buffer[..room];
+        match connection.transport.read(buffer) {
+            Input::Bytes(bytes) => {
+                connection.touch(self.shard.now);
+                connection.backlog.extend_from_slice(&buffer[..bytes]);
+                self.skim(slot);
+                if bytes == room {
+                    self.shard.make_ready(slot);
+                }
+            }
+            Input::Nothing => {}
+            Input::End => {
+                connection.flags.has_peer_ended = true;
+                self.application.cancel(&mut self.shard, slot);
+            }
+            Input::Broken => self.shard.lose(slot),
+        }
+    }
+
+    /// Answers the pings in input that waits.
+    pub(super) fn skim(&mut self, slot: Slot) {
+        let Some(task) = self.application.tasks.0.get_mut(&slot) else { return };
+        let Shard { connections, limits, now, .. } = &mut self.shard;
+        let connection = &mut connections[slot];
+        if matches!(connection.phase, Phase::Upgrading { .. }) {
+            return;
+        }
+        let limits = &limits[connection.endpoint];
+        let (input, skimmed) = (&mut connection.backlog, &mut task.skimmed_bytes);
+        let found = connection.protocol.skim(input, skimmed, &mut self.control, limits, *now);
+        if !self.control.is_empty() {
+            self.send_control(slot);
+        }
+        match found {
+            Ok(has_close) if has_close && self.shard.connections[slot].is_open() => {
+                // The peer waits for an answer to its Close: so long the handler may take.
+                let due = self.shard.now + self.shard.limits_of(slot).closing;
+                let connection = &mut self.shard.connections[slot];
+                if !std::mem::replace(&mut connection.flags.has_peer_closed, true) {
+                    connection.deadline = due;
+                }
+                let due = connection.deadline;
+                self.shard.arm(slot, due);
+            }
+            Ok(_) => {}
+            Err(violation) => {
+                let (code, reason) = violation.close_code();
+                let close = Close::new(code, reason, ClosedBy::Server);
+                self.shard.begin_close(slot, close, Farewell::Fail);
+            }
+        }
+    }
+}
