@@ -1,10 +1,8 @@
-//! Every limit of the server, with its unit, its default and the reason for it.
+//! Every limit of the server and its endpoints, with its unit, its default and the reason for it.
 //!
 //! Knows numbers and how they relate; nothing of the things they limit.
 
 use std::time::Duration;
-
-use crate::error::Error;
 
 /// The most headers a request may have, whatever [`Limits::header_count`] says: they are parsed
 /// into an array on the stack.
@@ -29,7 +27,12 @@ pub enum Overflow {
     DropOldest,
 }
 
-/// The limits of a server. [`Limits::default`] is made for the open internet.
+/// The limits of a server and its endpoints. [`Limits::default`] is made for the open internet.
+///
+/// [`Builder::limits`](crate::Builder::limits) sets them for the server. Those that bound one
+/// connection may differ by endpoint ([`Endpoint::adjust_limits`](crate::Endpoint::adjust_limits),
+/// [`Router::adjust_limits`](crate::Router::adjust_limits)); each field says whether it counts *per
+/// endpoint* or *for the server* alone.
 ///
 /// ```
 /// use peregrine::{Limits, Server};
@@ -47,64 +50,108 @@ pub struct Limits {
     /// gets Close 1009. One connection holds at most this much of an unfinished message; nothing of
     /// it, if its handler takes messages in pieces
     /// ([`Handler::receives_fragments`](crate::Handler::receives_fragments)).
+    ///
+    /// Counts per endpoint.
     pub message_bytes: usize,
     /// The largest frame a client may send, in bytes. Default 1 MiB; beyond it Close 1009.
+    ///
+    /// Counts per endpoint.
     pub frame_bytes: usize,
     /// The most fragments of one message. Default 1024; beyond it Close 1008. Each fragment costs
     /// a header that the size limits do not see.
+    ///
+    /// Counts per endpoint.
     pub fragment_count: u32,
     /// The most frames that carry no data (pings, pongs, empty fragments) in one second from one
     /// client. Default 256; beyond it Close 1008. They are free to send and not free to answer.
+    ///
+    /// Counts per endpoint.
     pub idle_frames_per_second: u32,
     /// The largest request head, in bytes, at most 64 KiB. Default 8 KiB; beyond it status 431.
+    ///
+    /// Counts for the server.
     pub head_bytes: usize,
     /// The most headers in a request, at most 128. Default 64; beyond it status 431.
+    ///
+    /// Counts for the server.
     pub header_count: usize,
     /// How long a request may take to arrive. Default 5 s; then status 408.
+    ///
+    /// Counts for the server.
     pub handshake: Duration,
     /// After how much silence the server sends a ping. Default 25 s, under the 30 s after which
     /// common proxies give up; up to a tenth less, so that pings do not come in herds.
+    ///
+    /// Counts per endpoint.
     pub ping_after: Duration,
     /// After how much silence the peer counts as gone. Default 60 s: two pings were not answered.
     /// The connection is closed with 1001, and dropped if that is not answered either.
+    ///
+    /// Counts per endpoint.
     pub dead_after: Duration,
     /// How long the closing handshake may take, the delivery of what was queued included.
     /// Default 5 s; then the connection is dropped.
+    ///
+    /// Counts per endpoint.
     pub closing: Duration,
     /// The most connections of the whole server. `None` (the default) derives it from
     /// `RLIMIT_NOFILE`, keeping an eighth and at least 64 descriptors for the application.
     /// Beyond it status 503 with `Retry-After`.
+    ///
+    /// Counts for the server.
     pub connection_count: Option<usize>,
     /// Where an outbox begins to press back, in bytes. Default 64 KiB. Above it the server reads
     /// no more from that client: who does not take answers may not ask.
+    ///
+    /// Counts per endpoint.
     pub outbox_high_water_bytes: usize,
     /// Where an outbox counts as drained, in bytes. Default 16 KiB: `on_drain` is called, reading
     /// goes on.
+    ///
+    /// Counts per endpoint.
     pub outbox_low_water_bytes: usize,
     /// The most bytes waiting for one client. Default 1 MiB; beyond it [`Overflow`] decides. Up to
     /// the high-water mark one more message is always accepted, however large: so the bound is the
     /// mark and one message, if that is more.
+    ///
+    /// Counts per endpoint.
     pub outbox_bytes: usize,
     /// The most bytes waiting in all outboxes of one shard. Default 256 MiB. Beyond it only those
     /// up to their high-water mark accept a message.
+    ///
+    /// Counts for the server.
     pub shard_outbox_bytes: usize,
     /// What happens at [`outbox_bytes`](Self::outbox_bytes).
+    ///
+    /// Counts per endpoint.
     pub overflow: Overflow,
     /// How many threads run offloaded work. `None` (the default): as many as processors. They start
     /// with the first work.
+    ///
+    /// Counts for the server.
     pub offload_thread_count: Option<usize>,
     /// How much offloaded work may wait for a thread. Default 1024; beyond it the connection that
     /// offloads is closed with 1013, or its upgrade refused with 503.
+    ///
+    /// Counts for the server.
     pub offload_queue_count: usize,
     /// Handlers that keep their shard for longer, while all its other connections wait, are
     /// reported as a warning in the log, with their endpoint. Default 50 ms.
+    ///
+    /// Counts per endpoint.
     pub slow_handler: Duration,
     /// The most topics that one connection may subscribe to. Default 1024; beyond it `Overloaded`.
+    ///
+    /// Counts per endpoint.
     pub topic_count: usize,
     /// The most envelopes in the mailbox of one shard. Default 16 Ki; beyond it `Overloaded`.
+    ///
+    /// Counts for the server.
     pub mailbox_count: usize,
     /// The most bytes in the mailbox of one shard. Default 64 MiB; beyond it `Overloaded`. A
     /// message is always accepted into an empty mailbox.
+    ///
+    /// Counts for the server.
     pub mailbox_bytes: usize,
 }
 
@@ -151,8 +198,8 @@ impl Limits {
         }
     }
 
-    /// Refuses limits that contradict one another.
-    pub(crate) fn validate(&self) -> Result<(), Error> {
+    /// The rule that is broken by limits that contradict one another.
+    pub(crate) fn broken_rule(&self) -> Option<&'static str> {
         let rules: [(bool, &'static str); 11] = [
             (self.message_bytes > 0 && self.frame_bytes > 0, "message and frame size are positive"),
             (
@@ -181,9 +228,19 @@ impl Limits {
             (self.offload_thread_count != Some(0), "at least one thread runs offloaded work"),
             (self.connection_count != Some(0), "at least one connection is allowed"),
         ];
-        match rules.iter().find(|(holds, _)| !holds) {
-            Some((_, rule)) => Err(Error::Limits(rule)),
-            None => Ok(()),
-        }
+        rules.iter().find(|(holds, _)| !holds).map(|&(_, rule)| rule)
+    }
+
+    /// Whether what counts for the server alone is the same.
+    pub(crate) fn is_same_server(&self, server: &Self) -> bool {
+        let of_the_server = |limits: &Self| {
+            (
+                (limits.head_bytes, limits.header_count, limits.handshake),
+                (limits.connection_count, limits.shard_outbox_bytes),
+                (limits.mailbox_count, limits.mailbox_bytes),
+                (limits.offload_thread_count, limits.offload_queue_count),
+            )
+        };
+        of_the_server(self) == of_the_server(server)
     }
 }

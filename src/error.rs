@@ -21,6 +21,22 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// The adjusted limits of an endpoint contradict one another, or differ in what counts for the
+    /// server as a whole.
+    EndpointLimits {
+        /// The endpoint's full path.
+        path: String,
+        /// The rule that they break.
+        rule: &'static str,
+    },
+    /// A value that was [required](crate::Router::requires) was given neither to the endpoint, nor
+    /// to a router around it, nor to the server.
+    Dependency {
+        /// The full path of the endpoint that would lack it.
+        path: String,
+        /// The type of the value.
+        type_name: &'static str,
+    },
     /// More shards than a [`ConnectionId`](crate::ConnectionId) can name (4096), or none.
     Shards(usize),
     /// A shard's thread panicked: a bug in this crate, never in a handler.
@@ -34,6 +50,12 @@ impl fmt::Display for Error {
             Self::Limits(rule) => write!(f, "the limits break the rule: {rule}"),
             Self::Path { path, problem } => {
                 write!(f, "the path {path:?} cannot be served: {problem}")
+            }
+            Self::EndpointLimits { path, rule } => {
+                write!(f, "the limits of the endpoint {path:?} break the rule: {rule}")
+            }
+            Self::Dependency { path, type_name } => {
+                write!(f, "the endpoint {path:?} requires a dependency of the type {type_name}")
             }
             Self::Shards(count) => write!(f, "{count} shards: there must be between 1 and 4096"),
             Self::ShardPanicked => f.write_str("a shard's thread panicked"),

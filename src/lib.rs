@@ -97,7 +97,7 @@ pub use self::hub::{
 };
 pub use self::message::{AsMessage, Close, CloseCode, ClosedBy, Fragment, Message};
 pub use self::routing::Query;
-pub use self::server::{Builder, Running, Server, ShutdownReport};
+pub use self::server::{Builder, Endpoint, Router, Running, Server, ShutdownReport};
 
 /// The README's examples, compiled with the doctests.
 #[cfg(doctest)]

@@ -2,10 +2,12 @@
 //! [`Request`], [`Upgrade`], [`Callbacks`].
 //!
 //! Knows messages and what can be asked of a connection. Must not know sockets, shards or
-//! tungstenite: the shard reaches handlers through [`Endpoint`], handlers reach the shard through
-//! [`Reach`].
+//! tungstenite: the shard reaches handlers through [`ErasedHandler`], handlers reach the shard
+//! through [`Reach`].
 
 mod callbacks;
+mod check;
+mod dependencies;
 mod later;
 mod reply;
 mod request;
@@ -14,6 +16,8 @@ mod websocket;
 use std::any::Any;
 
 pub use self::callbacks::Callbacks;
+pub(crate) use self::check::{Check, Place};
+pub(crate) use self::dependencies::{Dependencies, RequiredType, Values};
 pub(crate) use self::later::{Job, Later};
 pub use self::reply::Reply;
 pub(crate) use self::request::Decision;
@@ -148,13 +152,19 @@ pub trait Handler: Send + Sync + 'static {
 }
 
 /// A [`Handler`] whose session's type is forgotten, so that all endpoints look alike to a shard.
-pub(crate) trait Endpoint: Send + Sync {
+pub(crate) trait ErasedHandler: Send + Sync {
     fn session(&self) -> Box<dyn Any>;
     fn upgrade(&self, request: &Request<'_>, session: &mut dyn Any) -> Upgrade;
-    fn connect(&self, reach: &mut dyn Reach, session: &mut dyn Any) -> Reply<'static>;
+    fn connect(
+        &self,
+        dependencies: &Dependencies,
+        reach: &mut dyn Reach,
+        session: &mut dyn Any,
+    ) -> Reply<'static>;
     /// A whole message: for an endpoint that wants pieces, one that is the first and the last.
     fn message<'m>(
         &self,
+        dependencies: &Dependencies,
         reach: &mut dyn Reach,
         session: &mut dyn Any,
         message: Message<'m>,
@@ -162,12 +172,19 @@ pub(crate) trait Endpoint: Send + Sync {
     fn receives_fragments(&self) -> bool;
     fn fragment<'m>(
         &self,
+        dependencies: &Dependencies,
         reach: &mut dyn Reach,
         session: &mut dyn Any,
         fragment: Fragment<'m>,
     ) -> Reply<'m>;
-    fn drain(&self, reach: &mut dyn Reach, session: &mut dyn Any);
-    fn close(&self, reach: &mut dyn Reach, session: &mut dyn Any, close: &Close) -> Reply<'static>;
+    fn drain(&self, dependencies: &Dependencies, reach: &mut dyn Reach, session: &mut dyn Any);
+    fn close(
+        &self,
+        dependencies: &Dependencies,
+        reach: &mut dyn Reach,
+        session: &mut dyn Any,
+        close: &Close,
+    ) -> Reply<'static>;
 }
 
 #[inline]
@@ -178,7 +195,7 @@ fn typed<S: 'static>(session: &mut dyn Any) -> &mut S {
     }
 }
 
-impl<H: Handler> Endpoint for H {
+impl<H: Handler> ErasedHandler for H {
     fn session(&self) -> Box<dyn Any> {
         Box::new(H::Session::default())
     }
@@ -187,21 +204,28 @@ impl<H: Handler> Endpoint for H {
         self.on_upgrade(request, typed(session))
     }
 
-    fn connect(&self, reach: &mut dyn Reach, session: &mut dyn Any) -> Reply<'static> {
-        self.on_connect(&mut WebSocket::new(reach, typed(session)))
+    fn connect(
+        &self,
+        dependencies: &Dependencies,
+        reach: &mut dyn Reach,
+        session: &mut dyn Any,
+    ) -> Reply<'static> {
+        self.on_connect(&mut WebSocket::new(dependencies, reach, typed(session)))
     }
 
     fn message<'m>(
         &self,
+        dependencies: &Dependencies,
         reach: &mut dyn Reach,
         session: &mut dyn Any,
         message: Message<'m>,
     ) -> Reply<'m> {
         // A constant to the compiler, for a handler that has the default.
         if Handler::receives_fragments(self) {
-            return self.fragment(reach, session, Fragment::new(message, true, true));
+            let fragment = Fragment::new(message, true, true);
+            return self.fragment(dependencies, reach, session, fragment);
         }
-        self.on_message(&mut WebSocket::new(reach, typed(session)), message)
+        self.on_message(&mut WebSocket::new(dependencies, reach, typed(session)), message)
     }
 
     fn receives_fragments(&self) -> bool {
@@ -210,18 +234,25 @@ impl<H: Handler> Endpoint for H {
 
     fn fragment<'m>(
         &self,
+        dependencies: &Dependencies,
         reach: &mut dyn Reach,
         session: &mut dyn Any,
         fragment: Fragment<'m>,
     ) -> Reply<'m> {
-        self.on_fragment(&mut WebSocket::new(reach, typed(session)), fragment)
+        self.on_fragment(&mut WebSocket::new(dependencies, reach, typed(session)), fragment)
     }
 
-    fn drain(&self, reach: &mut dyn Reach, session: &mut dyn Any) {
-        self.on_drain(&mut WebSocket::new(reach, typed(session)));
+    fn drain(&self, dependencies: &Dependencies, reach: &mut dyn Reach, session: &mut dyn Any) {
+        self.on_drain(&mut WebSocket::new(dependencies, reach, typed(session)));
     }
 
-    fn close(&self, reach: &mut dyn Reach, session: &mut dyn Any, close: &Close) -> Reply<'static> {
-        self.on_close(&mut WebSocket::new(reach, typed(session)), close)
+    fn close(
+        &self,
+        dependencies: &Dependencies,
+        reach: &mut dyn Reach,
+        session: &mut dyn Any,
+        close: &Close,
+    ) -> Reply<'static> {
+        self.on_close(&mut WebSocket::new(dependencies, reach, typed(session)), close)
     }
 }

@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::str::FromStr;
 
+use super::Dependencies;
 use super::later::Later;
 use crate::http::{self, Head, Response};
-use crate::routing::Query;
+use crate::routing::{Params, Query};
 
 /// The HTTP request that asks for an upgrade, as [`on_upgrade`](super::Handler::on_upgrade) sees
 /// it. It has been checked: it is a valid upgrade (RFC 6455 section 4.2.1) to this endpoint.
@@ -13,11 +15,18 @@ use crate::routing::Query;
 pub struct Request<'r> {
     head: Head<'r>,
     peer: SocketAddr,
+    params: &'r Params,
+    dependencies: &'r Dependencies,
 }
 
 impl<'r> Request<'r> {
-    pub(crate) fn new(head: Head<'r>, peer: SocketAddr) -> Self {
-        Self { head, peer }
+    pub(crate) fn new(
+        head: Head<'r>,
+        peer: SocketAddr,
+        params: &'r Params,
+        dependencies: &'r Dependencies,
+    ) -> Self {
+        Self { head, peer, params, dependencies }
     }
 
     /// The method; always `GET`.
@@ -42,6 +51,49 @@ impl<'r> Request<'r> {
     #[must_use]
     pub fn query_params(&self) -> Query<'r> {
         Query::new(self.head.query)
+    }
+
+    /// The first value of a query parameter, parsed; `None` if it is missing or malformed.
+    #[must_use]
+    pub fn query_as<T: FromStr>(&self, name: &str) -> Option<T> {
+        self.query(name)?.parse().ok()
+    }
+
+    /// The value of a path parameter; see [`WebSocket::param`](crate::WebSocket::param).
+    #[must_use]
+    pub fn param(&self, name: &str) -> Option<Cow<'r, str>> {
+        self.params.find(name)
+    }
+
+    /// The value of a path parameter, parsed; `None` if there is none, or it is malformed.
+    #[must_use]
+    pub fn param_as<T: FromStr>(&self, name: &str) -> Option<T> {
+        self.param(name)?.parse().ok()
+    }
+
+    /// The nearest value of this type; see [`WebSocket::dependency`](crate::WebSocket::dependency).
+    ///
+    /// # Panics
+    /// If there is none, with the type's name.
+    #[must_use]
+    pub fn dependency<T: Send + Sync + 'static>(&self) -> &'r T {
+        self.dependencies.expect()
+    }
+
+    /// Like [`dependency`](Self::dependency); `None` if there is none.
+    #[must_use]
+    pub fn find_dependency<T: Send + Sync + 'static>(&self) -> Option<&'r T> {
+        self.dependencies.find()
+    }
+
+    /// The value of this type that was given to the server; see
+    /// [`WebSocket::global`](crate::WebSocket::global).
+    ///
+    /// # Panics
+    /// If there is none, with the type's name.
+    #[must_use]
+    pub fn global<T: Send + Sync + 'static>(&self) -> &'r T {
+        self.dependencies.expect_global()
     }
 
     /// The first value of a header, its name in any case; `None` also if it is not UTF-8.

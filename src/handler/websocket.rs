@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
+use std::str::FromStr;
 use std::sync::Arc;
 
+use super::Dependencies;
 use crate::error::SendError;
 use crate::hub::stream::Credit;
 use crate::hub::{BroadcastDelivery, ConnectionId, Delivery, Hub, Piece, Stream};
@@ -33,6 +35,7 @@ pub(crate) trait Reach {
     fn buffered_bytes(&self) -> usize;
     fn has_backpressure(&self) -> bool;
     fn query(&self) -> &str;
+    fn param(&self, name: &str) -> Option<Cow<'_, str>>;
     fn subprotocol(&self) -> Option<&str>;
     fn peer_addr(&self) -> SocketAddr;
     fn hub(&self) -> &Hub;
@@ -52,6 +55,7 @@ pub(crate) trait Reach {
 ///
 /// `S` is the handler's [`Session`](crate::Handler::Session).
 pub struct WebSocket<'w, S> {
+    dependencies: &'w Dependencies,
     reach: &'w mut dyn Reach,
     session: &'w mut S,
 }
@@ -64,8 +68,12 @@ impl<S> fmt::Debug for WebSocket<'_, S> {
 
 impl<'w, S> WebSocket<'w, S> {
     #[inline]
-    pub(crate) fn new(reach: &'w mut dyn Reach, session: &'w mut S) -> Self {
-        Self { reach, session }
+    pub(crate) fn new(
+        dependencies: &'w Dependencies,
+        reach: &'w mut dyn Reach,
+        session: &'w mut S,
+    ) -> Self {
+        Self { dependencies, reach, session }
     }
 
     /// The id of this connection: its address for [`send_to`](Self::send_to) from anywhere.
@@ -273,6 +281,80 @@ impl<'w, S> WebSocket<'w, S> {
     #[must_use]
     pub fn query_params(&self) -> Query<'_> {
         Query::new(self.reach.query())
+    }
+
+    /// The first value of a query parameter, as [`query`](Self::query) gives it, parsed; `None` if
+    /// it is missing or malformed. Malformed requests can be refused at the door:
+    /// [`Endpoint::required_query`](crate::Endpoint::required_query).
+    #[must_use]
+    pub fn query_as<T: FromStr>(&self, name: &str) -> Option<T> {
+        self.query(name)?.parse().ok()
+    }
+
+    /// The value of a path parameter, percent-decoded: `"7"` of `room` for an endpoint at
+    /// `/rooms/{room}` that was asked for as `/rooms/7`. `None` if the path of this endpoint has no
+    /// such parameter. What is not UTF-8 is replaced by U+FFFD.
+    #[must_use]
+    pub fn param(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.reach.param(name)
+    }
+
+    /// The value of a path parameter, parsed; `None` if there is none, or it is malformed.
+    /// Malformed requests can be refused at the door:
+    /// [`Endpoint::required_param`](crate::Endpoint::required_param).
+    #[must_use]
+    pub fn param_as<T: FromStr>(&self, name: &str) -> Option<T> {
+        self.param(name)?.parse().ok()
+    }
+
+    /// The value of this type that was given to the endpoint, to a router around it, or to the
+    /// server; the nearest one counts. It does not borrow this `WebSocket`.
+    ///
+    /// ```
+    /// use peregrine::{Handler, Message, Reply, Router, WebSocket};
+    ///
+    /// struct Motto(String);
+    /// struct Wise;
+    ///
+    /// impl Handler for Wise {
+    ///     type Session = ();
+    ///
+    ///     fn on_message<'m>(&self, ws: &mut WebSocket<'_, ()>, _: Message<'m>) -> Reply<'m> {
+    ///         match ws.send(&ws.dependency::<Motto>().0) {
+    ///             Ok(()) => Reply::none(),
+    ///             Err(error) => error.to_string().into(),
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// let router = Router::new()
+    ///     .dependency(Motto("Festina lente.".to_owned()))
+    ///     .requires::<Motto>()
+    ///     .websocket("/wise", Wise);
+    /// ```
+    ///
+    /// # Panics
+    /// If there is none, with the type's name. The endpoint, its router or the server may say
+    /// [`requires`](crate::Endpoint::requires): then it is `bind` that fails.
+    #[must_use]
+    pub fn dependency<T: Send + Sync + 'static>(&self) -> &'w T {
+        self.dependencies.expect()
+    }
+
+    /// Like [`dependency`](Self::dependency); `None` if there is none.
+    #[must_use]
+    pub fn find_dependency<T: Send + Sync + 'static>(&self) -> Option<&'w T> {
+        self.dependencies.find()
+    }
+
+    /// The value of this type that was given to the server by
+    /// [`Builder::global`](crate::Builder::global), whatever is nearer.
+    ///
+    /// # Panics
+    /// If there is none, with the type's name.
+    #[must_use]
+    pub fn global<T: Send + Sync + 'static>(&self) -> &'w T {
+        self.dependencies.expect_global()
     }
 
     /// The subprotocol that [`on_upgrade`](crate::Handler::on_upgrade) chose.

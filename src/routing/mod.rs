@@ -2,10 +2,14 @@
 //!
 //! Knows paths; must not know connections.
 
+mod params;
 mod query;
+
+use std::collections::HashMap;
 
 use matchit::{InsertError, Router};
 
+pub(crate) use self::params::{Params, names};
 pub use self::query::Query;
 use crate::error::Error;
 use crate::hub::EndpointIndex;
@@ -18,10 +22,14 @@ pub(crate) struct Route {
     pub(crate) page: Option<usize>,
 }
 
-/// All routes of a server.
+/// All routes of a server, by pattern: `/rooms/{room}`, `/files/{*path}`, braces doubled where they
+/// are meant.
 #[derive(Debug, Default)]
 pub(crate) struct Routes {
-    router: Router<Route>,
+    /// From a path to the index of its route.
+    router: Router<usize>,
+    routes: Vec<Route>,
+    patterns: HashMap<String, usize>,
 }
 
 impl Routes {
@@ -40,29 +48,47 @@ impl Routes {
         place: impl FnOnce(&mut Route) -> &mut Option<T>,
         index: T,
     ) -> Result<(), Error> {
-        let refuse = |problem: String| Error::Path { path: path.to_owned(), problem };
+        let refuse = |problem: &str| Error::Path { path: path.to_owned(), problem: problem.into() };
         if !path.starts_with('/') {
-            return Err(refuse("it does not begin with a slash".to_owned()));
+            return Err(refuse("it does not begin with a slash"));
         }
-        if path.contains(['{', '}', '?', '#']) {
-            return Err(refuse("it holds one of the characters {, }, ?, #".to_owned()));
+        if path.contains(['?', '#']) {
+            return Err(refuse("it holds one of the characters ?, #"));
         }
-        if let Ok(found) = self.router.at_mut(path) {
-            let place = place(found.value);
-            if place.is_some() {
-                return Err(refuse("it is taken".to_owned()));
+        if let Some(name) = repeated_name(path) {
+            return Err(refuse(&format!("the parameter {name:?} stands in it twice")));
+        }
+        let route = match self.patterns.get(path) {
+            Some(&route) => route,
+            None => {
+                let route = self.routes.len();
+                self.router
+                    .insert(path, route)
+                    .map_err(|error: InsertError| refuse(&error.to_string()))?;
+                self.patterns.insert(path.to_owned(), route);
+                self.routes.push(Route::default());
+                route
             }
-            *place = Some(index);
-            return Ok(());
+        };
+        let place = place(&mut self.routes[route]);
+        if place.is_some() {
+            return Err(refuse("it is taken"));
         }
-        let mut route = Route::default();
-        *place(&mut route) = Some(index);
-        self.router.insert(path, route).map_err(|error: InsertError| refuse(error.to_string()))
+        *place = Some(index);
+        Ok(())
     }
 
-    pub(crate) fn find(&self, path: &str) -> Option<Route> {
-        self.router.at(path).ok().map(|found| *found.value)
+    /// What is served at a path, and the parameters that it holds if an endpoint is.
+    pub(crate) fn find(&self, path: &str) -> Option<(Route, Params)> {
+        let found = self.router.at(path).ok()?;
+        let route = self.routes[*found.value];
+        let params = route.endpoint.map_or_else(Params::default, |_| Params::new(&found.params));
+        Some((route, params))
     }
+}
+
+fn repeated_name(path: &str) -> Option<&str> {
+    names(path).enumerate().find_map(|(at, name)| names(path).take(at).find(|&other| other == name))
 }
 
 #[cfg(test)]
@@ -72,19 +98,54 @@ mod tests {
     #[test]
     fn a_path_serves_one_endpoint_and_one_page() {
         let mut routes = Routes::default();
-        assert!(routes.add_endpoint("/chat", 0).is_ok());
-        assert!(routes.add_page("/chat", 0).is_ok());
-        assert!(matches!(routes.add_endpoint("/chat", 1), Err(Error::Path { .. })));
-        assert!(matches!(routes.add_page("/chat", 1), Err(Error::Path { .. })));
-        let route = routes.find("/chat").expect("a route");
-        assert_eq!((route.endpoint, route.page), (Some(0), Some(0)));
+        for path in ["/chat", "/rooms/{room}", "/{{literal}}"] {
+            assert!(routes.add_endpoint(path, 0).is_ok());
+            assert!(routes.add_page(path, 0).is_ok());
+            assert!(matches!(routes.add_endpoint(path, 1), Err(Error::Path { .. })));
+            assert!(matches!(routes.add_page(path, 1), Err(Error::Path { .. })));
+        }
+        for path in ["/chat", "/rooms/7", "/{literal}"] {
+            let (route, _) = routes.find(path).expect("a route");
+            assert_eq!((route.endpoint, route.page), (Some(0), Some(0)), "{path}");
+        }
         assert!(routes.find("/chat/").is_none() && routes.find("/Chat").is_none());
+    }
+
+    #[test]
+    fn what_is_literal_goes_before_what_is_a_parameter() {
+        let mut routes = Routes::default();
+        for (index, path) in ["/{*rest}", "/rooms/{room}", "/rooms/lobby"].iter().enumerate() {
+            let index = EndpointIndex::try_from(index).expect("few endpoints");
+            assert!(routes.add_endpoint(path, index).is_ok(), "{path}");
+        }
+        for (path, index, name, value) in [
+            ("/rooms/lobby", 2, "room", None),
+            ("/rooms/a%20b", 1, "room", Some("a b")),
+            ("/rooms/%FF", 1, "room", Some("\u{FFFD}")),
+            ("/rooms/a/b", 0, "rest", Some("rooms/a/b")),
+            ("/elsewhere", 0, "rest", Some("elsewhere")),
+        ] {
+            let (route, params) = routes.find(path).expect("a route");
+            assert_eq!(route.endpoint, Some(index), "{path}");
+            assert_eq!(params.find(name).as_deref(), value, "{path}");
+        }
     }
 
     #[test]
     fn malformed_paths_are_refused() {
         let mut routes = Routes::default();
-        for path in ["", "chat", "/a?b", "/{id}", "/a#b"] {
+        for path in
+            ["", "chat", "/a?b", "/{", "/{}", "/{a}-{b}", "/{*a}/b", "/{a}/{a}", "/{a/b}", "/a#b"]
+        {
+            assert!(matches!(routes.add_page(path, 0), Err(Error::Path { .. })), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn two_names_for_one_place_are_refused() {
+        let mut routes = Routes::default();
+        assert!(routes.add_endpoint("/rooms/{room}", 0).is_ok());
+        for path in ["/rooms/{id}", "/rooms/{*rest}"] {
             assert!(matches!(routes.add_page(path, 0), Err(Error::Path { .. })), "{path:?}");
         }
     }

@@ -3,6 +3,7 @@
 //! A panic in any of them is caught here and ends that connection with 1011.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,20 +15,29 @@ use super::pool::Pool;
 use super::state::{Shard, Slot};
 use super::tasks::Tasks;
 use crate::error::{Refusal, SendError};
-use crate::handler::{Endpoint, Reach, Reply, Request, Upgrade};
-use crate::http::{self, Body, Response};
+use crate::handler::{Check, Dependencies, ErasedHandler, Reach, Reply, Request, Upgrade};
+use crate::http::{self, Body, Head, Origins, Response};
 use crate::hub::stream::Credit;
 use crate::hub::{Audience, BroadcastDelivery, ConnectionId, Delivery, EndpointIndex, Hub};
 use crate::message::{Close, CloseCode, ClosedBy, Fragment, Message};
 use crate::protocol::Receipt;
-use crate::routing::Routes;
+use crate::routing::{Params, Routes};
 
 /// Everything that a server serves; the same for all shards.
 pub(crate) struct Service {
     pub(crate) pool: Pool,
-    pub(crate) endpoints: Vec<Box<dyn Endpoint>>,
+    pub(crate) endpoints: Vec<ServedEndpoint>,
     pub(crate) routes: Routes,
     pub(crate) pages: Vec<Page>,
+}
+
+/// A handler, with what it is given and what is demanded of those who ask for it.
+pub(crate) struct ServedEndpoint {
+    pub(crate) handler: Box<dyn ErasedHandler>,
+    pub(crate) dependencies: Dependencies,
+    pub(crate) checks: Vec<Check>,
+    #[allow(dead_code, reason = "the check of origins is about to read it")]
+    pub(crate) origins: Origins,
 }
 
 /// A page, encoded once.
@@ -67,14 +77,22 @@ impl Application {
         Self { service, sessions: Vec::new(), tasks: Tasks::default() }
     }
 
-    /// Asks the endpoint about an upgrade, and keeps the session if it accepts.
+    /// Asks the endpoint about an upgrade, its handler only if what it demands is there. The
+    /// session is kept.
     pub(super) fn upgrade(
         &mut self,
         slot: Slot,
         endpoint: EndpointIndex,
-        request: &Request<'_>,
+        head: &Head<'_>,
+        peer: SocketAddr,
+        params: &Params,
     ) -> Upgrade {
-        let handler = &*self.service.endpoints[usize::from(endpoint)];
+        let ServedEndpoint { handler, dependencies, checks, .. } =
+            &self.service.endpoints[usize::from(endpoint)];
+        let request = &Request::new(*head, peer, params, dependencies);
+        if let Some(response) = checks.iter().find_map(|check| check.refuse(request)) {
+            return Upgrade::reject(response);
+        }
         if self.sessions.len() <= slot {
             self.sessions.resize_with(slot + 1, || None);
         }
@@ -95,23 +113,27 @@ impl Application {
     }
 
     pub(super) fn connect(&mut self, shard: &mut Shard, slot: Slot) {
-        self.call(shard, slot, |handler, reach, session| handler.connect(reach, session));
+        self.call(shard, slot, |endpoint, reach, session| {
+            endpoint.handler.connect(&endpoint.dependencies, reach, session)
+        });
     }
 
     #[inline]
     pub(super) fn message(&mut self, shard: &mut Shard, slot: Slot, message: Message<'_>) {
-        self.call(shard, slot, |handler, reach, session| handler.message(reach, session, message));
+        self.call(shard, slot, |endpoint, reach, session| {
+            endpoint.handler.message(&endpoint.dependencies, reach, session, message)
+        });
     }
 
     pub(super) fn fragment(&mut self, shard: &mut Shard, slot: Slot, fragment: Fragment<'_>) {
-        self.call(shard, slot, |handler, reach, session| {
-            handler.fragment(reach, session, fragment)
+        self.call(shard, slot, |endpoint, reach, session| {
+            endpoint.handler.fragment(&endpoint.dependencies, reach, session, fragment)
         });
     }
 
     /// How the endpoint wants its messages.
     pub(super) fn receipt(&self, endpoint: EndpointIndex) -> Receipt {
-        let handler = &*self.service.endpoints[usize::from(endpoint)];
+        let handler = &self.service.endpoints[usize::from(endpoint)].handler;
         match catch_unwind(AssertUnwindSafe(|| handler.receives_fragments())) {
             Ok(true) => Receipt::Pieces,
             Ok(false) => Receipt::Messages,
@@ -124,14 +146,16 @@ impl Application {
     }
 
     pub(super) fn drain(&mut self, shard: &mut Shard, slot: Slot) {
-        self.call(shard, slot, |handler, reach, session| {
-            handler.drain(reach, session);
+        self.call(shard, slot, |endpoint, reach, session| {
+            endpoint.handler.drain(&endpoint.dependencies, reach, session);
             Reply::none()
         });
     }
 
     pub(super) fn close(&mut self, shard: &mut Shard, slot: Slot, close: &Close) {
-        self.call(shard, slot, |handler, reach, session| handler.close(reach, session, close));
+        self.call(shard, slot, |endpoint, reach, session| {
+            endpoint.handler.close(&endpoint.dependencies, reach, session, close)
+        });
     }
 
     /// Runs a handler and sends what it returns. A panic ends the connection.
@@ -140,16 +164,16 @@ impl Application {
         &mut self,
         shard: &mut Shard,
         slot: Slot,
-        handle: impl FnOnce(&dyn Endpoint, &mut dyn Reach, &mut dyn Any) -> Reply<'m>,
+        handle: impl FnOnce(&ServedEndpoint, &mut dyn Reach, &mut dyn Any) -> Reply<'m>,
     ) {
         let endpoint = usize::from(shard.connections[slot].endpoint);
-        let handler = &*self.service.endpoints[endpoint];
+        let endpoint = &self.service.endpoints[endpoint];
         let Some(session) = self.sessions[slot].as_deref_mut() else {
             debug_assert!(false, "an open connection has a session");
             return;
         };
         let mut visit = Visit { shard, slot };
-        let outcome = catch_unwind(AssertUnwindSafe(|| handle(handler, &mut visit, session)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| handle(endpoint, &mut visit, session)));
         match outcome {
             Ok(reply) if reply.is_plain() => {
                 if let Some(message) = reply.message() {
@@ -264,11 +288,15 @@ impl Reach for Visit<'_> {
     }
 
     fn has_backpressure(&self) -> bool {
-        self.buffered_bytes() > self.shard.limits.outbox_high_water_bytes
+        self.buffered_bytes() > self.shard.limits_of(self.slot).outbox_high_water_bytes
     }
 
     fn query(&self) -> &str {
         self.shard.connections[self.slot].details.as_ref().map_or("", |details| &details.query)
+    }
+
+    fn param(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.shard.connections[self.slot].details.as_ref()?.params.find(name)
     }
 
     fn subprotocol(&self) -> Option<&str> {

@@ -55,7 +55,7 @@ impl EventLoop {
         };
         match farewell {
             Farewell::Close | Farewell::Fail => {
-                let limits = &self.shard.limits;
+                let limits = &self.shard.limits[connection.endpoint];
                 let scratch = &mut self.shard.scratch;
                 connection.protocol.close(code, reason, scratch, limits);
             }
@@ -74,7 +74,7 @@ impl EventLoop {
     /// nothing more does not wait.
     fn waits_for_answer(&mut self, slot: Slot) -> bool {
         let grace_end = self.shard.hub.shared().shutdown.deadline();
-        let due = grace_end.unwrap_or(self.shard.now + self.shard.limits.closing);
+        let due = grace_end.unwrap_or(self.shard.now + self.shard.limits_of(slot).closing);
         let connection = &mut self.shard.connections[slot];
         let Phase::Leaving(leaving) = &mut connection.phase else { return false };
         connection.flags.is_waiting =

@@ -12,6 +12,7 @@ use super::transport::Transport;
 use crate::hub::{Address, EndpointIndex};
 use crate::message::Close;
 use crate::protocol::Protocol;
+use crate::routing::Params;
 
 /// A connection's state. What an idle one weighs is asserted below.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ pub(super) struct Connection {
     pub(super) backlog: Vec<u8>,
     /// `None` while there is nothing of the kind.
     pub(super) details: Option<Box<Details>>,
+    /// Until the upgrade is granted, the one that stands for none.
     pub(super) endpoint: EndpointIndex,
     /// Its place among all connections of its endpoint on this shard.
     pub(super) place: Place,
@@ -82,6 +84,7 @@ pub(super) struct Flags {
 #[derive(Debug, Default)]
 pub(super) struct Details {
     pub(super) query: Box<str>,
+    pub(super) params: Params,
     pub(super) subprotocol: Option<Box<str>>,
     /// The topics that it subscribes to, and its place among their members; in the order of the
     /// topics.

@@ -103,8 +103,8 @@ impl Shard {
     /// of the server's grace if it shuts down.
     pub(super) fn begin_closing(&mut self, slot: Slot, closing: Closing) {
         let grace_end = self.hub.shared().shutdown.deadline();
-        let deadline = grace_end.unwrap_or(self.now + self.limits.closing);
         let connection = &mut self.connections[slot];
+        let deadline = grace_end.unwrap_or(self.now + self.limits[connection.endpoint].closing);
         connection.phase = Phase::Closing(closing);
         connection.deadline = deadline;
         self.arm(slot, deadline);

@@ -18,6 +18,7 @@ mod connection;
 mod drive;
 mod ending;
 mod fanout;
+mod limits;
 mod links;
 mod listener;
 mod outbox;
@@ -44,8 +45,9 @@ use mio::event::Event;
 use mio::{Events, Poll, Token};
 
 use self::application::Application;
-pub(crate) use self::application::{Page, Service};
+pub(crate) use self::application::{Page, ServedEndpoint, Service};
 use self::connection::{Connection, Flags, Phase};
+pub(crate) use self::limits::LimitTable;
 pub(crate) use self::listener::bind;
 use self::listener::{Accepted, Listener};
 #[cfg(feature = "testing")]
@@ -54,7 +56,7 @@ pub(crate) use self::pool::Pool;
 use self::state::{Outgoing, Shard, Slot};
 use self::timers::Tick;
 use self::transport::Transport;
-use crate::config::{HEAD_BYTES_MAX, Limits};
+use crate::config::HEAD_BYTES_MAX;
 use crate::hub::mailbox::Inbox;
 use crate::hub::{Address, Envelope, Hub, SLOT_COUNT_MAX};
 use crate::message::{Close, CloseCode, ClosedBy};
@@ -151,7 +153,7 @@ impl EventLoop {
     pub(crate) fn new(
         seat: Seat,
         service: Arc<Service>,
-        limits: Limits,
+        limits: LimitTable,
         connection_limit: usize,
         hub: Hub,
         now: Instant,
@@ -159,14 +161,13 @@ impl EventLoop {
         let Seat { index, poll, listener, inbox } = seat;
         let listen = |listener| Listener::new(listener, poll.registry(), LISTENER);
         let listener = listener.map(listen).transpose()?;
-        let endpoint_count = service.endpoints.len();
         Ok(Self {
             events: Events::with_capacity(EVENT_BUDGET),
             listener,
             inbox,
             has_mail: false,
             application: Application::new(service),
-            shard: Shard::new(index, endpoint_count, limits, hub, now),
+            shard: Shard::new(index, limits, hub, now),
             buffer: vec![0; RECEIVE_BYTES],
             control: Vec::new(),
             fired: Vec::new(),
@@ -319,7 +320,7 @@ impl EventLoop {
             return None;
         }
         self.shard.generation += 1;
-        let deadline = self.shard.now + self.shard.limits.handshake;
+        let deadline = self.shard.now + self.shard.limits.server().handshake;
         let slot = self.shard.connections.insert(Connection {
             transport,
             address,
@@ -329,7 +330,7 @@ impl EventLoop {
             outbox: outbox::Outbox::default(),
             backlog: Vec::new(),
             details: None,
-            endpoint: 0,
+            endpoint: self.shard.limits.no_endpoint(),
             place: 0,
             position: 0,
             heard_at: self.shard.now,
@@ -449,9 +450,10 @@ impl EventLoop {
 
     /// Pings a peer that is silent; closes one that does not answer (RFC 6455 section 5.5.2).
     fn check_silence(&mut self, slot: Slot) {
-        let Shard { now, limits, .. } = &self.shard;
+        let Shard { now, limits, connections, .. } = &mut self.shard;
+        let connection = &mut connections[slot];
+        let limits = &limits[connection.endpoint];
         let (now, dead_after, ping_after) = (*now, limits.dead_after, limits.ping_after);
-        let connection = &mut self.shard.connections[slot];
         if connection.flags.is_waiting && connection.backlog.len() >= tasks::WAITING_BYTES {
             // It may have said more than is read while its handler takes its time.
             connection.touch(now);

@@ -85,16 +85,17 @@ impl Shard {
 
     #[inline]
     fn fits(&self, slot: Slot, bytes: usize) -> bool {
+        let limits = self.limits_of(slot);
         let queued = self.buffered_bytes(slot);
-        queued <= self.limits.outbox_high_water_bytes
-            || (queued + bytes <= self.limits.outbox_bytes
-                && self.queued_bytes + bytes <= self.limits.shard_outbox_bytes)
+        queued <= limits.outbox_high_water_bytes
+            || (queued + bytes <= limits.outbox_bytes
+                && self.queued_bytes + bytes <= limits.shard_outbox_bytes)
     }
 
     /// The outbox cannot take so many bytes more: acts as the policy says.
     #[cold]
     fn overflow(&mut self, slot: Slot, bytes: usize) -> Result<(), SendError> {
-        match self.limits.overflow {
+        match self.limits_of(slot).overflow {
             Overflow::Close => {
                 let close =
                     Close::new(CloseCode::TRY_AGAIN_LATER, "reads too slowly", ClosedBy::Server);
@@ -150,7 +151,8 @@ impl Shard {
     pub(super) fn press(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot];
         let held = if connection.flags.has_stream { connection.back().bytes() } else { 0 };
-        if connection.outbox.bytes() + held > self.limits.outbox_high_water_bytes {
+        let high_water_bytes = self.limits[connection.endpoint].outbox_high_water_bytes;
+        if connection.outbox.bytes() + held > high_water_bytes {
             connection.flags.is_pressed = true;
         }
     }
@@ -163,6 +165,13 @@ impl Shard {
         self.current = Some(slot);
     }
 
+    /// When the scratch is written before the turn ends, in bytes: nobody is refused for output
+    /// that was not offered to the kernel.
+    #[inline]
+    pub(super) fn scratch_limit(&self, slot: Slot) -> usize {
+        SCRATCH_BYTES.min(self.limits_of(slot).outbox_high_water_bytes).max(1)
+    }
+
     /// Ends a connection's turn: what its handler sent leaves in one write.
     #[inline]
     pub(super) fn exit(&mut self, slot: Slot) {
@@ -173,7 +182,7 @@ impl Shard {
         }
         let now = clock::coarse();
         let held = now.saturating_sub(std::mem::replace(&mut self.watch, now));
-        if held > self.limits.slow_handler {
+        if held > self.limits_of(slot).slow_handler {
             self.report_slow(slot, held);
         }
     }
@@ -198,7 +207,8 @@ impl Shard {
         }
         let length = self.scratch.len();
         let output = connection.transport.write(&self.scratch);
-        if output == Output::Bytes(length) && length <= self.limits.outbox_high_water_bytes {
+        let high_water_bytes = self.limits[connection.endpoint].outbox_high_water_bytes;
+        if output == Output::Bytes(length) && length <= high_water_bytes {
             self.scratch.clear();
             self.scratch_http_bytes = 0;
         } else {
@@ -209,7 +219,7 @@ impl Shard {
     /// What is left to do when a write of the scratch was not small, or not whole.
     #[cold]
     fn end_write(&mut self, slot: Slot, output: Output) {
-        let was_high = self.scratch.len() > self.limits.outbox_high_water_bytes;
+        let was_high = self.scratch.len() > self.limits_of(slot).outbox_high_water_bytes;
         match output {
             Output::Bytes(written) => {
                 let begun = begun_after(&self.scratch, self.scratch_http_bytes, written);
@@ -339,7 +349,7 @@ impl Shard {
         connection.touch(self.now);
         if !connection.flags.has_opened {
             // A download takes as long as it goes on.
-            connection.deadline = self.now + self.limits.handshake;
+            connection.deadline = self.now + self.limits.server().handshake;
         }
         self.make_dirty(slot);
     }
@@ -357,7 +367,7 @@ impl Shard {
         self.queued_bytes -= before - after;
         connection.flags.is_blocked = flushed == Flushed::Blocked;
         let is_pressed = connection.flags.is_pressed;
-        if is_pressed && self.buffered_bytes(slot) <= self.limits.outbox_low_water_bytes {
+        if is_pressed && self.buffered_bytes(slot) <= self.limits_of(slot).outbox_low_water_bytes {
             let connection = &mut self.connections[slot];
             connection.flags.is_pressed = false;
             if connection.is_open() {

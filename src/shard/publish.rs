@@ -52,7 +52,7 @@ impl Shard {
         if !connection.is_open() {
             return Err(SendError::Closed);
         }
-        let topic_limit = self.limits.topic_count;
+        let topic_limit = self.limits[connection.endpoint].topic_count;
         let subscriptions = connection.subscriptions();
         let known = self.fanout.audiences.find(topic);
         let found = known.map(|index| subscriptions.binary_search_by_key(&index, |&(at, _)| at));

@@ -133,7 +133,7 @@ impl EventLoop {
                 Phase::Upgrading { .. } => {
                     // Pages are not refused by the outbox's bounds: who does not read them may not
                     // ask for more.
-                    if self.shard.scratch.len() >= self.shard.scratch_limit {
+                    if self.shard.scratch.len() >= self.shard.scratch_limit(slot) {
                         self.shard.write_scratch(slot);
                     }
                     if self.shard.connections[slot].flags.is_pressed || request_budget == 0 {
@@ -170,16 +170,19 @@ impl EventLoop {
         slot: Slot,
         mut input: &'b mut [u8],
     ) -> (&'b mut [u8], Option<Stop>) {
+        let scratch_limit = self.shard.scratch_limit(slot);
         for _ in 0..MESSAGE_BUDGET {
             if input.is_empty() {
                 return (input, Some(Stop::Starved));
             }
             let super::Shard { connections, limits, .. } = &mut self.shard;
-            match connections[slot].protocol.receive_whole(&mut input, limits) {
+            let connection = &mut connections[slot];
+            let limits = &limits[connection.endpoint];
+            match connection.protocol.receive_whole(&mut input, limits) {
                 Ok(message) => self.application.message(&mut self.shard, slot, message),
                 Err(doubt) => self.handle_doubtful(slot, doubt, &mut input),
             }
-            if self.shard.scratch.len() >= self.shard.scratch_limit {
+            if self.shard.scratch.len() >= scratch_limit {
                 self.shard.write_scratch(slot);
             }
             let connection = &self.shard.connections[slot];
@@ -200,7 +203,8 @@ impl EventLoop {
     #[cold]
     fn handle_doubtful<'b>(&mut self, slot: Slot, doubt: Doubt<'b>, input: &mut &'b mut [u8]) {
         let super::Shard { connections, limits, now, .. } = &mut self.shard;
-        let protocol = &mut connections[slot].protocol;
+        let connection = &mut connections[slot];
+        let (protocol, limits) = (&mut connection.protocol, &limits[connection.endpoint]);
         let event = protocol.receive_doubtful(doubt, input, &mut self.control, limits, *now);
         if !self.control.is_empty() {
             self.send_control(slot);
@@ -229,6 +233,7 @@ impl EventLoop {
     fn await_close(&mut self, slot: Slot, input: &mut &mut [u8]) {
         let super::Shard { connections, limits, now, .. } = &mut self.shard;
         let connection = &mut connections[slot];
+        let limits = &limits[connection.endpoint];
         let event = connection.protocol.receive(input, &mut self.control, limits, *now);
         self.control.clear();
         match event {

@@ -14,6 +14,7 @@ use super::Readiness;
 use super::clock;
 use super::connection::Connection;
 use super::fanout::{Fanout, Position};
+use super::limits::LimitTable;
 use super::links::Links;
 use super::output::SCRATCH_BYTES;
 use super::timers::{Tick, Wheel};
@@ -33,7 +34,8 @@ const ENCODER_BYTES: usize = 8 << 10;
 #[derive(Debug)]
 pub(super) struct Shard {
     pub(super) index: usize,
-    pub(super) limits: Limits,
+    /// By the connection's endpoint.
+    pub(super) limits: LimitTable,
     pub(super) hub: Hub,
     pub(super) now: Instant,
     pub(super) connections: Slab<Connection>,
@@ -53,8 +55,6 @@ pub(super) struct Shard {
     pub(super) scratch_http_bytes: usize,
     /// Where frames for others are encoded.
     encoder: BytesMut,
-    /// When the scratch is written before the turn ends, in bytes.
-    pub(super) scratch_limit: usize,
     /// The sum of all outboxes.
     pub(super) queued_bytes: usize,
     /// Input is waiting, or may be.
@@ -86,32 +86,23 @@ impl Outgoing<'_> {
 }
 
 impl Shard {
-    pub(super) fn new(
-        index: usize,
-        endpoint_count: usize,
-        limits: Limits,
-        hub: Hub,
-        now: Instant,
-    ) -> Self {
-        // Nobody is refused for output that was not offered to the kernel.
-        let scratch_limit = SCRATCH_BYTES.min(limits.outbox_high_water_bytes).max(1);
+    pub(super) fn new(index: usize, limits: LimitTable, hub: Hub, now: Instant) -> Self {
         Self {
             index,
-            links: Links::new(hub.clone(), index, &limits),
+            links: Links::new(hub.clone(), index, limits.server()),
+            fanout: Fanout::new(limits.endpoint_count()),
             limits,
             hub,
             now,
             connections: Slab::new(),
             generation: 0,
             wheel: Wheel::new(now),
-            fanout: Fanout::new(endpoint_count),
             due: Vec::new(),
             watch: clock::coarse(),
             current: None,
             scratch: Vec::with_capacity(SCRATCH_BYTES),
             scratch_http_bytes: 0,
             encoder: BytesMut::new(),
-            scratch_limit,
             queued_bytes: 0,
             ready: Vec::new(),
             dirty: Vec::new(),
@@ -134,6 +125,12 @@ impl Shard {
     pub(super) fn id(&self, slot: Slot) -> ConnectionId {
         let address = self.connections[slot].address;
         ConnectionId::new(self.hub.shared().node, self.index, address)
+    }
+
+    /// The limits that count for this connection.
+    #[inline]
+    pub(super) fn limits_of(&self, slot: Slot) -> &Limits {
+        &self.limits[self.connections[slot].endpoint]
     }
 
     /// Whether what handlers send has no way to go for the moment: then none is called.

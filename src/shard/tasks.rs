@@ -306,6 +306,7 @@ impl EventLoop {
         if matches!(connection.phase, Phase::Upgrading { .. }) {
             return;
         }
+        let limits = &limits[connection.endpoint];
         let (input, skimmed) = (&mut connection.backlog, &mut task.skimmed_bytes);
         let found = connection.protocol.skim(input, skimmed, &mut self.control, limits, *now);
         if !self.control.is_empty() {
@@ -314,7 +315,7 @@ impl EventLoop {
         match found {
             Ok(has_close) if has_close && self.shard.connections[slot].is_open() => {
                 // The peer waits for an answer to its Close: so long the handler may take.
-                let due = self.shard.now + self.shard.limits.closing;
+                let due = self.shard.now + self.shard.limits_of(slot).closing;
                 let connection = &mut self.shard.connections[slot];
                 if !std::mem::replace(&mut connection.flags.has_peer_closed, true) {
                     connection.deadline = due;

@@ -9,10 +9,11 @@ use super::connection::{Closing, Details, Phase};
 use super::state::Slot;
 use crate::config::HEADER_COUNT_MAX;
 use crate::error::Refusal;
-use crate::handler::{Decision, Request, Upgrade};
+use crate::handler::{Decision, Upgrade};
 use crate::http::{self, Body, Head, Response};
 use crate::hub::EndpointIndex;
 use crate::protocol::handshake::{self, HeaderRoom};
+use crate::routing::{Params, Route};
 
 /// What a request comes to.
 enum Answer {
@@ -31,7 +32,7 @@ impl EventLoop {
     /// incomplete.
     pub(super) fn upgrade(&mut self, slot: Slot, input: &[u8]) -> Option<usize> {
         let mut room: HeaderRoom<'_> = [MaybeUninit::uninit(); HEADER_COUNT_MAX];
-        let (answer, used) = match handshake::parse(input, &mut room, &self.shard.limits) {
+        let (answer, used) = match handshake::parse(input, &mut room, self.shard.limits.server()) {
             Ok(None) => return None,
             Ok(Some((head, used))) => (self.answer(slot, &head), used),
             Err(refusal) => (Answer::Refuse(refusal.into(), Body::Whole), input.len()),
@@ -57,17 +58,17 @@ impl EventLoop {
     pub(super) fn go_on_upgrading(&mut self, slot: Slot, upgrade: Upgrade) {
         let backlog = std::mem::take(&mut self.shard.connections[slot].backlog);
         let mut room: HeaderRoom<'_> = [MaybeUninit::uninit(); HEADER_COUNT_MAX];
-        let Ok(Some((head, used))) = handshake::parse(&backlog, &mut room, &self.shard.limits)
-        else {
+        let limits = self.shard.limits.server();
+        let Ok(Some((head, used))) = handshake::parse(&backlog, &mut room, limits) else {
             unreachable!("what was decided about was a whole request");
         };
         let route = self.application.service.routes.find(head.path);
-        let (Some(endpoint), Ok(key)) =
-            (route.and_then(|route| route.endpoint), handshake::check_upgrade(&head))
+        let (Some((Route { endpoint: Some(endpoint), .. }, params)), Ok(key)) =
+            (route, handshake::check_upgrade(&head))
         else {
             unreachable!("what was decided about was a valid upgrade");
         };
-        let answer = self.conclude(slot, endpoint, &head, key, upgrade);
+        let answer = self.conclude(slot, endpoint, params, &head, key, upgrade);
         self.act(slot, answer);
         self.shard.connections[slot].backlog = backlog[used..].to_vec();
         self.skim(slot);
@@ -82,7 +83,7 @@ impl EventLoop {
         if self.shard.connections[slot].flags.is_surplus {
             return refuse(Refusal::Unavailable);
         }
-        let Some(route) = self.application.service.routes.find(head.path) else {
+        let Some((route, params)) = self.application.service.routes.find(head.path) else {
             return refuse(Refusal::NotFound);
         };
         let wants_page = !handshake::is_upgrade(head) || route.endpoint.is_none();
@@ -96,23 +97,23 @@ impl EventLoop {
         }
         let Some(endpoint) = route.endpoint else { return refuse(Refusal::NotFound) };
         match handshake::check_upgrade(head) {
-            Ok(key) => self.decide(slot, endpoint, head, key),
+            Ok(key) => self.decide(slot, endpoint, params, head, key),
             Err(refusal) => refuse(refusal),
         }
     }
 
-    /// Asks the endpoint's handler about a valid upgrade.
+    /// Asks the endpoint about a valid upgrade.
     fn decide(
         &mut self,
         slot: Slot,
         endpoint: EndpointIndex,
+        params: Params,
         head: &Head<'_>,
         key: &[u8],
     ) -> Answer {
         let peer = self.shard.connections[slot].peer;
-        let request = Request::new(*head, peer);
-        let upgrade = self.application.upgrade(slot, endpoint, &request);
-        self.conclude(slot, endpoint, head, key, upgrade)
+        let upgrade = self.application.upgrade(slot, endpoint, head, peer, &params);
+        self.conclude(slot, endpoint, params, head, key, upgrade)
     }
 
     /// Does what the handler has decided about a valid upgrade.
@@ -120,6 +121,7 @@ impl EventLoop {
         &mut self,
         slot: Slot,
         endpoint: EndpointIndex,
+        params: Params,
         head: &Head<'_>,
         key: &[u8],
         upgrade: Upgrade,
@@ -129,7 +131,7 @@ impl EventLoop {
             Decision::Reject(response) => return Answer::Refuse(response, Body::Whole),
             Decision::Later(later) => {
                 return match self.application.await_upgrade(&mut self.shard, slot, *later) {
-                    Some(upgrade) => self.conclude(slot, endpoint, head, key, upgrade),
+                    Some(upgrade) => self.conclude(slot, endpoint, params, head, key, upgrade),
                     None => Answer::Undecided,
                 };
             }
@@ -137,8 +139,9 @@ impl EventLoop {
         let headers = headers.iter().map(|(name, value)| (&**name, &**value));
         handshake::accept(&mut self.shard.scratch, key, subprotocol.as_deref(), headers);
         let query = head.query;
-        if !query.is_empty() || subprotocol.is_some() {
-            let details = Details { query: query.into(), subprotocol, ..Details::default() };
+        if !query.is_empty() || !params.is_empty() || subprotocol.is_some() {
+            let details =
+                Details { query: query.into(), params, subprotocol, ..Details::default() };
             self.shard.connections[slot].details = Some(Box::new(details));
         }
         Answer::Open(endpoint)
@@ -152,7 +155,7 @@ impl EventLoop {
         connection.protocol.hand_out(self.application.receipt(endpoint));
         connection.flags.has_opened = true;
         connection.touch(self.shard.now);
-        let due = self.shard.now + self.shard.limits.ping_after * 9 / 10;
+        let due = self.shard.now + self.shard.limits[endpoint].ping_after * 9 / 10;
         self.shard.arm(slot, due);
         self.application.connect(&mut self.shard, slot);
     }
@@ -167,7 +170,7 @@ impl EventLoop {
             self.shard.begin_closing(slot, Closing::OutboxThenEnd);
             return;
         }
-        let deadline = self.shard.now + self.shard.limits.handshake;
+        let deadline = self.shard.now + self.shard.limits.server().handshake;
         let connection = &mut self.shard.connections[slot];
         connection.phase = Phase::Upgrading { has_served: true };
         connection.deadline = deadline;

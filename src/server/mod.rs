@@ -1,199 +1,31 @@
-//! [`Server`]: what is served where is gathered, the address is bound, one thread a shard is
-//! started, and all of it is shut down.
+//! [`Server`]: what is served where is gathered ([`Builder`], [`Router`], [`Endpoint`]), the
+//! address is bound, one thread a shard is started, and all of it is shut down.
 //!
 //! Knows threads, processors and the operating system's limits. Must not know frames.
 
+mod builder;
+mod endpoint;
+mod gather;
+mod router;
+
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use rustix::process::{Resource, getrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::config::{AGES, Limits};
+pub use self::builder::Builder;
+pub(crate) use self::builder::{Parts, Shards};
+pub use self::endpoint::Endpoint;
+pub use self::router::Router;
+use crate::config::AGES;
 use crate::error::Error;
-use crate::handler::{Endpoint, Handler};
-use crate::http::Response;
-use crate::hub::mailbox::mailbox;
-use crate::hub::{EndpointIndex, Hub, Node, SHARD_COUNT_MAX};
-use crate::routing::Routes;
-use crate::shard::{self, EventLoop, Page, Pool, Seat, Service, WAKER, clock};
-
-/// Gathers what a server serves. Made by [`Server::builder`].
-///
-/// Mistakes in what was gathered (a path that is taken, limits that contradict one another) are
-/// reported by [`bind`](Self::bind).
-#[derive(Default)]
-#[must_use = "a builder does nothing until it is bound"]
-pub struct Builder {
-    shard_count: Option<usize>,
-    limits: Limits,
-    endpoints: Vec<(String, Box<dyn Endpoint>)>,
-    pages: Vec<(String, Response)>,
-}
-
-impl fmt::Debug for Builder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let paths: Vec<_> = self.endpoints.iter().map(|(path, _)| path).collect();
-        f.debug_struct("Builder")
-            .field("shard_count", &self.shard_count)
-            .field("limits", &self.limits)
-            .field("endpoints", &paths)
-            .field("pages", &self.pages)
-            .finish()
-    }
-}
-
-impl Builder {
-    /// How many shards: threads, each with an event loop of its own. Default: the available
-    /// parallelism. If it is exactly that, each thread is pinned to its processor.
-    pub fn shards(mut self, count: usize) -> Self {
-        self.shard_count = Some(count);
-        self
-    }
-
-    /// Replaces the limits; see [`Limits`].
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
-        self
-    }
-
-    /// Serves WebSockets at a path. A broadcast stays within its endpoint.
-    pub fn websocket(mut self, path: impl Into<String>, handler: impl Handler) -> Self {
-        self.endpoints.push((path.into(), Box::new(handler)));
-        self
-    }
-
-    /// Serves a fixed page at a path, to `GET` and `HEAD`. The path may also be that of an
-    /// endpoint: then the page is for those who do not upgrade.
-    pub fn get(mut self, path: impl Into<String>, page: impl Into<Response>) -> Self {
-        self.pages.push((path.into(), page.into()));
-        self
-    }
-
-    /// Binds the address and prepares the shards. From here on connections queue up in the kernel;
-    /// they are served once the server [runs](Server::run) or has been [started](Server::start).
-    ///
-    /// Port 0 draws a free port, the same for all shards; [`Server::local_addr`] tells it. Of
-    /// several addresses that a name resolves to, the first that can be bound is used.
-    ///
-    /// The port is shared (`SO_REUSEPORT`): between the shards, and with any other server of the
-    /// same user that shares it, too. That lets a new process take over from an old one; it also
-    /// means that a second copy started by accident is not refused but gets half of the clients.
-    ///
-    /// # Errors
-    /// [`Error::Path`], [`Error::Limits`], [`Error::Shards`]; [`Error::Io`] if the address cannot
-    /// be bound.
-    pub fn bind(self, address: impl ToSocketAddrs) -> Result<Server, Error> {
-        let mut parts = self.prepare(Shards::AsProcessors)?;
-        let listeners = bind_first(address, parts.seats.len())?;
-        let local_addr = listeners[0].local_addr()?;
-        for (seat, listener) in parts.seats.iter_mut().zip(listeners) {
-            seat.listener = Some(listener);
-        }
-        Ok(Server { parts, local_addr })
-    }
-
-    /// Checks what was gathered and prepares the shards, without listeners.
-    pub(crate) fn prepare(self, by_default: Shards) -> Result<Parts, Error> {
-        self.limits.validate()?;
-        let parallelism = thread::available_parallelism()?.get();
-        let shard_count = self.shard_count.unwrap_or(match by_default {
-            #[cfg(feature = "testing")]
-            Shards::One => 1,
-            Shards::AsProcessors => parallelism,
-        });
-        if !(1..=SHARD_COUNT_MAX).contains(&shard_count) {
-            return Err(Error::Shards(shard_count));
-        }
-        let mut limits = self.limits;
-        limits.tame();
-        let thread_count = limits.offload_thread_count.unwrap_or(parallelism);
-        let pool = Pool::new(thread_count, limits.offload_queue_count);
-        let (service, paths) = gather(self.endpoints, self.pages, pool)?;
-        let mut seats = Vec::with_capacity(shard_count);
-        let mut mailboxes = Vec::with_capacity(shard_count);
-        for index in 0..shard_count {
-            let poll = mio::Poll::new()?;
-            let waker = mio::Waker::new(poll.registry(), WAKER)?;
-            let (sender, inbox) = mailbox(waker, limits.mailbox_count, limits.mailbox_bytes);
-            mailboxes.push(sender);
-            seats.push(Seat { index, poll, listener: None, inbox });
-        }
-        let hub = Hub::new(Node::random(), mailboxes.into(), paths);
-        let connection_limit = limits.connection_count.unwrap_or_else(descriptor_allowance);
-        let service = Arc::new(service);
-        Ok(Parts { seats, service, limits, connection_limit, hub })
-    }
-}
-
-/// How many shards there are if nobody says.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Shards {
-    #[cfg(feature = "testing")]
-    One,
-    AsProcessors,
-}
-
-/// What a server is made of, whoever drives its shards.
-pub(crate) struct Parts {
-    pub(crate) seats: Vec<Seat>,
-    pub(crate) service: Arc<Service>,
-    pub(crate) limits: Limits,
-    pub(crate) connection_limit: usize,
-    pub(crate) hub: Hub,
-}
-
-type Paths = std::collections::HashMap<String, EndpointIndex>;
-
-/// Checks paths and sorts what is served by them.
-fn gather(
-    endpoints: Vec<(String, Box<dyn Endpoint>)>,
-    pages: Vec<(String, Response)>,
-    pool: Pool,
-) -> Result<(Service, Paths), Error> {
-    let mut service =
-        Service { pool, endpoints: Vec::new(), routes: Routes::default(), pages: Vec::new() };
-    let mut paths = Paths::new();
-    for (path, endpoint) in endpoints {
-        let Ok(index) = EndpointIndex::try_from(service.endpoints.len()) else {
-            return Err(Error::Path { path, problem: "there are too many endpoints".to_owned() });
-        };
-        service.routes.add_endpoint(&path, index)?;
-        service.endpoints.push(endpoint);
-        paths.insert(path, index);
-    }
-    for (path, page) in pages {
-        service.routes.add_page(&path, service.pages.len())?;
-        service.pages.push(Page::new(&page));
-    }
-    Ok((service, paths))
-}
-
-fn bind_first(
-    address: impl ToSocketAddrs,
-    shard_count: usize,
-) -> io::Result<Vec<std::net::TcpListener>> {
-    let mut refused = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
-    for address in address.to_socket_addrs()? {
-        match shard::bind(address, shard_count) {
-            Ok(listeners) => return Ok(listeners),
-            Err(error) => refused = error,
-        }
-    }
-    Err(refused)
-}
-
-/// How many connections the process's descriptors allow, leaving some to the application.
-fn descriptor_allowance() -> usize {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    limit.saturating_sub((limit / 8).max(64)).max(1)
-}
+use crate::hub::Hub;
+use crate::shard::{EventLoop, clock};
 
 /// A WebSocket server whose address is bound.
 ///

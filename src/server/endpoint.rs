@@ -1,0 +1,106 @@
+//! [`Endpoint`]: a handler, and what holds for it alone.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use super::gather::Settings;
+use crate::config::Limits;
+use crate::handler::{Check, ErasedHandler, Handler, Place, RequiredType};
+use crate::http::Origins;
+
+/// A [`Handler`], with what holds for it alone: nearer than anything that a
+/// [`Router`](crate::Router) says. A handler that needs nothing of the kind is given to
+/// [`websocket`](crate::Router::websocket) as it is.
+///
+/// ```
+/// use peregrine::{Callbacks, Endpoint, Server};
+///
+/// let upload = Callbacks::<()>::new().on_message(|ws, message| {
+///     let page: Option<u32> = ws.query_as("page");
+///     format!("{} bytes for page {}", message.len(), page.unwrap_or_default()).into()
+/// });
+/// let upload = Endpoint::new(upload)
+///     .required_query::<u32>("page")
+///     .adjust_limits(|limits| {
+///         limits.message_bytes = 64 << 20;
+///         limits.frame_bytes = 64 << 20;
+///     });
+/// let server = Server::builder().websocket("/upload", upload).bind("127.0.0.1:0")?;
+/// # Ok::<(), peregrine::Error>(())
+/// ```
+#[must_use = "an endpoint serves nobody until it has a path"]
+pub struct Endpoint {
+    pub(super) handler: Box<dyn ErasedHandler>,
+    pub(super) settings: Settings,
+    pub(super) checks: Vec<Check>,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("checks", &self.checks).finish_non_exhaustive()
+    }
+}
+
+impl<H: Handler> From<H> for Endpoint {
+    fn from(handler: H) -> Self {
+        Self::new(handler)
+    }
+}
+
+impl Endpoint {
+    /// An endpoint at which this handler serves.
+    pub fn new(handler: impl Handler) -> Self {
+        Self { handler: Box::new(handler), settings: Settings::default(), checks: Vec::new() }
+    }
+
+    /// As [`Router::dependency`](crate::Router::dependency), for this endpoint.
+    pub fn dependency<T: Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.settings.dependencies.insert(value);
+        self
+    }
+
+    /// As [`Router::requires`](crate::Router::requires), for this endpoint.
+    pub fn requires<T: Send + Sync + 'static>(mut self) -> Self {
+        self.settings.required.push(RequiredType::of::<T>());
+        self
+    }
+
+    /// As [`Router::adjust_limits`](crate::Router::adjust_limits), for this endpoint.
+    pub fn adjust_limits(mut self, adjust: impl FnOnce(&mut Limits) + Send + 'static) -> Self {
+        self.settings.adjustments.push(Box::new(adjust));
+        self
+    }
+
+    /// As [`Router::allow_origin`](crate::Router::allow_origin), for this endpoint.
+    pub fn allow_origin(mut self, origin: impl AsRef<str>) -> Self {
+        self.settings.allow_origin(origin.as_ref());
+        self
+    }
+
+    /// As [`Router::any_origin`](crate::Router::any_origin), for this endpoint.
+    pub fn any_origin(mut self) -> Self {
+        self.settings.origins = Some(Origins::Any);
+        self
+    }
+
+    /// Refuses requests in whose query this parameter is missing, or is no `T`, with status 400 and
+    /// a text that names it, before the handler is asked. Of several values the first counts.
+    /// [`query_as`](crate::WebSocket::query_as) finds it later.
+    pub fn required_query<T: FromStr>(self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.check(Check::new::<T>(Place::Query, name.into()))
+    }
+
+    /// Refuses requests in whose path this parameter is no `T`, with status 400 and a text that
+    /// names it, before the handler is asked. [`param_as`](crate::WebSocket::param_as) finds it
+    /// later. If the path has no such parameter, `bind` fails with
+    /// [`Error::Path`](crate::Error::Path).
+    pub fn required_param<T: FromStr>(self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.check(Check::new::<T>(Place::Path, name.into()))
+    }
+
+    fn check(mut self, check: Check) -> Self {
+        self.checks.push(check);
+        self
+    }
+}
