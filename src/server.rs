@@ -17,10 +17,9 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use crate::config::{AGES, Limits};
 use crate::error::Error;
 use crate::handler::{Endpoint, Handler};
-use crate::http::Response;
+use crate::http::{Origins, Response};
 use crate::hub::mailbox::mailbox;
 use crate::hub::{EndpointIndex, Hub, Node, SHARD_COUNT_MAX, Shared};
-use crate::routing::Routes;
 use crate::shard::{self, EventLoop, Page, Seat, Service, WAKER, clock};
 
 /// Gathers what a server serves. Made by [`Server::builder`].
@@ -34,6 +33,7 @@ pub struct Builder {
     limits: Limits,
     endpoints: Vec<(String, Box<dyn Endpoint>)>,
     pages: Vec<(String, Response)>,
+    origins: Origins,
 }
 
 impl fmt::Debug for Builder {
@@ -44,6 +44,7 @@ impl fmt::Debug for Builder {
             .field("limits", &self.limits)
             .field("endpoints", &paths)
             .field("pages", &self.pages)
+            .field("origins", &self.origins)
             .finish()
     }
 }
@@ -75,6 +76,25 @@ impl Builder {
         self
     }
 
+    /// Lets the pages of one more origin open WebSockets here, such as `https://app.example.com`.
+    ///
+    /// A browser lets any page connect anywhere, with its visitor's cookies, and names the page's
+    /// origin (RFC 6455 section 10.2). Pages of the server's own host pass: those whose origin has
+    /// the host and port that the request's `Host` names. So do requests without `Origin`, which
+    /// are not a browser's. All others get status 403.
+    ///
+    /// `null` is the origin of sandboxed frames and the like, of any site.
+    pub fn allow_origin(mut self, origin: impl Into<String>) -> Self {
+        self.origins.allow(origin.into());
+        self
+    }
+
+    /// Lets the pages of every site open WebSockets here. Right for what trusts no cookies.
+    pub fn any_origin(mut self) -> Self {
+        self.origins = Origins::Any;
+        self
+    }
+
     /// Binds the address and prepares the shards. From here on connections queue up in the kernel;
     /// they are served once the server [runs](Server::run) or has been [started](Server::start).
     ///
@@ -86,10 +106,11 @@ impl Builder {
     /// means that a second copy started by accident is not refused but gets half of the clients.
     ///
     /// # Errors
-    /// [`Error::Path`], [`Error::Limits`], [`Error::Shards`]; [`Error::Io`] if the address cannot
-    /// be bound.
+    /// [`Error::Path`], [`Error::Limits`], [`Error::Origin`], [`Error::Shards`]; [`Error::Io`] if
+    /// the address cannot be bound.
     pub fn bind(self, address: impl ToSocketAddrs) -> Result<Server, Error> {
         self.limits.validate()?;
+        self.origins.validate()?;
         let parallelism = thread::available_parallelism()?.get();
         let shard_count = self.shard_count.unwrap_or(parallelism);
         if !(1..=SHARD_COUNT_MAX).contains(&shard_count) {
@@ -97,7 +118,8 @@ impl Builder {
         }
         let mut limits = self.limits;
         limits.tame();
-        let (service, paths) = gather(self.endpoints, self.pages)?;
+        let (mut service, paths) = gather(self.endpoints, self.pages)?;
+        service.origins = self.origins;
         let listeners = bind_first(address, shard_count)?;
         let local_addr = listeners[0].local_addr()?;
         let mut seats = Vec::with_capacity(shard_count);
@@ -128,8 +150,7 @@ fn gather(
     endpoints: Vec<(String, Box<dyn Endpoint>)>,
     pages: Vec<(String, Response)>,
 ) -> Result<(Service, Paths), Error> {
-    let mut service =
-        Service { endpoints: Vec::new(), routes: Routes::default(), pages: Vec::new() };
+    let mut service = Service::default();
     let mut paths = Paths::new();
     for (path, endpoint) in endpoints {
         let Ok(index) = EndpointIndex::try_from(service.endpoints.len()) else {

@@ -49,7 +49,7 @@ fn every_room_keeps_to_itself() {
         ("TcpStream", &["src/shard/"]),
         ("TcpListener", &["src/shard/", "src/server.rs"]),
         ("tungstenite::", &["src/protocol/"]),
-        ("httparse::", &["src/protocol/handshake.rs", "src/http.rs"]),
+        ("httparse::", &["src/protocol/handshake.rs", "src/http/"]),
         ("crossbeam_channel", &["src/hub/mailbox.rs"]),
         ("Instant::now", &["src/shard/clock.rs"]),
     ];

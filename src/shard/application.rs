@@ -13,16 +13,18 @@ use super::connection::Farewell;
 use super::state::{Shard, Slot};
 use crate::error::{Refusal, SendError};
 use crate::handler::{Endpoint, Reach, Reply, Request, Upgrade};
-use crate::http::{self, Body, Response};
+use crate::http::{self, Body, Origins, Response};
 use crate::hub::{ConnectionId, EndpointIndex, Hub};
 use crate::message::{Close, CloseCode, ClosedBy, Message};
 use crate::routing::Routes;
 
 /// Everything that a server serves; the same for all shards.
+#[derive(Default)]
 pub(crate) struct Service {
     pub(crate) endpoints: Vec<Box<dyn Endpoint>>,
     pub(crate) routes: Routes,
     pub(crate) pages: Vec<Page>,
+    pub(crate) origins: Origins,
 }
 
 /// A page, encoded once.

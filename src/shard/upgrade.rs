@@ -66,9 +66,13 @@ impl EventLoop {
             return Answer::Page(page, after, body);
         }
         let Some(endpoint) = route.endpoint else { return refuse(Refusal::NotFound) };
-        match handshake::check_upgrade(head) {
-            Ok(key) => self.decide(slot, endpoint, head, key),
-            Err(refusal) => refuse(refusal),
+        let key = match handshake::check_upgrade(head) {
+            Ok(key) => key,
+            Err(refusal) => return refuse(refusal),
+        };
+        match self.application.service.origins.check(head) {
+            Ok(()) => self.decide(slot, endpoint, head, key),
+            Err(response) => Answer::Refuse(response, body),
         }
     }
 

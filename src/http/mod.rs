@@ -3,11 +3,14 @@
 //!
 //! Knows text; knows neither which paths exist nor where the bytes come from.
 
+mod origin;
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use bytes::Bytes;
 
+pub(crate) use self::origin::Origins;
 use crate::error::Refusal;
 
 /// A request's head, borrowed from the bytes that it was parsed from.
