@@ -76,6 +76,7 @@ mod handler;
 mod http;
 mod hub;
 mod message;
+mod network;
 mod protocol;
 mod routing;
 mod server;

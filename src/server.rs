@@ -20,6 +20,7 @@ use crate::handler::{Endpoint, Handler};
 use crate::http::{Origins, Response};
 use crate::hub::mailbox::mailbox;
 use crate::hub::{EndpointIndex, Hub, Node, SHARD_COUNT_MAX, Shared};
+use crate::network::Networks;
 use crate::shard::{self, EventLoop, Page, Seat, Service, WAKER, clock};
 
 /// Gathers what a server serves. Made by [`Server::builder`].
@@ -34,6 +35,7 @@ pub struct Builder {
     endpoints: Vec<(String, Box<dyn Endpoint>)>,
     pages: Vec<(String, Response)>,
     origins: Origins,
+    proxies: Vec<String>,
 }
 
 impl fmt::Debug for Builder {
@@ -45,6 +47,7 @@ impl fmt::Debug for Builder {
             .field("endpoints", &paths)
             .field("pages", &self.pages)
             .field("origins", &self.origins)
+            .field("proxies", &self.proxies)
             .finish()
     }
 }
@@ -95,6 +98,38 @@ impl Builder {
         self
     }
 
+    /// Names the proxies before the server that are believed: networks such as `10.0.0.0/8` or
+    /// `fd00::/8`, or single addresses. A second call adds to the first. None by default.
+    ///
+    /// [`Request::client_ip`](crate::Request::client_ip) and
+    /// [`WebSocket::client_ip`](crate::WebSocket::client_ip) then tell the client's address instead
+    /// of the proxy's. A trusted proxy may tell it in two ways:
+    ///
+    /// * by the PROXY protocol, version 1 or 2, if that is the first it says on a connection (a
+    ///   malformed header gets status 400);
+    /// * by `X-Forwarded-For` or `Forwarded` (RFC 7239) of the upgrade. They are walked from the
+    ///   right, for as long as whoever wrote the entry is a trusted proxy. If both are there and
+    ///   disagree, the request gets status 400: a proxy must remove the one that it does not write.
+    ///
+    /// Trust only what nobody else can speak through: a proxy that passes bytes on without the
+    /// PROXY protocol lends its clients its trust.
+    ///
+    /// ```
+    /// use peregrine::{Callbacks, Server};
+    ///
+    /// let greeter = Callbacks::<()>::new()
+    ///     .on_connect(|ws| format!("you come from {}", ws.client_ip()).into());
+    /// let server = Server::builder()
+    ///     .websocket("/", greeter)
+    ///     .trust_proxies(["10.0.0.0/8", "::1"])
+    ///     .bind("127.0.0.1:0")?;
+    /// # Ok::<(), peregrine::Error>(())
+    /// ```
+    pub fn trust_proxies(mut self, networks: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.proxies.extend(networks.into_iter().map(Into::into));
+        self
+    }
+
     /// Binds the address and prepares the shards. From here on connections queue up in the kernel;
     /// they are served once the server [runs](Server::run) or has been [started](Server::start).
     ///
@@ -106,11 +141,12 @@ impl Builder {
     /// means that a second copy started by accident is not refused but gets half of the clients.
     ///
     /// # Errors
-    /// [`Error::Path`], [`Error::Limits`], [`Error::Origin`], [`Error::Shards`]; [`Error::Io`] if
-    /// the address cannot be bound.
+    /// [`Error::Path`], [`Error::Limits`], [`Error::Origin`], [`Error::Proxy`],
+    /// [`Error::Shards`]; [`Error::Io`] if the address cannot be bound.
     pub fn bind(self, address: impl ToSocketAddrs) -> Result<Server, Error> {
         self.limits.validate()?;
         self.origins.validate()?;
+        let proxies = Networks::parse(&self.proxies)?;
         let parallelism = thread::available_parallelism()?.get();
         let shard_count = self.shard_count.unwrap_or(parallelism);
         if !(1..=SHARD_COUNT_MAX).contains(&shard_count) {
@@ -120,6 +156,7 @@ impl Builder {
         limits.tame();
         let (mut service, paths) = gather(self.endpoints, self.pages)?;
         service.origins = self.origins;
+        service.proxies = proxies;
         let listeners = bind_first(address, shard_count)?;
         let local_addr = listeners[0].local_addr()?;
         let mut seats = Vec::with_capacity(shard_count);

@@ -14,7 +14,7 @@ use std::any::Any;
 
 pub use self::callbacks::Callbacks;
 pub use self::reply::Reply;
-pub(crate) use self::request::Decision;
+pub(crate) use self::request::{Acceptance, Decision};
 pub use self::request::{Request, Upgrade};
 pub(crate) use self::websocket::Reach;
 pub use self::websocket::WebSocket;

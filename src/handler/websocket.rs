@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::error::SendError;
 use crate::hub::{ConnectionId, Hub};
@@ -26,6 +26,7 @@ pub(crate) trait Reach {
     fn query(&self) -> &str;
     fn subprotocol(&self) -> Option<&str>;
     fn peer_addr(&self) -> SocketAddr;
+    fn client_ip(&self) -> IpAddr;
     fn hub(&self) -> &Hub;
 }
 
@@ -163,10 +164,16 @@ impl<'w, S> WebSocket<'w, S> {
         self.reach.subprotocol()
     }
 
-    /// The address of the peer's socket.
+    /// The address of the peer's socket: the client's, or that of the last proxy before the server.
     #[must_use]
     pub fn peer_addr(&self) -> SocketAddr {
         self.reach.peer_addr()
+    }
+
+    /// The client's address; see [`Request::client_ip`](crate::Request::client_ip).
+    #[must_use]
+    pub fn client_ip(&self) -> IpAddr {
+        self.reach.client_ip()
     }
 
     /// How many bytes wait to be taken by the kernel for this connection.

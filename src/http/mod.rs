@@ -3,6 +3,7 @@
 //!
 //! Knows text; knows neither which paths exist nor where the bytes come from.
 
+pub(crate) mod forwarded;
 mod origin;
 
 use std::borrow::Cow;
@@ -28,7 +29,10 @@ pub(crate) struct Head<'r> {
 
 impl<'r> Head<'r> {
     /// The values of all headers of that name, in order.
-    pub(crate) fn all<'n>(&self, name: &'n str) -> impl Iterator<Item = &'r [u8]> + use<'r, 'n> {
+    pub(crate) fn all<'n>(
+        &self,
+        name: &'n str,
+    ) -> impl DoubleEndedIterator<Item = &'r [u8]> + Clone + use<'r, 'n> {
         self.headers
             .iter()
             .filter(move |header| header.name.eq_ignore_ascii_case(name))

@@ -3,7 +3,7 @@
 //! A panic in any of them is caught here and ends that connection with 1011.
 
 use std::any::Any;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use crate::handler::{Endpoint, Reach, Reply, Request, Upgrade};
 use crate::http::{self, Body, Origins, Response};
 use crate::hub::{ConnectionId, EndpointIndex, Hub};
 use crate::message::{Close, CloseCode, ClosedBy, Message};
+use crate::network::Networks;
 use crate::routing::Routes;
 
 /// Everything that a server serves; the same for all shards.
@@ -25,6 +26,8 @@ pub(crate) struct Service {
     pub(crate) routes: Routes,
     pub(crate) pages: Vec<Page>,
     pub(crate) origins: Origins,
+    /// The proxies that are believed.
+    pub(crate) proxies: Networks,
 }
 
 /// A page, encoded once.
@@ -86,6 +89,25 @@ impl Application {
                 discard(panic);
                 log::error!("on_upgrade panicked; the request is refused");
                 Upgrade::reject(Refusal::Internal)
+            }
+        }
+    }
+
+    /// Replaces the session that the endpoint made by the one that the upgrade was granted with.
+    pub(super) fn replace_session(
+        &mut self,
+        slot: Slot,
+        session: Box<dyn Any>,
+    ) -> Result<(), Refusal> {
+        match &mut self.sessions[slot] {
+            Some(made) if (**made).type_id() == (*session).type_id() => {
+                discard(std::mem::replace(made, session));
+                Ok(())
+            }
+            _ => {
+                discard(session);
+                log::error!("Upgrade::session got another type than the handler's Session");
+                Err(Refusal::Internal)
             }
         }
     }
@@ -228,6 +250,10 @@ impl Reach for Visit<'_> {
 
     fn peer_addr(&self) -> SocketAddr {
         self.shard.connections[self.slot].peer
+    }
+
+    fn client_ip(&self) -> IpAddr {
+        self.shard.connections[self.slot].client_ip()
     }
 
     fn hub(&self) -> &Hub {

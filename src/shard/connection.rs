@@ -1,6 +1,6 @@
 //! One connection, as it stands in its slot.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::fanout::Position;
@@ -68,18 +68,27 @@ pub(super) struct Flags {
     pub(super) is_surplus: bool,
 }
 
-/// What is kept of the upgrade.
-#[derive(Debug, Default)]
+/// What is kept of the upgrade, and of what a proxy said before it.
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Details {
     pub(super) query: Box<str>,
     pub(super) subprotocol: Option<Box<str>>,
+    /// Who trusted proxies say that the client is, if that is not the peer.
+    pub(super) client: Option<IpAddr>,
+}
+
+impl Details {
+    /// An idle connection holds no memory for nothing.
+    pub(super) fn kept(self) -> Option<Box<Self>> {
+        (self != Self::default()).then(|| Box::new(self))
+    }
 }
 
 /// Where in its life a connection is. It only ever moves down this list.
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// HTTP. `has_served`: at least one page was served, so that silence is no offence.
-    Upgrading { has_served: bool },
+    /// HTTP.
+    Upgrading { heard: Heard },
     /// Messages flow. It is a member of its endpoint.
     Open,
     /// The end is decided; `on_close` has not been called yet. It is a member of nothing.
@@ -88,6 +97,17 @@ pub(super) enum Phase {
     Closing(Closing),
     /// To be reaped at the end of the turn.
     Dead,
+}
+
+/// What was heard before the upgrade.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// Nothing whole: a trusted proxy may say first for whom it speaks.
+    Nothing,
+    /// For whom the proxy speaks.
+    Proxy,
+    /// A request. A page was served, so that silence is no offence.
+    Request,
 }
 
 /// Why a connection leaves, and how far it can still be talked to.
@@ -133,6 +153,12 @@ impl Connection {
 
     pub(super) fn is_dead(&self) -> bool {
         matches!(self.phase, Phase::Dead)
+    }
+
+    /// The client's address: the peer's, unless trusted proxies told another.
+    pub(super) fn client_ip(&self) -> IpAddr {
+        let told = self.details.as_ref().and_then(|details| details.client);
+        told.unwrap_or_else(|| self.peer.ip().to_canonical())
     }
 
     /// Moves input that was kept to the front of the buffer; how much it was. An idle connection

@@ -35,7 +35,7 @@ use mio::{Events, Poll, Token};
 
 use self::application::Application;
 pub(crate) use self::application::{Page, Service};
-use self::connection::{Connection, Flags, Phase};
+use self::connection::{Connection, Flags, Heard, Phase};
 pub(crate) use self::listener::bind;
 use self::listener::{Accepted, Listener};
 use self::state::{Outgoing, Shard, Slot};
@@ -284,7 +284,7 @@ impl EventLoop {
             transport,
             address,
             peer,
-            phase: Phase::Upgrading { has_served: false },
+            phase: Phase::Upgrading { heard: Heard::Nothing },
             protocol: Protocol::default(),
             outbox: outbox::Outbox::default(),
             backlog: Vec::new(),

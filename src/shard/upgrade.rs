@@ -5,14 +5,15 @@ use std::mem::MaybeUninit;
 
 use super::EventLoop;
 use super::application::discard;
-use super::connection::{Closing, Details, Phase};
+use super::connection::{Closing, Details, Heard, Phase};
 use super::state::Slot;
 use crate::config::HEADER_COUNT_MAX;
 use crate::error::Refusal;
-use crate::handler::{Decision, Request};
-use crate::http::{self, Body, Head, Response};
+use crate::handler::{Acceptance, Decision, Request};
+use crate::http::{self, Body, Head, Response, forwarded};
 use crate::hub::EndpointIndex;
 use crate::protocol::handshake::{self, HeaderRoom};
+use crate::protocol::proxy::{self, Malformed, Preface};
 
 /// What a request comes to.
 enum Answer {
@@ -25,9 +26,40 @@ enum Answer {
 }
 
 impl EventLoop {
-    /// Handles one request at the front of `input`; how many bytes it took, or `None` while it is
-    /// incomplete.
+    /// Handles one request at the front of `input`, or what a trusted proxy says before the first;
+    /// how many bytes it took, or `None` while it is incomplete.
     pub(super) fn upgrade(&mut self, slot: Slot, input: &[u8]) -> Option<usize> {
+        match self.preface(slot, input) {
+            Ok(Preface::Absent) => self.request(slot, input),
+            Ok(Preface::Partial) => None,
+            Ok(Preface::Header { length, source }) => {
+                let connection = &mut self.shard.connections[slot];
+                connection.phase = Phase::Upgrading { heard: Heard::Proxy };
+                let client = source.map(|address| address.to_canonical());
+                connection.details = Details { client, ..Details::default() }.kept();
+                Some(length)
+            }
+            Err(Malformed) => {
+                let refusal = Refusal::BadRequest("The PROXY header is malformed.");
+                self.refuse(slot, &refusal.into(), Body::Whole);
+                Some(input.len())
+            }
+        }
+    }
+
+    /// How the connection begins. Only a trusted proxy is heard on that: from anyone else the
+    /// header is no HTTP.
+    fn preface(&self, slot: Slot, input: &[u8]) -> Result<Preface, Malformed> {
+        let connection = &self.shard.connections[slot];
+        let is_first = matches!(connection.phase, Phase::Upgrading { heard: Heard::Nothing });
+        if is_first && self.application.service.proxies.contains(connection.peer.ip()) {
+            proxy::parse(input)
+        } else {
+            Ok(Preface::Absent)
+        }
+    }
+
+    fn request(&mut self, slot: Slot, input: &[u8]) -> Option<usize> {
         let mut room: HeaderRoom<'_> = [MaybeUninit::uninit(); HEADER_COUNT_MAX];
         let (answer, used) = match handshake::parse(input, &mut room, &self.shard.limits) {
             Ok(None) => return None,
@@ -84,20 +116,30 @@ impl EventLoop {
         head: &Head<'_>,
         key: &[u8],
     ) -> Answer {
-        let peer = self.shard.connections[slot].peer;
-        let request = Request::new(*head, peer);
-        let decision = self.application.upgrade(slot, endpoint, &request).0;
-        let (subprotocol, headers) = match decision {
-            Decision::Accept { subprotocol, headers } => (subprotocol, headers),
+        let refuse = |refusal: Refusal| Answer::Refuse(refusal.into(), Body::Whole);
+        let connection = &self.shard.connections[slot];
+        let (peer, proxies) = (connection.peer, &self.application.service.proxies);
+        let client = match forwarded::client_ip(head, connection.client_ip(), proxies) {
+            Ok(client) => client,
+            Err(refusal) => return refuse(refusal),
+        };
+        let request = Request::new(*head, peer, client);
+        let acceptance = match self.application.upgrade(slot, endpoint, &request).0 {
+            Decision::Accept(acceptance) => acceptance,
             Decision::Reject(response) => return Answer::Refuse(response, Body::Whole),
         };
+        let Acceptance { subprotocol, headers, session } = acceptance;
+        if let Some(session) = session
+            && let Err(refusal) = self.application.replace_session(slot, session)
+        {
+            return refuse(refusal);
+        }
+        let subprotocol = subprotocol.choose(request.subprotocols());
         let headers = headers.iter().map(|(name, value)| (&**name, &**value));
         handshake::accept(&mut self.shard.scratch, key, subprotocol.as_deref(), headers);
-        let query = head.query;
-        if !query.is_empty() || subprotocol.is_some() {
-            let details = Details { query: query.into(), subprotocol };
-            self.shard.connections[slot].details = Some(Box::new(details));
-        }
+        let client = Some(client).filter(|client| *client != peer.ip().to_canonical());
+        let details = Details { query: head.query.into(), subprotocol, client };
+        self.shard.connections[slot].details = details.kept();
         Answer::Open(endpoint)
     }
 
@@ -125,7 +167,7 @@ impl EventLoop {
         }
         let deadline = self.shard.now + self.shard.limits.handshake;
         let connection = &mut self.shard.connections[slot];
-        connection.phase = Phase::Upgrading { has_served: true };
+        connection.phase = Phase::Upgrading { heard: Heard::Request };
         connection.deadline = deadline;
     }
 
@@ -139,7 +181,7 @@ impl EventLoop {
     /// connection that was served is how keep-alive ends.
     pub(super) fn time_out_upgrade(&mut self, slot: Slot) {
         let connection = &self.shard.connections[slot];
-        let is_over = matches!(connection.phase, Phase::Upgrading { has_served: true })
+        let is_over = matches!(connection.phase, Phase::Upgrading { heard: Heard::Request })
             && connection.backlog.is_empty();
         if is_over {
             self.shard.begin_closing(slot, Closing::Outbox);
