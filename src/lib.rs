@@ -63,7 +63,10 @@
 //!
 //! # Features
 //!
-//! None yet: everything is on. Linux is what it is built and tested for.
+//! * `serde`: messages as JSON, by [serde](https://docs.rs/serde): `Message::json`, `Reply::json`,
+//!   `WebSocket::send_json`.
+//!
+//! All else is always there. Linux is what it is built and tested for.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

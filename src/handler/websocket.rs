@@ -80,6 +80,32 @@ impl<'w, S> WebSocket<'w, S> {
         self.reach.send(message.as_message())
     }
 
+    /// Sends a value as JSON to this connection, in a text message.
+    ///
+    /// ```
+    /// use peregrine::{Callbacks, Reply};
+    ///
+    /// let counter = Callbacks::<u32>::new().on_message(|ws, _| {
+    ///     *ws.session() += 1;
+    ///     let count = *ws.session();
+    ///     match ws.send_json(&count) {
+    ///         Ok(()) => Reply::none(),
+    ///         Err(error) => error.to_string().into(),
+    ///     }
+    /// });
+    /// ```
+    ///
+    /// # Errors
+    /// As of [`send`](Self::send).
+    ///
+    /// # Panics
+    /// If the value cannot be told in JSON: its `Serialize` fails, or a map has keys that are not
+    /// text.
+    #[cfg(feature = "serde")]
+    pub fn send_json<T: serde::Serialize + ?Sized>(&mut self, value: &T) -> Result<(), SendError> {
+        self.send(crate::message::to_json(value))
+    }
+
     /// Sends a message to any connection of this server, itself included.
     ///
     /// On the same shard the message goes straight into the target's outbox. To another shard it

@@ -7,8 +7,8 @@
 //!            └──► engine (tungstenite) ─► Event ─► at rest? dropped: the connection is dormant
 //! ```
 //!
-//! Knows frames, messages, the closing handshake, the opening handshake's text, and what a proxy says
-//! before it. Must not know sockets, mio, handlers, or where the time comes from.
+//! Knows frames, messages, the closing handshake, the opening handshake's text, and what a proxy
+//! says before it. Must not know sockets, mio, handlers, or where the time comes from.
 
 mod engine;
 pub(crate) mod frame;
