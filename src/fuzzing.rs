@@ -7,6 +7,7 @@ mod reference;
 mod streams;
 
 use std::mem::MaybeUninit;
+use std::net::IpAddr;
 
 use crate::config::{HEADER_COUNT_MAX, Limits};
 use crate::error::Refusal;
@@ -98,7 +99,7 @@ pub fn proxy(data: &[u8]) {
 
 /// A trusted proxy appends to what a client says.
 fn walk(hostile: &str) {
-    let (peer, client) = ([10, 0, 0, 1].into(), [192, 0, 2, 1].into());
+    let [peer, client] = [[10, 0, 0, 1], [192, 0, 2, 1]].map(IpAddr::from);
     let Ok(proxies) = Networks::parse(&["10.0.0.0/8".to_owned()]) else { unreachable!() };
     for (name, end) in [("Forwarded", "for=192.0.2.1"), ("X-Forwarded-For", "192.0.2.1")] {
         let request = |value: &str| format!("GET / HTTP/1.1\r\nHost: a\r\n{name}: {value}\r\n\r\n");
