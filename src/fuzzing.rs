@@ -92,12 +92,14 @@ pub fn proxy(data: &[u8]) {
         Ok(Preface::Partial) => assert!(data.len() < 4096, "a header without end"),
         Ok(Preface::Absent) | Err(Malformed) => {}
     }
-    if let Ok(text) = str::from_utf8(data) {
+    if let Ok(text) = str::from_utf8(data)
+        && !text.contains(['\r', '\n'])
+    {
         walk(text);
     }
 }
 
-/// A trusted proxy appends to what a client says.
+/// A trusted proxy appends to what a client says, in one line.
 fn walk(hostile: &str) {
     let [peer, client] = [[10, 0, 0, 1], [192, 0, 2, 1]].map(IpAddr::from);
     let Ok(proxies) = Networks::parse(&["10.0.0.0/8".to_owned()]) else { unreachable!() };
@@ -105,10 +107,6 @@ fn walk(hostile: &str) {
         let request = |value: &str| format!("GET / HTTP/1.1\r\nHost: a\r\n{name}: {value}\r\n\r\n");
         let seen = |value: &str| {
             parse(request(value).as_bytes(), &Limits::default(), |head, _, _| {
-                if head.headers.len() != 2 {
-                    // The client has sent headers of its own.
-                    return None;
-                }
                 let _ = Origins::Own.check(head);
                 forwarded::client_ip(head, peer, &proxies).ok()
             })
