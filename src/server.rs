@@ -86,6 +86,10 @@ impl Builder {
     /// the host and port that the request's `Host` names. So do requests without `Origin`, which
     /// are not a browser's. All others get status 403.
     ///
+    /// Behind a proxy that rewrites `Host`, the server's own pages have to be listed, too. And a
+    /// name of an attacker's that is made to resolve to this server looks like its own host: who
+    /// serves within a private network should compare `Host` in `on_upgrade`.
+    ///
     /// `null` is the origin of sandboxed frames and the like, of any site.
     pub fn allow_origin(mut self, origin: impl Into<String>) -> Self {
         self.origins.allow(origin.into());
