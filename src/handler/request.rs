@@ -128,7 +128,7 @@ pub(crate) struct Acceptance {
     pub(crate) subprotocol: Subprotocol,
     pub(crate) headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
     /// Takes the place of the session that was made for the request. Its type is not checked yet.
-    pub(crate) session: Option<Box<dyn Any + Send>>,
+    pub(crate) session: Option<Box<dyn Any>>,
 }
 
 /// Which subprotocol is to be spoken.
@@ -220,7 +220,7 @@ impl Upgrade {
     /// cannot be reached. It must have the type that the handler's
     /// [`Session`](super::Handler::Session) has: with another one the request gets status 500, and
     /// that is logged. On a rejection it has no effect.
-    pub fn session<S: Send + 'static>(mut self, session: S) -> Self {
+    pub fn session<S: 'static>(mut self, session: S) -> Self {
         if let Decision::Accept(acceptance) = &mut self.0 {
             acceptance.session = Some(Box::new(session));
         }

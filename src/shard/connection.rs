@@ -69,19 +69,12 @@ pub(super) struct Flags {
 }
 
 /// What is kept of the upgrade, and of what a proxy said before it.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) struct Details {
     pub(super) query: Box<str>,
     pub(super) subprotocol: Option<Box<str>>,
     /// Who trusted proxies say that the client is, if that is not the peer.
     pub(super) client: Option<IpAddr>,
-}
-
-impl Details {
-    /// An idle connection holds no memory for nothing.
-    pub(super) fn kept(self) -> Option<Box<Self>> {
-        (self != Self::default()).then(|| Box::new(self))
-    }
 }
 
 /// Where in its life a connection is. It only ever moves down this list.

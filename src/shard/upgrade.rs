@@ -35,8 +35,10 @@ impl EventLoop {
             Ok(Preface::Header { length, source }) => {
                 let connection = &mut self.shard.connections[slot];
                 connection.phase = Phase::Upgrading { heard: Heard::Proxy };
-                let client = source.map(|address| address.to_canonical());
-                connection.details = Details { client, ..Details::default() }.kept();
+                connection.details = source.map(|address| {
+                    let client = Some(address.to_canonical());
+                    Box::new(Details { client, ..Details::default() })
+                });
                 Some(length)
             }
             Err(Malformed) => {
@@ -138,8 +140,10 @@ impl EventLoop {
         let headers = headers.iter().map(|(name, value)| (&**name, &**value));
         handshake::accept(&mut self.shard.scratch, key, subprotocol.as_deref(), headers);
         let client = Some(client).filter(|client| *client != peer.ip().to_canonical());
-        let details = Details { query: head.query.into(), subprotocol, client };
-        self.shard.connections[slot].details = details.kept();
+        let query = head.query;
+        let is_kept = !query.is_empty() || subprotocol.is_some() || client.is_some();
+        self.shard.connections[slot].details =
+            is_kept.then(|| Box::new(Details { query: query.into(), subprotocol, client }));
         Answer::Open(endpoint)
     }
 
