@@ -37,6 +37,15 @@ pub enum Error {
         /// The type of the value.
         type_name: &'static str,
     },
+    /// An origin that is to be allowed and that no browser sends.
+    Origin {
+        /// The origin as it was given.
+        origin: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A proxy that is to be trusted is neither an address nor a network such as `10.0.0.0/8`.
+    Proxy(String),
     /// More shards than a [`ConnectionId`](crate::ConnectionId) can name (4096), or none.
     Shards(usize),
     /// A shard's thread panicked: a bug in this crate, never in a handler.
@@ -56,6 +65,12 @@ impl fmt::Display for Error {
             }
             Self::Dependency { path, type_name } => {
                 write!(f, "the endpoint {path:?} requires a dependency of the type {type_name}")
+            }
+            Self::Origin { origin, problem } => {
+                write!(f, "the origin {origin:?} cannot be allowed: {problem}")
+            }
+            Self::Proxy(network) => {
+                write!(f, "the proxy {network:?} is neither an address nor a network")
             }
             Self::Shards(count) => write!(f, "{count} shards: there must be between 1 and 4096"),
             Self::ShardPanicked => f.write_str("a shard's thread panicked"),

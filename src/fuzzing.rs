@@ -7,11 +7,14 @@ mod reference;
 mod streams;
 
 use std::mem::MaybeUninit;
+use std::net::IpAddr;
 
 use crate::config::{HEADER_COUNT_MAX, Limits};
 use crate::error::Refusal;
-use crate::http::Head;
+use crate::http::{Head, Origins, forwarded};
+use crate::network::Networks;
 use crate::protocol::handshake::{self, HeaderRoom};
+use crate::protocol::proxy::{self, Malformed, Preface};
 use crate::shard::clock;
 
 /// Lane and engine, and lane and pieces, mean the same as tungstenite alone, for every stream and
@@ -70,6 +73,52 @@ pub fn handshake(data: &[u8]) {
     }
 }
 
+/// The PROXY protocol's header is complete at its last byte, whatever follows; a verdict is never
+/// taken back. And of `Forwarded` and `X-Forwarded-For` only the trusted end counts: the bytes as
+/// what a client sends there do not change what a trusted proxy appends.
+pub fn proxy(data: &[u8]) {
+    let whole = proxy::parse(data);
+    for cut in cuts(data.len()) {
+        match proxy::parse(&data[..cut]) {
+            Ok(Preface::Partial) => {}
+            verdict => assert_eq!(verdict, whole, "what follows changed the verdict at {cut}"),
+        }
+    }
+    match whole {
+        Ok(Preface::Header { length, .. }) => {
+            assert_eq!(proxy::parse(&data[..length]), whole, "the header is its own length");
+            let before = proxy::parse(&data[..length - 1]);
+            assert_eq!(before, Ok(Preface::Partial), "complete before its last byte");
+        }
+        Ok(Preface::Partial) => assert!(data.len() < 4096, "a header without end"),
+        Ok(Preface::Absent) | Err(Malformed) => {}
+    }
+    if let Ok(text) = str::from_utf8(data)
+        && !text.contains(['\r', '\n'])
+    {
+        walk(text);
+    }
+}
+
+/// A trusted proxy appends to what a client says, in one line.
+fn walk(hostile: &str) {
+    let [peer, client] = [[10, 0, 0, 1], [192, 0, 2, 1]].map(IpAddr::from);
+    let Ok(proxies) = Networks::parse(&["10.0.0.0/8".to_owned()]) else { unreachable!() };
+    for (name, end) in [("Forwarded", "for=192.0.2.1"), ("X-Forwarded-For", "192.0.2.1")] {
+        let request = |value: &str| format!("GET / HTTP/1.1\r\nHost: a\r\n{name}: {value}\r\n\r\n");
+        let seen = |value: &str| {
+            parse(request(value).as_bytes(), &Limits::default(), |head, _, _| {
+                let _ = Origins::Own.check(head);
+                forwarded::client_ip(head, peer, &proxies).ok()
+            })
+        };
+        let _ = seen(hostile);
+        if let Ok(Some(Some(told))) = seen(&format!("{hostile}, {end}")) {
+            assert_eq!(told, client, "{name}: {hostile:?}");
+        }
+    }
+}
+
 /// Where to cut: everywhere, or in at most a few hundred places, ascending.
 fn cuts(length: usize) -> impl Iterator<Item = usize> {
     (0..=length).step_by(length / 256 + 1).chain([length])
@@ -79,6 +128,7 @@ fn cuts(length: usize) -> impl Iterator<Item = usize> {
 fn exercise(head: &Head<'_>) {
     assert!(!head.path.contains('?'));
     let _ = (head.keeps_alive(), head.has_body(), handshake::is_upgrade(head));
+    let _ = Origins::Own.check(head);
 }
 
 /// The answer to a key, which is a whole head and holds no line of the request's.

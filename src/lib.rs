@@ -63,6 +63,8 @@
 //!
 //! # Features
 //!
+//! * `serde` (off): messages as JSON, by [serde](https://docs.rs/serde): `Message::json`,
+//!   `Reply::json`, `WebSocket::send_json`.
 //! * `testing` (off): the test kit, `peregrine::testing`. It runs your handlers without sockets,
 //!   threads or waiting. Enable it among your `dev-dependencies` only: reads and writes become a
 //!   little slower by it.
@@ -80,6 +82,7 @@ mod handler;
 mod http;
 mod hub;
 mod message;
+mod network;
 mod protocol;
 mod routing;
 mod server;

@@ -57,6 +57,34 @@ impl<'m> Message<'m> {
         }
     }
 
+    /// The payload read as JSON; text and binary are treated alike. What the value borrows, it
+    /// borrows from the payload.
+    ///
+    /// ```
+    /// use peregrine::Message;
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// struct Move<'m> {
+    ///     piece: &'m str,
+    ///     to: (u8, u8),
+    /// }
+    ///
+    /// let message = Message::Text(r#"{ "piece": "rook", "to": [0, 7] }"#);
+    /// let step: Move<'_> = message.json()?;
+    /// assert_eq!((step.piece, step.to), ("rook", (0, 7)));
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If it is not JSON, or not what `T` wants. Its text may quote what the client has sent.
+    #[cfg(feature = "serde")]
+    pub fn json<T: serde::Deserialize<'m>>(&self) -> Result<T, serde_json::Error> {
+        match *self {
+            Self::Text(text) => serde_json::from_str(text),
+            Self::Binary(bytes) => serde_json::from_slice(bytes),
+        }
+    }
+
     /// The length of the payload in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -220,6 +248,18 @@ impl<T: AsMessage + ?Sized> AsMessage for &T {
     #[inline]
     fn as_message(&self) -> Message<'_> {
         (**self).as_message()
+    }
+}
+
+/// The JSON text of a value.
+///
+/// # Panics
+/// If it cannot be told in JSON.
+#[cfg(feature = "serde")]
+pub(crate) fn to_json<T: serde::Serialize + ?Sized>(value: &T) -> String {
+    match serde_json::to_string(value) {
+        Ok(text) => text,
+        Err(error) => panic!("the value cannot be told in JSON: {error}"),
     }
 }
 

@@ -190,7 +190,7 @@ fn an_id_is_never_given_twice() {
             assert_eq!(hub.send_to(gone, "for somebody else"), Ok(()));
         }
         server.settle();
-        assert_eq!(hub.dropped_count(), (0..=ids.len() as u64).sum());
+        assert_eq!(hub.dropped_count(), (0..=ids.len() as u64).sum::<u64>());
         assert_eq!(server.receive(client), None, "the slot is the same, the address is not");
         ids.push(id);
         server.drop_connection(client);

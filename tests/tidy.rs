@@ -49,7 +49,7 @@ fn every_room_keeps_to_itself() {
         ("TcpStream", &["src/shard/"]),
         ("TcpListener", &["src/shard/", "src/server/"]),
         ("tungstenite::", &["src/protocol/", "src/testing/"]),
-        ("httparse::", &["src/protocol/handshake.rs", "src/http.rs", "src/testing/request.rs"]),
+        ("httparse::", &["src/protocol/handshake.rs", "src/http/", "src/testing/request.rs"]),
         ("crossbeam_channel", &["src/hub/mailbox.rs", "src/shard/pool.rs"]),
         ("Instant::now", &["src/shard/clock.rs"]),
     ];

@@ -20,7 +20,7 @@ pub(crate) use self::check::{Check, Place};
 pub(crate) use self::dependencies::{Dependencies, RequiredType, Values};
 pub(crate) use self::later::{Job, Later};
 pub use self::reply::Reply;
-pub(crate) use self::request::Decision;
+pub(crate) use self::request::{Acceptance, Decision};
 pub use self::request::{Request, Upgrade};
 pub(crate) use self::websocket::Reach;
 pub use self::websocket::WebSocket;

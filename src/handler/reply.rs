@@ -113,6 +113,28 @@ impl<'m> Reply<'m> {
         Self(Kind::Later(Box::new(Later::offload(work, R::into))))
     }
 
+    /// Sends a value as JSON, in a text message.
+    ///
+    /// ```
+    /// use peregrine::{Callbacks, Reply};
+    ///
+    /// #[derive(serde::Serialize)]
+    /// struct Welcome {
+    ///     id: String,
+    /// }
+    ///
+    /// let welcome = Callbacks::<()>::new()
+    ///     .on_connect(|ws| Reply::json(&Welcome { id: ws.id().to_string() }));
+    /// ```
+    ///
+    /// # Panics
+    /// If the value cannot be told in JSON: its `Serialize` fails, or a map has keys that are not
+    /// text.
+    #[cfg(feature = "serde")]
+    pub fn json<T: serde::Serialize + ?Sized>(value: &T) -> Reply<'static> {
+        Reply::text(crate::message::to_json(value))
+    }
+
     /// Whether it sends nothing.
     #[must_use]
     pub fn is_none(&self) -> bool {

@@ -1,7 +1,8 @@
 //! [`Request`] and [`Upgrade`]: what [`on_upgrade`](super::Handler::on_upgrade) sees and decides.
 
+use std::any::Any;
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use super::Dependencies;
@@ -15,6 +16,7 @@ use crate::routing::{Params, Query};
 pub struct Request<'r> {
     head: Head<'r>,
     peer: SocketAddr,
+    client: IpAddr,
     params: &'r Params,
     dependencies: &'r Dependencies,
 }
@@ -23,10 +25,11 @@ impl<'r> Request<'r> {
     pub(crate) fn new(
         head: Head<'r>,
         peer: SocketAddr,
+        client: IpAddr,
         params: &'r Params,
         dependencies: &'r Dependencies,
     ) -> Self {
-        Self { head, peer, params, dependencies }
+        Self { head, peer, client, params, dependencies }
     }
 
     /// The method; always `GET`.
@@ -120,19 +123,22 @@ impl<'r> Request<'r> {
 
     /// The subprotocols that the client offers, in its order of preference
     /// (RFC 6455 section 4.1).
-    pub fn subprotocols(&self) -> impl Iterator<Item = &'r str> + use<'r> {
-        self.head
-            .all("sec-websocket-protocol")
-            .filter_map(|value| str::from_utf8(value).ok())
-            .flat_map(|value| value.split(','))
-            .map(str::trim)
-            .filter(|name| !name.is_empty())
+    pub fn subprotocols(&self) -> impl Iterator<Item = &'r str> + Clone + use<'r> {
+        self.head.subprotocols()
     }
 
-    /// The address of the peer's socket.
+    /// The address of the peer's socket: the client's, or that of the last proxy before the server.
     #[must_use]
     pub fn peer_addr(&self) -> SocketAddr {
         self.peer
+    }
+
+    /// The client's address: the peer's, or what
+    /// [trusted proxies](crate::Builder::trust_proxies) say. An IPv4 address is told as one, also
+    /// if the socket serves both versions.
+    #[must_use]
+    pub fn client_ip(&self) -> IpAddr {
+        self.client
     }
 }
 
@@ -161,15 +167,58 @@ pub struct Upgrade(pub(crate) Decision);
 
 #[derive(Debug)]
 pub(crate) enum Decision {
-    Accept { subprotocol: Option<Box<str>>, headers: Vec<(Cow<'static, str>, Cow<'static, str>)> },
+    Accept(Acceptance),
     Reject(Response),
     Later(Box<Later<Upgrade>>),
+}
+
+/// What an upgrade is granted with.
+#[derive(Debug, Default)]
+pub(crate) struct Acceptance {
+    pub(crate) subprotocol: Subprotocol,
+    pub(crate) headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
+    /// Takes the place of the session that was made for the request. Its type is not checked yet.
+    pub(crate) session: Option<Box<dyn Any>>,
+}
+
+/// Which subprotocol is to be spoken.
+#[derive(Debug, Default)]
+pub(crate) enum Subprotocol {
+    #[default]
+    None,
+    /// This one, which the handler takes for offered.
+    Named(Box<str>),
+    /// The first of these that is offered, if any is.
+    Preferred(Vec<Box<str>>),
+}
+
+impl Subprotocol {
+    /// The subprotocol that is answered: always one of those that the client offers, or it would
+    /// fail the connection (RFC 6455 section 4.1).
+    pub(crate) fn choose<'o>(
+        self,
+        mut offered: impl Iterator<Item = &'o str> + Clone,
+    ) -> Option<Box<str>> {
+        match self {
+            Self::None => None,
+            Self::Named(name) => {
+                let is_offered = offered.any(|offer| offer == &*name);
+                if !is_offered {
+                    log::error!("the subprotocol {name:?} was not offered, and is not answered");
+                }
+                is_offered.then_some(name)
+            }
+            Self::Preferred(names) => {
+                names.into_iter().find(|name| offered.clone().any(|offer| offer == &**name))
+            }
+        }
+    }
 }
 
 impl Upgrade {
     /// Grants the upgrade.
     pub fn accept() -> Self {
-        Self(Decision::Accept { subprotocol: None, headers: Vec::new() })
+        Self(Decision::Accept(Acceptance::default()))
     }
 
     /// Refuses the upgrade with this response; the connection is closed after it.
@@ -238,15 +287,53 @@ impl Upgrade {
         Self(Decision::Later(Box::new(Later::offload(work, decide))))
     }
 
-    /// Names the subprotocol that was chosen. It must be one that the client offered, or the
-    /// client will fail the connection (RFC 6455 section 4.1). On a rejection it has no effect.
+    /// Names the subprotocol that was chosen. It must be one that the client
+    /// [offers](Request::subprotocols): another one would make it fail the connection
+    /// (RFC 6455 section 4.1), so it is not sent, and that is logged. On a rejection it has no
+    /// effect.
     ///
     /// # Panics
     /// If the name is not a token.
-    pub fn subprotocol(mut self, name: &str) -> Self {
-        assert!(http::is_token(name), "{name:?} is not the name of a subprotocol");
-        if let Decision::Accept { subprotocol, .. } = &mut self.0 {
-            *subprotocol = Some(name.into());
+    pub fn subprotocol(self, name: &str) -> Self {
+        self.speaks(Subprotocol::Named(checked_name(name)))
+    }
+
+    /// Lists the subprotocols that the server speaks, best first: the first one that the client
+    /// offers is chosen, none if it offers none of them.
+    /// [`WebSocket::subprotocol`](crate::WebSocket::subprotocol) tells which. On a rejection it
+    /// has no effect.
+    ///
+    /// ```
+    /// use peregrine::{Callbacks, Upgrade};
+    ///
+    /// let chat = Callbacks::<()>::new()
+    ///     .on_upgrade(|_, _| Upgrade::accept().subprotocols(["chat.v2", "chat.v1"]))
+    ///     .on_connect(|ws| match ws.subprotocol() {
+    ///         Some(name) => format!("we speak {name}").into(),
+    ///         None => "we speak plain text".into(),
+    ///     });
+    /// ```
+    ///
+    /// # Panics
+    /// If a name is not a token.
+    pub fn subprotocols<'n>(self, names: impl IntoIterator<Item = &'n str>) -> Self {
+        self.speaks(Subprotocol::Preferred(names.into_iter().map(checked_name).collect()))
+    }
+
+    fn speaks(mut self, chosen: Subprotocol) -> Self {
+        if let Decision::Accept(acceptance) = &mut self.0 {
+            acceptance.subprotocol = chosen;
+        }
+        self
+    }
+
+    /// Replaces the session of the connection: for a decision that is made where the session
+    /// cannot be reached. It must have the type that the handler's
+    /// [`Session`](super::Handler::Session) has: with another one the request gets status 500, and
+    /// that is logged. On a rejection it has no effect.
+    pub fn session<S: 'static>(mut self, session: S) -> Self {
+        if let Decision::Accept(acceptance) = &mut self.0 {
+            acceptance.session = Some(Box::new(session));
         }
         self
     }
@@ -262,9 +349,9 @@ impl Upgrade {
     ) -> Self {
         let (name, value) = (name.into(), value.into());
         match &mut self.0 {
-            Decision::Accept { headers, .. } => {
+            Decision::Accept(acceptance) => {
                 http::check_header(&name, &value);
-                headers.push((name, value));
+                acceptance.headers.push((name, value));
             }
             Decision::Reject(response) => {
                 let taken = std::mem::replace(response, Response::new(403));
@@ -274,4 +361,9 @@ impl Upgrade {
         }
         self
     }
+}
+
+fn checked_name(name: &str) -> Box<str> {
+    assert!(http::is_token(name), "{name:?} is not the name of a subprotocol");
+    name.into()
 }

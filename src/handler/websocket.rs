@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -38,6 +38,7 @@ pub(crate) trait Reach {
     fn param(&self, name: &str) -> Option<Cow<'_, str>>;
     fn subprotocol(&self) -> Option<&str>;
     fn peer_addr(&self) -> SocketAddr;
+    fn client_ip(&self) -> IpAddr;
     fn hub(&self) -> &Hub;
 }
 
@@ -95,6 +96,32 @@ impl<'w, S> WebSocket<'w, S> {
     /// [`Closed`](SendError::Closed) after [`close`](Self::close).
     pub fn send(&mut self, message: impl AsMessage) -> Result<(), SendError> {
         self.reach.send(message.as_message())
+    }
+
+    /// Sends a value as JSON to this connection, in a text message.
+    ///
+    /// ```
+    /// use peregrine::{Callbacks, Reply};
+    ///
+    /// let counter = Callbacks::<u32>::new().on_message(|ws, _| {
+    ///     *ws.session() += 1;
+    ///     let count = *ws.session();
+    ///     match ws.send_json(&count) {
+    ///         Ok(()) => Reply::none(),
+    ///         Err(error) => error.to_string().into(),
+    ///     }
+    /// });
+    /// ```
+    ///
+    /// # Errors
+    /// As of [`send`](Self::send).
+    ///
+    /// # Panics
+    /// If the value cannot be told in JSON: its `Serialize` fails, or a map has keys that are not
+    /// text.
+    #[cfg(feature = "serde")]
+    pub fn send_json<T: serde::Serialize + ?Sized>(&mut self, value: &T) -> Result<(), SendError> {
+        self.send(crate::message::to_json(value))
     }
 
     /// Sends a message to any connection of this server, itself included.
@@ -363,10 +390,16 @@ impl<'w, S> WebSocket<'w, S> {
         self.reach.subprotocol()
     }
 
-    /// The address of the peer's socket.
+    /// The address of the peer's socket: the client's, or that of the last proxy before the server.
     #[must_use]
     pub fn peer_addr(&self) -> SocketAddr {
         self.reach.peer_addr()
+    }
+
+    /// The client's address; see [`Request::client_ip`](crate::Request::client_ip).
+    #[must_use]
+    pub fn client_ip(&self) -> IpAddr {
+        self.reach.client_ip()
     }
 
     /// How many bytes wait to be taken by the kernel for this connection.

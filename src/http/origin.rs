@@ -1,24 +1,320 @@
-//! [`Origins`]: the web pages whose scripts may open connections (RFC 6455 section 10.2).
+//! Which web pages may open WebSockets here. A browser lets any page connect anywhere, with the
+//! visitor's cookies; the `Origin` header tells whose page it is (RFC 6454, RFC 6455 section 10.2).
+//!
+//! Knows origins and hosts as text; must not know endpoints.
 
-/// Whose upgrades are granted. A request without `Origin` does not come from a page, and passes.
+use std::net::Ipv6Addr;
+
+use super::{Head, Response};
+use crate::error::Error;
+
+/// How much of a refused origin is told back, in characters.
+const TOLD_CHARS: usize = 200;
+
+/// The origins from which an upgrade may come. A request without `Origin` is not a browser's, and
+/// passes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Origins {
-    /// Pages of the server's own host.
+    /// The server's own host, as the request's `Host` names it.
     #[default]
     Own,
-    /// Pages of the server's own host, and these.
-    Listed(Vec<Box<str>>),
-    /// All pages.
+    /// The server's own host, and these; as they were given.
+    Listed(Vec<String>),
+    /// All.
     Any,
 }
 
 impl Origins {
-    /// Adds an origin to those that are allowed.
-    pub(crate) fn allow(&mut self, origin: &str) {
+    /// Adds an origin to the server's own host. What is wrong with it is for
+    /// [`validate`](Self::validate) to say.
+    pub(crate) fn allow(&mut self, origin: String) {
         match self {
-            Self::Own => *self = Self::Listed(vec![origin.into()]),
-            Self::Listed(origins) => origins.push(origin.into()),
+            Self::Own => *self = Self::Listed(vec![origin]),
+            Self::Listed(listed) => listed.push(origin),
             Self::Any => {}
+        }
+    }
+
+    /// Refuses a listed origin that no browser would ever send.
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        let Self::Listed(listed) = self else { return Ok(()) };
+        for origin in listed {
+            if let Err(problem) = check_listed(origin) {
+                return Err(Error::Origin { origin: origin.clone(), problem });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an upgrade may come from where it says; if not, the answer, which tells the
+    /// developer what to write if it should.
+    pub(crate) fn check(&self, head: &Head<'_>) -> Result<(), Response> {
+        let mut given = head.all("origin");
+        let (Some(text), false) = (given.next(), *self == Self::Any) else { return Ok(()) };
+        if given.next().is_some() {
+            return Err(refuse("There is more than one Origin header."));
+        }
+        let text = str::from_utf8(text).ok().map(str::trim_ascii);
+        let Some((text, origin)) = text.and_then(|text| Some((text, Origin::parse(text)?))) else {
+            return Err(refuse("The Origin header is malformed."));
+        };
+        if origin.is_own(head) || self.lists(&origin) {
+            return Ok(());
+        }
+        let told: String = text.chars().take(TOLD_CHARS).collect();
+        Err(refuse(format!(
+            "Pages of {told} may not open WebSockets here. If they should, the server has to be \
+             built with .allow_origin(\"{told}\")"
+        )))
+    }
+
+    fn lists(&self, origin: &Origin<'_>) -> bool {
+        let Self::Listed(listed) = self else { return false };
+        listed.iter().any(|listed| Origin::parse(listed).as_ref() == Some(origin))
+    }
+}
+
+fn refuse(text: impl Into<std::borrow::Cow<'static, str>>) -> Response {
+    Response::new(403).with_text(text)
+}
+
+/// What is wrong with an origin that the embedder lists.
+fn check_listed(origin: &str) -> Result<(), &'static str> {
+    match Origin::parse(origin) {
+        Some(Origin::Page { scheme, .. })
+            if ["ws", "wss"].iter().any(|socket| scheme.eq_ignore_ascii_case(socket)) =>
+        {
+            Err("a page's origin begins with http:// or https://")
+        }
+        Some(_) => Ok(()),
+        None if origin.contains('*') => Err("it has a wildcard; there is .any_origin()"),
+        None => Err("it is not of the form https://host or https://host:port"),
+    }
+}
+
+/// An origin (RFC 6454 section 6.2).
+#[derive(Clone, Copy, Debug)]
+enum Origin<'t> {
+    /// A page that has no origin to speak of: a sandboxed frame, a redirect across origins.
+    Null,
+    /// `port` is the scheme's own if none is named.
+    Page { scheme: &'t str, host: Host<'t>, port: Option<u16> },
+}
+
+impl PartialEq for Origin<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Null, Self::Null) => true,
+            (
+                Self::Page { scheme, host, port },
+                Self::Page { scheme: other_scheme, host: other_host, port: other_port },
+            ) => {
+                scheme.eq_ignore_ascii_case(other_scheme)
+                    && host == other_host
+                    && port == other_port
+            }
+            _ => false,
+        }
+    }
+}
+
+impl<'t> Origin<'t> {
+    fn parse(text: &'t str) -> Option<Self> {
+        if text == "null" {
+            return Some(Self::Null);
+        }
+        let (scheme, authority) = text.split_once("://")?;
+        let is_scheme_byte = |b: u8| b.is_ascii_alphanumeric() || b"+-.".contains(&b);
+        if scheme.is_empty() || !scheme.bytes().all(is_scheme_byte) {
+            return None;
+        }
+        let (host, port) = split_port(authority)?;
+        Some(Self::Page { scheme, host, port: port.or_else(|| default_port(scheme)) })
+    }
+
+    /// Whether it is the host that the request was sent to. The scheme is not compared: a proxy
+    /// may have taken the encryption off; a missing port means the same in both.
+    fn is_own(&self, head: &Head<'_>) -> bool {
+        let Self::Page { scheme, host, port } = self else { return false };
+        let own = head.only("host").and_then(|text| split_port(str::from_utf8(text).ok()?));
+        own.is_some_and(|(own_host, own_port)| {
+            *host != Host::Name("")
+                && *host == own_host
+                && *port == own_port.or_else(|| default_port(scheme))
+        })
+    }
+}
+
+/// A host as it stands in an origin or in `Host`.
+#[derive(Clone, Copy, Debug)]
+enum Host<'t> {
+    /// A name or an IPv4 address. Empty for files (`file://`).
+    Name(&'t str),
+    V6(Ipv6Addr),
+}
+
+impl PartialEq for Host<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Name(name), Self::Name(other)) => name.eq_ignore_ascii_case(other),
+            (Self::V6(address), Self::V6(other)) => address == other,
+            _ => false,
+        }
+    }
+}
+
+/// Splits `host` or `host:port`; `None` if there is anything else, such as a path or a user.
+fn split_port(authority: &str) -> Option<(Host<'_>, Option<u16>)> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (address, port) = rest.split_once(']')?;
+            (Host::V6(address.parse().ok()?), port)
+        }
+        None => {
+            let (name, port) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
+            let is_name_byte = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+            (Host::Name(name.bytes().all(is_name_byte).then_some(name)?), port)
+        }
+    };
+    let Some(digits) = port.strip_prefix(':') else {
+        return port.is_empty().then_some((host, None));
+    };
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    Some((host, Some(digits.parse().ok().filter(|_| is_number)?)))
+}
+
+fn default_port(scheme: &str) -> Option<u16> {
+    let ports = [("https", 443), ("http", 80), ("wss", 443), ("ws", 80)];
+    ports.iter().find(|(name, _)| scheme.eq_ignore_ascii_case(name)).map(|&(_, port)| port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The status of an upgrade with these headers; 101 if the origin passes.
+    fn status(origins: &Origins, headers: &[(&str, &str)]) -> u16 {
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|&(name, value)| httparse::Header { name, value: value.as_bytes() })
+            .collect();
+        let head = Head { method: "GET", path: "/", query: "", version: 1, headers: &headers };
+        origins.check(&head).map_or_else(|refusal| refusal.status(), |()| 101)
+    }
+
+    fn listed(origin: &str) -> Origins {
+        let mut origins = Origins::default();
+        origins.allow(origin.to_owned());
+        origins
+    }
+
+    #[test]
+    fn the_own_host_passes_in_every_way_to_write_it() {
+        for (origin, host) in [
+            ("http://example.com", "example.com"),
+            ("https://example.com", "example.com"),
+            ("https://example.com", "example.com:443"),
+            ("https://example.com:443", "example.com"),
+            ("http://example.com:80", "example.com"),
+            ("HTTP://EXAMPLE.com", "Example.COM"),
+            ("http://example.com:8080", "example.com:8080"),
+            ("http://127.0.0.1:8080", "127.0.0.1:8080"),
+            ("http://[::1]:8080", "[::1]:8080"),
+            ("http://[::1]", "[0:0:0:0:0:0:0:1]"),
+            ("capacitor://localhost", "localhost"),
+        ] {
+            assert_eq!(
+                status(&Origins::Own, &[("ORIGIN", origin), ("Host", host)]),
+                101,
+                "{origin}"
+            );
+        }
+    }
+
+    #[test]
+    fn any_other_origin_is_refused_also_the_nearly_right() {
+        for (origin, host) in [
+            ("https://evil.example", "example.com"),
+            ("https://example.com.evil.example", "example.com"),
+            ("https://notexample.com", "example.com"),
+            ("https://sub.example.com", "example.com"),
+            ("https://example.com:8443", "example.com"),
+            ("https://example.com", "example.com:80"),
+            ("http://example.com", "example.com:443"),
+            ("https://example.com@evil.example", "example.com"),
+            ("https://evil.example/example.com", "example.com"),
+            ("https://example.com/", "example.com"),
+            ("https://example.com:", "example.com"),
+            ("https://example.com:+443", "example.com"),
+            ("https://example.com:99999", "example.com"),
+            ("https://a, https://example.com", "example.com"),
+            ("//example.com", "example.com"),
+            ("example.com", "example.com"),
+            ("://example.com", "example.com"),
+            ("http://[::2]", "[::1]"),
+            ("http://[::1", "[::1"),
+            ("file://", ""),
+            ("null", "null"),
+            ("", ""),
+            ("h\u{e9}ttp://\u{e9}", "\u{e9}"),
+        ] {
+            assert_eq!(
+                status(&Origins::Own, &[("Origin", origin), ("Host", host)]),
+                403,
+                "{origin}"
+            );
+        }
+    }
+
+    #[test]
+    fn who_sends_no_origin_is_no_browser_and_who_sends_two_is_none_either() {
+        let own = ("Origin", "http://a");
+        assert_eq!(status(&Origins::Own, &[("Host", "a")]), 101);
+        assert_eq!(status(&Origins::Own, &[own, ("Host", "a")]), 101);
+        assert_eq!(status(&Origins::Own, &[own, own, ("Host", "a")]), 403);
+        assert_eq!(status(&Origins::Own, &[own]), 403);
+        assert_eq!(status(&Origins::Own, &[own, ("Host", "a"), ("Host", "a")]), 403);
+        assert_eq!(status(&Origins::Any, &[own, ("Origin", "null"), ("Host", "b")]), 101);
+    }
+
+    #[test]
+    fn a_listed_origin_passes_and_so_does_the_own_host() {
+        for (allowed, origin, expected) in [
+            ("https://app.example", "https://app.example", 101),
+            ("https://APP.example:443", "https://app.example", 101),
+            ("https://app.example", "https://app.example:443", 101),
+            ("https://app.example", "http://app.example", 403),
+            ("https://app.example", "https://app.example:8443", 403),
+            ("https://app.example", "https://own", 101),
+            ("https://app.example", "null", 403),
+            ("null", "null", 101),
+            ("file://", "file://", 101),
+            ("chrome-extension://abc", "chrome-extension://abc", 101),
+            ("chrome-extension://abc", "moz-extension://abc", 403),
+        ] {
+            let headers = [("Origin", origin), ("Host", "own")];
+            assert_eq!(status(&listed(allowed), &headers), expected, "{allowed} {origin}");
+        }
+    }
+
+    #[test]
+    fn a_listed_origin_that_no_browser_sends_is_an_error() {
+        for origin in [
+            "",
+            "app.example",
+            "https://app.example/",
+            "https://app.example/path",
+            "https://*.example",
+            "*",
+            "wss://app.example",
+            "https://user@app.example",
+            "https://\u{e9}.example",
+            "https://app.example:http",
+        ] {
+            assert!(matches!(listed(origin).validate(), Err(Error::Origin { .. })), "{origin:?}");
+        }
+        for origin in ["https://app.example", "http://[::1]:3000", "null", "file://", "tauri://a"] {
+            assert!(listed(origin).validate().is_ok(), "{origin:?}");
         }
     }
 }

@@ -1,12 +1,12 @@
 //! [`Alarm`]: with it any thread asks a shard to look at one connection again.
 //!
 //! A wake-up must never be refused, so it does not compete with messages for a mailbox's room. It
-//! needs no bound of its own: an alarm that was rung and not heard yet does not ring again; so there
-//! are at most as many rings on their way as there are alarms.
+//! needs no bound of its own: an alarm that was rung and not heard yet does not ring again, so at
+//! most as many rings are on their way as there are alarms.
 //!
 //! **Hearing.** The shard clears `is_ringing`, *then* looks. Both sides use read-modify-writes of
-//! one atomic, so whoever rings either finds it clear, and rings, or comes before the clearing: then
-//! the look that follows sees what the ringing was about.
+//! one atomic, so whoever rings either finds it clear, and rings, or comes before the clearing:
+//! then the look that follows sees what the ringing was about.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -8,8 +8,8 @@
 //!            └──► pieces, if asked for ─► Event::Piece (the same); control frames: an engine
 //! ```
 //!
-//! Knows frames, messages, the closing handshake, the opening handshake's text. Must not know
-//! sockets, mio, handlers, or where the time comes from.
+//! Knows frames, messages, the closing handshake, the opening handshake's text, and what a proxy
+//! says before it. Must not know sockets, mio, handlers, or where the time comes from.
 
 mod engine;
 pub(crate) mod frame;
@@ -17,6 +17,7 @@ mod framing;
 pub(crate) mod handshake;
 mod lane;
 mod pieces;
+pub(crate) mod proxy;
 
 use std::time::{Duration, Instant};
 

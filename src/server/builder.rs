@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::http::Response;
 use crate::hub::mailbox::mailbox;
 use crate::hub::{Hub, Node, SHARD_COUNT_MAX};
+use crate::network::Networks;
 use crate::shard::{self, LimitTable, Pool, Seat, Service, WAKER};
 
 /// Gathers what a server serves: the outermost [`Router`], and what only a server has. Made by
@@ -27,6 +28,7 @@ pub struct Builder {
     shard_count: Option<usize>,
     limits: Limits,
     root: Router,
+    proxies: Vec<String>,
 }
 
 impl Builder {
@@ -92,13 +94,45 @@ impl Builder {
     }
 
     /// As [`Router::allow_origin`], for every endpoint of the server.
-    pub fn allow_origin(self, origin: impl AsRef<str>) -> Self {
+    pub fn allow_origin(self, origin: impl Into<String>) -> Self {
         Self { root: self.root.allow_origin(origin), ..self }
     }
 
     /// As [`Router::any_origin`], for every endpoint of the server.
     pub fn any_origin(self) -> Self {
         Self { root: self.root.any_origin(), ..self }
+    }
+
+    /// Names the proxies before the server that are believed: networks such as `10.0.0.0/8` or
+    /// `fd00::/8`, or single addresses. A second call adds to the first. None by default.
+    ///
+    /// [`Request::client_ip`](crate::Request::client_ip) and
+    /// [`WebSocket::client_ip`](crate::WebSocket::client_ip) then tell the client's address instead
+    /// of the proxy's. A trusted proxy may tell it in two ways:
+    ///
+    /// * by the PROXY protocol, version 1 or 2, if that is the first it says on a connection (a
+    ///   malformed header gets status 400);
+    /// * by `X-Forwarded-For` or `Forwarded` (RFC 7239) of the upgrade. They are walked from the
+    ///   right, for as long as whoever wrote the entry is a trusted proxy. If both are there and
+    ///   disagree, the request gets status 400: a proxy must remove the one that it does not write.
+    ///
+    /// Trust only what nobody else can speak through: a proxy that passes bytes on without the
+    /// PROXY protocol lends its clients its trust.
+    ///
+    /// ```
+    /// use peregrine::{Callbacks, Server};
+    ///
+    /// let greeter = Callbacks::<()>::new()
+    ///     .on_connect(|ws| format!("you come from {}", ws.client_ip()).into());
+    /// let server = Server::builder()
+    ///     .websocket("/", greeter)
+    ///     .trust_proxies(["10.0.0.0/8", "::1"])
+    ///     .bind("127.0.0.1:0")?;
+    /// # Ok::<(), peregrine::Error>(())
+    /// ```
+    pub fn trust_proxies(mut self, networks: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.proxies.extend(networks.into_iter().map(Into::into));
+        self
     }
 
     /// Binds the address and prepares the shards. From here on connections queue up in the kernel;
@@ -113,7 +147,8 @@ impl Builder {
     ///
     /// # Errors
     /// [`Error::Path`], [`Error::Limits`], [`Error::EndpointLimits`], [`Error::Dependency`],
-    /// [`Error::Shards`]; [`Error::Io`] if the address cannot be bound.
+    /// [`Error::Origin`], [`Error::Proxy`], [`Error::Shards`]; [`Error::Io`] if the address cannot
+    /// be bound.
     pub fn bind(self, address: impl ToSocketAddrs) -> Result<Server, Error> {
         let mut parts = self.prepare(Shards::AsProcessors)?;
         let listeners = bind_first(address, parts.seats.len())?;
@@ -135,6 +170,7 @@ impl Builder {
         if !(1..=SHARD_COUNT_MAX).contains(&shard_count) {
             return Err(Error::Shards(shard_count));
         }
+        let proxies = Networks::parse(&self.proxies)?;
         let Gathered { endpoints, routes, pages, paths, limits } = gather(self.root, self.limits)?;
         let of_server = limits.server();
         let thread_count = of_server.offload_thread_count.unwrap_or(parallelism);
@@ -150,7 +186,7 @@ impl Builder {
         }
         let hub = Hub::new(Node::random(), mailboxes.into(), paths);
         let connection_limit = of_server.connection_count.unwrap_or_else(descriptor_allowance);
-        let service = Arc::new(Service { pool, endpoints, routes, pages });
+        let service = Arc::new(Service { pool, endpoints, routes, pages, proxies });
         Ok(Parts { seats, service, limits, connection_limit, hub })
     }
 }

@@ -73,8 +73,8 @@ impl Endpoint {
     }
 
     /// As [`Router::allow_origin`](crate::Router::allow_origin), for this endpoint.
-    pub fn allow_origin(mut self, origin: impl AsRef<str>) -> Self {
-        self.settings.allow_origin(origin.as_ref());
+    pub fn allow_origin(mut self, origin: impl Into<String>) -> Self {
+        self.settings.allow_origin(origin.into());
         self
     }
 

@@ -27,7 +27,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    pub(super) fn allow_origin(&mut self, origin: &str) {
+    pub(super) fn allow_origin(&mut self, origin: String) {
         self.origins.get_or_insert_default().allow(origin);
     }
 }
@@ -43,7 +43,7 @@ struct Inherited {
 
 impl Inherited {
     /// What holds within, where these settings are nearer.
-    fn with(&self, settings: Settings) -> Self {
+    fn with(&self, settings: Settings) -> Result<Self, Error> {
         let mut inner = self.clone();
         inner.values.overlay(settings.dependencies);
         inner.required.extend(settings.required);
@@ -51,9 +51,10 @@ impl Inherited {
             adjust(&mut inner.limits);
         }
         if let Some(origins) = settings.origins {
+            origins.validate()?;
             inner.origins = origins;
         }
-        inner
+        Ok(inner)
     }
 }
 
@@ -110,7 +111,7 @@ struct List {
 
 impl List {
     fn add_router(&mut self, prefix: &str, router: Router, outer: &Inherited) -> Result<(), Error> {
-        let inherited = outer.with(router.settings);
+        let inherited = outer.with(router.settings)?;
         for (path, item) in router.items {
             let path = join(prefix, &path)?;
             match item {
@@ -138,7 +139,7 @@ impl List {
         outer: &Inherited,
     ) -> Result<(), Error> {
         let Endpoint { handler, settings, checks } = endpoint;
-        let Inherited { values, required, limits, origins } = outer.with(settings);
+        let Inherited { values, required, limits, origins } = outer.with(settings)?;
         // The last index is that of connections without an endpoint.
         let index = match EndpointIndex::try_from(self.endpoints.len()) {
             Ok(index) if index < EndpointIndex::MAX => index,

@@ -113,17 +113,26 @@ impl Router {
         self.settings.adjustments.push(Box::new(adjust));
         self
     }
-
-    /// Lets the scripts of web pages from this origin (`https://app.example.com`) connect, besides
-    /// those from the server's own host. What a router or an endpoint says about origins replaces
-    /// all that is said further out.
-    pub fn allow_origin(mut self, origin: impl AsRef<str>) -> Self {
-        self.settings.allow_origin(origin.as_ref());
+    /// Lets the pages of one more origin open WebSockets here, such as `https://app.example.com`.
+    ///
+    /// A browser lets any page connect anywhere, with its visitor's cookies, and names the page's
+    /// origin (RFC 6455 section 10.2). Pages of the server's own host pass: those whose origin has
+    /// the host and port that the request's `Host` names. So do requests without `Origin`, which
+    /// are not a browser's. All others get status 403.
+    ///
+    /// Behind a proxy that rewrites `Host`, the server's own pages have to be listed, too. And a
+    /// name of an attacker's that is made to resolve to this server looks like its own host: who
+    /// serves within a private network should compare `Host` in `on_upgrade`.
+    ///
+    /// `null` is the origin of sandboxed frames and the like, of any site.
+    ///
+    /// What a router or an endpoint says about origins replaces what is said outside of it.
+    pub fn allow_origin(mut self, origin: impl Into<String>) -> Self {
+        self.settings.allow_origin(origin.into());
         self
     }
 
-    /// Lets the scripts of all web pages connect: for endpoints that trust nobody for their
-    /// cookies.
+    /// Lets the pages of every site open WebSockets here. Right for what trusts no cookies.
     pub fn any_origin(mut self) -> Self {
         self.settings.origins = Some(crate::http::Origins::Any);
         self

@@ -4,7 +4,7 @@
 
 use std::any::Any;
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -20,6 +20,7 @@ use crate::http::{self, Body, Head, Origins, Response};
 use crate::hub::stream::Credit;
 use crate::hub::{Audience, BroadcastDelivery, ConnectionId, Delivery, EndpointIndex, Hub};
 use crate::message::{Close, CloseCode, ClosedBy, Fragment, Message};
+use crate::network::Networks;
 use crate::protocol::Receipt;
 use crate::routing::{Params, Routes};
 
@@ -29,6 +30,8 @@ pub(crate) struct Service {
     pub(crate) endpoints: Vec<ServedEndpoint>,
     pub(crate) routes: Routes,
     pub(crate) pages: Vec<Page>,
+    /// The proxies that are believed.
+    pub(crate) proxies: Networks,
 }
 
 /// A handler, with what it is given and what is demanded of those who ask for it.
@@ -36,7 +39,6 @@ pub(crate) struct ServedEndpoint {
     pub(crate) handler: Box<dyn ErasedHandler>,
     pub(crate) dependencies: Dependencies,
     pub(crate) checks: Vec<Check>,
-    #[allow(dead_code, reason = "the check of origins is about to read it")]
     pub(crate) origins: Origins,
 }
 
@@ -84,12 +86,12 @@ impl Application {
         slot: Slot,
         endpoint: EndpointIndex,
         head: &Head<'_>,
-        peer: SocketAddr,
+        (peer, client): (SocketAddr, IpAddr),
         params: &Params,
     ) -> Upgrade {
         let ServedEndpoint { handler, dependencies, checks, .. } =
             &self.service.endpoints[usize::from(endpoint)];
-        let request = &Request::new(*head, peer, params, dependencies);
+        let request = &Request::new(*head, peer, client, params, dependencies);
         if let Some(response) = checks.iter().find_map(|check| check.refuse(request)) {
             return Upgrade::reject(response);
         }
@@ -112,6 +114,25 @@ impl Application {
         }
     }
 
+    /// Replaces the session that the endpoint made by the one that the upgrade was granted with.
+    pub(super) fn replace_session(
+        &mut self,
+        slot: Slot,
+        session: Box<dyn Any>,
+    ) -> Result<(), Refusal> {
+        match &mut self.sessions[slot] {
+            Some(made) if (**made).type_id() == (*session).type_id() => {
+                discard(std::mem::replace(made, session));
+                Ok(())
+            }
+            _ => {
+                discard(session);
+                log::error!("Upgrade::session got another type than the handler's Session");
+                Err(Refusal::Internal)
+            }
+        }
+    }
+
     pub(super) fn connect(&mut self, shard: &mut Shard, slot: Slot) {
         self.call(shard, slot, |endpoint, reach, session| {
             endpoint.handler.connect(&endpoint.dependencies, reach, session)
@@ -129,6 +150,11 @@ impl Application {
         self.call(shard, slot, |endpoint, reach, session| {
             endpoint.handler.fragment(&endpoint.dependencies, reach, session, fragment)
         });
+    }
+
+    /// The pages that may open connections to the endpoint.
+    pub(super) fn origins(&self, endpoint: EndpointIndex) -> &Origins {
+        &self.service.endpoints[usize::from(endpoint)].origins
     }
 
     /// How the endpoint wants its messages.
@@ -305,6 +331,10 @@ impl Reach for Visit<'_> {
 
     fn peer_addr(&self) -> SocketAddr {
         self.shard.connections[self.slot].peer
+    }
+
+    fn client_ip(&self) -> IpAddr {
+        self.shard.connections[self.slot].client_ip()
     }
 
     fn hub(&self) -> &Hub {

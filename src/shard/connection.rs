@@ -1,6 +1,6 @@
 //! One connection, as it stands in its slot.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::audience::{AudienceIndex, Place};
@@ -80,7 +80,8 @@ pub(super) struct Flags {
     pub(super) is_surplus: bool,
 }
 
-/// What not every connection has: what is kept of the upgrade, and its subscriptions.
+/// What not every connection has: what is kept of the upgrade and of what a proxy said before it,
+/// and its subscriptions.
 #[derive(Debug, Default)]
 pub(super) struct Details {
     pub(super) query: Box<str>,
@@ -90,13 +91,15 @@ pub(super) struct Details {
     /// topics.
     pub(super) subscriptions: Vec<(AudienceIndex, Place)>,
     pub(super) streaming: Option<Streaming>,
+    /// Who trusted proxies say that the client is, if that is not the peer.
+    pub(super) client: Option<IpAddr>,
 }
 
 /// Where in its life a connection is. It only ever moves down this list.
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// HTTP. `has_served`: at least one page was served, so that silence is no offence.
-    Upgrading { has_served: bool },
+    /// HTTP.
+    Upgrading { heard: Heard },
     /// Messages flow. It is a member of its endpoint.
     Open,
     /// The end is decided, and not everything said: `on_close` has not been called, or a handler's
@@ -108,6 +111,17 @@ pub(super) enum Phase {
     Dead,
 }
 
+/// What was heard before the upgrade.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// Nothing whole: a trusted proxy may say first for whom it speaks.
+    Nothing,
+    /// For whom the proxy speaks.
+    Proxy,
+    /// A request. A page was served, so that silence is no offence.
+    Request,
+}
+
 /// Why a connection leaves, and how far it can still be talked to.
 #[derive(Debug)]
 pub(super) struct Leaving {
@@ -115,7 +129,7 @@ pub(super) struct Leaving {
     pub(super) farewell: Farewell,
     /// `on_close` was called.
     pub(super) was_told: bool,
-    /// A handler panicked meanwhile.
+    /// `on_close` panicked.
     pub(super) has_panicked: bool,
     /// How long an answer that comes later is waited for; set when that begins.
     pub(super) answer_due: Option<Instant>,
@@ -159,6 +173,12 @@ impl Connection {
         matches!(self.phase, Phase::Dead)
     }
 
+    /// The client's address: the peer's, unless trusted proxies told another.
+    pub(super) fn client_ip(&self) -> IpAddr {
+        let told = self.details.as_ref().and_then(|details| details.client);
+        told.unwrap_or_else(|| self.peer.ip().to_canonical())
+    }
+
     /// Moves input that was kept to the front of the buffer; how much it was. An idle connection
     /// holds no memory for it.
     #[inline]
@@ -169,6 +189,11 @@ impl Connection {
         let backlog = std::mem::take(&mut self.backlog);
         buffer[..backlog.len()].copy_from_slice(&backlog);
         backlog.len()
+    }
+
+    /// What not every connection has; from now on this one does.
+    pub(super) fn details(&mut self) -> &mut Details {
+        self.details.get_or_insert_default()
     }
 
     /// The topics that it subscribes to.

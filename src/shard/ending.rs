@@ -35,11 +35,12 @@ impl Shard {
         self.leaving.push(slot);
     }
 
-    /// A handler panicked: that ends its connection, or is what its end is told to be.
+    /// A handler panicked: that ends its connection. If its end was decided before, that stands,
+    /// unless it is `on_close` that panicked.
     pub(super) fn fail(&mut self, slot: Slot) {
         log::error!("a handler panicked; its connection {} is closed", self.id(slot));
         if let Phase::Leaving(leaving) = &mut self.connections[slot].phase {
-            leaving.has_panicked = true;
+            leaving.has_panicked |= leaving.was_told;
             return;
         }
         let code = CloseCode::INTERNAL_ERROR;

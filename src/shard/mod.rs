@@ -46,7 +46,7 @@ use mio::{Events, Poll, Token};
 
 use self::application::Application;
 pub(crate) use self::application::{Page, ServedEndpoint, Service};
-use self::connection::{Connection, Flags, Phase};
+use self::connection::{Connection, Flags, Heard, Phase};
 pub(crate) use self::limits::LimitTable;
 pub(crate) use self::listener::bind;
 use self::listener::{Accepted, Listener};
@@ -325,7 +325,7 @@ impl EventLoop {
             transport,
             address,
             peer,
-            phase: Phase::Upgrading { has_served: false },
+            phase: Phase::Upgrading { heard: Heard::Nothing },
             protocol: Protocol::default(),
             outbox: outbox::Outbox::default(),
             backlog: Vec::new(),

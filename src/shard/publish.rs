@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::audience::Audiences;
 use super::clock;
-use super::connection::Details;
 use super::state::{Outgoing, Shard, Slot};
 use super::transport::Output;
 use crate::error::SendError;
@@ -65,7 +64,7 @@ impl Shard {
         let audiences = &mut self.fanout.audiences;
         let index = audiences.find_or_add(topic);
         let place = audiences.join(index, slot);
-        let details = connection.details.get_or_insert_with(|| Box::new(Details::default()));
+        let details = connection.details();
         let at = details.subscriptions.partition_point(|&(other, _)| other < index);
         details.subscriptions.insert(at, (index, place));
         self.tell_count(index);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::connection::{Connection, Details, Farewell, Phase};
+use super::connection::{Connection, Farewell, Phase};
 use super::outbox::Outbox;
 use super::state::{Outgoing, Shard, Slot};
 use crate::error::SendError;
@@ -78,8 +78,7 @@ impl Shard {
         let credit = Credit::new(alarm, self.limits[connection.endpoint].outbox_high_water_bytes);
         let held = Outbox::default();
         let streaming = Streaming { credit: Arc::clone(&credit), has_begun: false, held };
-        let details = connection.details.get_or_insert_with(|| Box::new(Details::default()));
-        details.streaming = Some(streaming);
+        connection.details().streaming = Some(streaming);
         connection.flags.has_stream = true;
         Ok(credit)
     }

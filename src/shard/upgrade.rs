@@ -5,14 +5,15 @@ use std::mem::MaybeUninit;
 
 use super::EventLoop;
 use super::application::discard;
-use super::connection::{Closing, Details, Phase};
+use super::connection::{Closing, Details, Heard, Phase};
 use super::state::Slot;
 use crate::config::HEADER_COUNT_MAX;
 use crate::error::Refusal;
-use crate::handler::{Decision, Upgrade};
-use crate::http::{self, Body, Head, Response};
+use crate::handler::{Acceptance, Decision, Upgrade};
+use crate::http::{self, Body, Head, Response, forwarded};
 use crate::hub::EndpointIndex;
 use crate::protocol::handshake::{self, HeaderRoom};
+use crate::protocol::proxy::{self, Malformed, Preface};
 use crate::routing::{Params, Route};
 
 /// What a request comes to.
@@ -28,9 +29,42 @@ enum Answer {
 }
 
 impl EventLoop {
-    /// Handles one request at the front of `input`; how many bytes it took, or `None` while it is
-    /// incomplete.
+    /// Handles one request at the front of `input`, or what a trusted proxy says before the first;
+    /// how many bytes it took, or `None` while it is incomplete.
     pub(super) fn upgrade(&mut self, slot: Slot, input: &[u8]) -> Option<usize> {
+        match self.preface(slot, input) {
+            Ok(Preface::Absent) => self.request(slot, input),
+            Ok(Preface::Partial) => None,
+            Ok(Preface::Header { length, source }) => {
+                let connection = &mut self.shard.connections[slot];
+                connection.phase = Phase::Upgrading { heard: Heard::Proxy };
+                connection.details = source.map(|address| {
+                    let client = Some(address.to_canonical());
+                    Box::new(Details { client, ..Details::default() })
+                });
+                Some(length)
+            }
+            Err(Malformed) => {
+                let refusal = Refusal::BadRequest("The PROXY header is malformed.");
+                self.refuse(slot, &refusal.into(), Body::Whole);
+                Some(input.len())
+            }
+        }
+    }
+
+    /// How the connection begins. Only a trusted proxy is heard on that: from anyone else the
+    /// header is no HTTP.
+    fn preface(&self, slot: Slot, input: &[u8]) -> Result<Preface, Malformed> {
+        let connection = &self.shard.connections[slot];
+        let is_first = matches!(connection.phase, Phase::Upgrading { heard: Heard::Nothing });
+        if is_first && self.application.service.proxies.contains(connection.peer.ip()) {
+            proxy::parse(input)
+        } else {
+            Ok(Preface::Absent)
+        }
+    }
+
+    fn request(&mut self, slot: Slot, input: &[u8]) -> Option<usize> {
         let mut room: HeaderRoom<'_> = [MaybeUninit::uninit(); HEADER_COUNT_MAX];
         let (answer, used) = match handshake::parse(input, &mut room, self.shard.limits.server()) {
             Ok(None) => return None,
@@ -96,9 +130,13 @@ impl EventLoop {
             return Answer::Page(page, after, body);
         }
         let Some(endpoint) = route.endpoint else { return refuse(Refusal::NotFound) };
-        match handshake::check_upgrade(head) {
-            Ok(key) => self.decide(slot, endpoint, params, head, key),
-            Err(refusal) => refuse(refusal),
+        let key = match handshake::check_upgrade(head) {
+            Ok(key) => key,
+            Err(refusal) => return refuse(refusal),
+        };
+        match self.application.origins(endpoint).check(head) {
+            Ok(()) => self.decide(slot, endpoint, params, head, key),
+            Err(response) => Answer::Refuse(response, body),
         }
     }
 
@@ -111,8 +149,16 @@ impl EventLoop {
         head: &Head<'_>,
         key: &[u8],
     ) -> Answer {
-        let peer = self.shard.connections[slot].peer;
-        let upgrade = self.application.upgrade(slot, endpoint, head, peer, &params);
+        let connection = &self.shard.connections[slot];
+        let (peer, proxies) = (connection.peer, &self.application.service.proxies);
+        let client = match forwarded::client_ip(head, connection.client_ip(), proxies) {
+            Ok(client) => client,
+            Err(refusal) => return Answer::Refuse(refusal.into(), Body::Whole),
+        };
+        if client != peer.ip().to_canonical() {
+            self.shard.connections[slot].details().client = Some(client);
+        }
+        let upgrade = self.application.upgrade(slot, endpoint, head, (peer, client), &params);
         self.conclude(slot, endpoint, params, head, key, upgrade)
     }
 
@@ -126,8 +172,8 @@ impl EventLoop {
         key: &[u8],
         upgrade: Upgrade,
     ) -> Answer {
-        let (subprotocol, headers) = match upgrade.0 {
-            Decision::Accept { subprotocol, headers } => (subprotocol, headers),
+        let acceptance = match upgrade.0 {
+            Decision::Accept(acceptance) => acceptance,
             Decision::Reject(response) => return Answer::Refuse(response, Body::Whole),
             Decision::Later(later) => {
                 return match self.application.await_upgrade(&mut self.shard, slot, *later) {
@@ -136,13 +182,21 @@ impl EventLoop {
                 };
             }
         };
+        let Acceptance { subprotocol, headers, session } = acceptance;
+        if let Some(session) = session
+            && let Err(refusal) = self.application.replace_session(slot, session)
+        {
+            return Answer::Refuse(refusal.into(), Body::Whole);
+        }
+        let subprotocol = subprotocol.choose(head.subprotocols());
         let headers = headers.iter().map(|(name, value)| (&**name, &**value));
         handshake::accept(&mut self.shard.scratch, key, subprotocol.as_deref(), headers);
         let query = head.query;
         if !query.is_empty() || !params.is_empty() || subprotocol.is_some() {
-            let details =
-                Details { query: query.into(), params, subprotocol, ..Details::default() };
-            self.shard.connections[slot].details = Some(Box::new(details));
+            let details = self.shard.connections[slot].details();
+            details.query = query.into();
+            details.params = params;
+            details.subprotocol = subprotocol;
         }
         Answer::Open(endpoint)
     }
@@ -172,7 +226,7 @@ impl EventLoop {
         }
         let deadline = self.shard.now + self.shard.limits.server().handshake;
         let connection = &mut self.shard.connections[slot];
-        connection.phase = Phase::Upgrading { has_served: true };
+        connection.phase = Phase::Upgrading { heard: Heard::Request };
         connection.deadline = deadline;
     }
 
@@ -191,7 +245,7 @@ impl EventLoop {
             return;
         }
         let connection = &self.shard.connections[slot];
-        let is_over = matches!(connection.phase, Phase::Upgrading { has_served: true })
+        let is_over = matches!(connection.phase, Phase::Upgrading { heard: Heard::Request })
             && connection.backlog.is_empty();
         if is_over {
             self.shard.begin_closing(slot, Closing::Outbox);

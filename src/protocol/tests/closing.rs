@@ -94,7 +94,7 @@ fn it_is_dormant_at_a_message_boundary_and_nowhere_else() {
 fn closing_writes_a_close_frame_and_nothing_else() {
     let mut protocol = Protocol::default();
     assert_eq!(close_normally(&mut protocol), close_frame(1000, "enough"));
-    assert_eq!(close_normally(&mut protocol), [], "only once");
+    assert_eq!(close_normally(&mut protocol), b"", "only once");
     assert!(!protocol.is_dormant(), "the peer's Close is awaited");
 }
 
@@ -186,11 +186,11 @@ fn closing_after_the_peers_close_only_answers_it() {
     let mut control = Vec::new();
     let event = protocol.receive(&mut input.as_mut_slice(), &mut control, &limits, origin());
     assert!(matches!(event, Some(Event::Close(code, _)) if code == 4000));
-    assert_eq!(control, [], "the answer waits for what is still to be sent");
+    assert_eq!(control, b"", "the answer waits for what is still to be sent");
     assert_eq!(close_normally(&mut protocol), close_frame(4000, ""));
     let mut out = Vec::new();
     protocol.answer_close(&mut out);
-    assert_eq!(out, [], "it was answered");
+    assert_eq!(out, b"", "it was answered");
     assert!(protocol.is_dormant(), "nothing is held any more");
 }
 
@@ -202,7 +202,7 @@ fn a_violation_after_our_close_gets_no_second_close() {
     let mut input = vec![0xFF; 20];
     let event = protocol.receive(&mut input.as_mut_slice(), &mut Vec::new(), &limits, origin());
     assert!(matches!(event, Some(Event::Violation(Violation::ReservedBits))));
-    assert_eq!(close_normally(&mut protocol), []);
+    assert_eq!(close_normally(&mut protocol), b"");
 }
 
 /// How many of these frames are taken before 1008, all at one time; `None`: all.

@@ -3,6 +3,7 @@
 //!
 //! Knows text; knows neither which paths exist nor where the bytes come from.
 
+pub(crate) mod forwarded;
 mod origin;
 
 use std::borrow::Cow;
@@ -28,7 +29,10 @@ pub(crate) struct Head<'r> {
 
 impl<'r> Head<'r> {
     /// The values of all headers of that name, in order.
-    pub(crate) fn all<'n>(&self, name: &'n str) -> impl Iterator<Item = &'r [u8]> + use<'r, 'n> {
+    pub(crate) fn all<'n>(
+        &self,
+        name: &'n str,
+    ) -> impl DoubleEndedIterator<Item = &'r [u8]> + Clone + use<'r, 'n> {
         self.headers
             .iter()
             .filter(move |header| header.name.eq_ignore_ascii_case(name))
@@ -52,6 +56,15 @@ impl<'r> Head<'r> {
         self.all(name)
             .flat_map(|value| value.split(|&byte| byte == b','))
             .any(|part| part.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+    }
+
+    /// The subprotocols that the client offers, in its order of preference.
+    pub(crate) fn subprotocols(&self) -> impl Iterator<Item = &'r str> + Clone + use<'r> {
+        self.all("sec-websocket-protocol")
+            .filter_map(|value| str::from_utf8(value).ok())
+            .flat_map(|value| value.split(','))
+            .map(str::trim)
+            .filter(|name| !name.is_empty())
     }
 
     /// Whether the connection stays open after the response (RFC 9112 section 9.3).
