@@ -47,7 +47,9 @@ pub enum Overflow {
 #[non_exhaustive]
 pub struct Limits {
     /// The largest message a client may send, in bytes. Default 1 MiB: a client that sends more
-    /// gets Close 1009. One connection holds at most this much of an unfinished message.
+    /// gets Close 1009. One connection holds at most this much of an unfinished message; nothing of
+    /// it, if its handler takes messages in pieces
+    /// ([`Handler::receives_fragments`](crate::Handler::receives_fragments)).
     ///
     /// Counts per endpoint.
     pub message_bytes: usize,

@@ -14,7 +14,8 @@ use crate::http::Head;
 use crate::protocol::handshake::{self, HeaderRoom};
 use crate::shard::clock;
 
-/// Lane and engine mean the same as tungstenite alone, for every stream and every way to cut it.
+/// Lane and engine, and lane and pieces, mean the same as tungstenite alone, for every stream and
+/// every way to cut it.
 pub fn frames(data: &[u8]) {
     reference::check(data, clock::now());
 }

@@ -63,7 +63,11 @@
 //!
 //! # Features
 //!
-//! None yet: everything is on. Linux is what it is built and tested for.
+//! * `testing` (off): the test kit, `peregrine::testing`. It runs your handlers without sockets,
+//!   threads or waiting. Enable it among your `dev-dependencies` only: reads and writes become a
+//!   little slower by it.
+//!
+//! Everything else is always on. Linux is what it is built and tested for.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -80,15 +84,18 @@ mod protocol;
 mod routing;
 mod server;
 mod shard;
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub mod testing;
 
 pub use self::config::{Limits, Overflow};
 pub use self::error::{Error, SendError};
 pub use self::handler::{Callbacks, Handler, Reply, Request, Upgrade, WebSocket};
 pub use self::http::Response;
 pub use self::hub::{
-    BroadcastDelivery, BroadcastReport, ConnectionId, Delivery, Hub, ParseIdError,
+    BroadcastDelivery, BroadcastReport, ConnectionId, Delivery, Hub, ParseIdError, Piece, Stream,
 };
-pub use self::message::{AsMessage, Close, CloseCode, ClosedBy, Message};
+pub use self::message::{AsMessage, Close, CloseCode, ClosedBy, Fragment, Message};
 pub use self::routing::Query;
 pub use self::server::{Builder, Endpoint, Router, Running, Server, ShutdownReport};
 

@@ -76,6 +76,61 @@ impl<'m> Message<'m> {
     }
 }
 
+/// A piece of a message, for handlers that want messages while they arrive
+/// ([`Handler::receives_fragments`](crate::Handler::receives_fragments)).
+///
+/// The pieces of a message, put together in the order in which they come, are its payload. Each
+/// message has one piece that is the first and one that is the last; if it came at once, they are
+/// the same. Where it is cut is up to the network and the shard's receive buffer, not to the
+/// client's frames, and tells nothing; a piece is empty only if nothing else is left to end its
+/// message with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fragment<'m> {
+    message: Message<'m>,
+    is_first: bool,
+    is_last: bool,
+}
+
+impl<'m> Fragment<'m> {
+    pub(crate) fn new(message: Message<'m>, is_first: bool, is_last: bool) -> Self {
+        Self { message, is_first, is_last }
+    }
+
+    /// The piece. All pieces of a message are of one kind; those of a text are cut between
+    /// characters, so that each is valid UTF-8.
+    #[must_use]
+    pub fn message(&self) -> Message<'m> {
+        self.message
+    }
+
+    /// The piece, if it is one of a text message.
+    #[must_use]
+    pub fn as_text(&self) -> Option<&'m str> {
+        self.message.as_text()
+    }
+
+    /// The bytes of the piece, whichever kind its message is.
+    #[must_use]
+    pub fn as_bytes(&self) -> &'m [u8] {
+        self.message.as_bytes()
+    }
+
+    /// Whether a message begins with this piece.
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        self.is_first
+    }
+
+    /// Whether a message ends with this piece.
+    ///
+    /// A message whose connection ends before never gets there: what it was to become is thrown
+    /// away in [`on_close`](crate::Handler::on_close), or with the session.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        self.is_last
+    }
+}
+
 impl<'m> From<&'m str> for Message<'m> {
     fn from(text: &'m str) -> Self {
         Self::Text(text)

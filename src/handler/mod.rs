@@ -24,7 +24,7 @@ pub(crate) use self::request::Decision;
 pub use self::request::{Request, Upgrade};
 pub(crate) use self::websocket::Reach;
 pub use self::websocket::WebSocket;
-use crate::message::{Close, Message};
+use crate::message::{Close, Fragment, Message};
 
 /// An application's behaviour at one endpoint.
 ///
@@ -32,9 +32,9 @@ use crate::message::{Close, Message};
 /// lives in its [`Session`](Self::Session), which never leaves its shard and needs no lock.
 ///
 /// For one connection the calls come one after another, on one thread: `on_upgrade`, then, if that
-/// accepted, `on_connect`, any number of `on_message` and `on_drain`, and exactly one `on_close`. A
-/// call should return soon: the other connections of the shard wait. A panic closes its own
-/// connection with 1011 and nothing else.
+/// accepted, `on_connect`, any number of `on_message` (or `on_fragment`) and `on_drain`, and
+/// exactly one `on_close`. A call should return soon: the other connections of the shard wait. A
+/// panic closes its own connection with 1011 and nothing else.
 ///
 /// ```
 /// use peregrine::{Handler, Message, Reply, WebSocket};
@@ -76,6 +76,64 @@ pub trait Handler: Send + Sync + 'static {
         Reply::none()
     }
 
+    /// Whether messages are wanted in pieces, while they arrive, and not whole: then every message
+    /// comes through [`on_fragment`](Self::on_fragment), none through
+    /// [`on_message`](Self::on_message). No by default.
+    ///
+    /// It is for uploads: a whole message is held in memory up to
+    /// [`Limits::message_bytes`](crate::Limits::message_bytes), of one in pieces the server holds
+    /// nothing but the shard's receive buffer. The limits on sizes still count: raise
+    /// `message_bytes` and `frame_bytes` to what one upload may be.
+    ///
+    /// The answer must always be the same; it is asked for again and again.
+    fn receives_fragments(&self) -> bool {
+        false
+    }
+
+    /// A piece of a message came. What is returned is sent at once, as a message of its own; most
+    /// handlers answer the last piece only. Ignores it by default.
+    ///
+    /// What breaks the protocol later in a message (a text that is not UTF-8, a size above its
+    /// limit) ends the connection after pieces of that message were seen: only the last piece
+    /// tells that all was well.
+    ///
+    /// ```
+    /// use peregrine::{Fragment, Handler, Reply, WebSocket};
+    ///
+    /// struct Upload;
+    ///
+    /// impl Handler for Upload {
+    ///     type Session = u64;
+    ///
+    ///     fn receives_fragments(&self) -> bool {
+    ///         true
+    ///     }
+    ///
+    ///     fn on_fragment<'m>(
+    ///         &self,
+    ///         ws: &mut WebSocket<'_, u64>,
+    ///         fragment: Fragment<'m>,
+    ///     ) -> Reply<'m> {
+    ///         if fragment.is_first() {
+    ///             *ws.session() = 0;
+    ///         }
+    ///         *ws.session() += fragment.as_bytes().len() as u64;
+    ///         match fragment.is_last() {
+    ///             true => format!("{} bytes", ws.session()).into(),
+    ///             false => Reply::none(),
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    fn on_fragment<'m>(
+        &self,
+        ws: &mut WebSocket<'_, Self::Session>,
+        fragment: Fragment<'m>,
+    ) -> Reply<'m> {
+        let _ = (ws, fragment);
+        Reply::none()
+    }
+
     /// What waited for this client was above the high-water mark, as
     /// [`has_backpressure`](WebSocket::has_backpressure) tells, and has fallen to the low-water
     /// mark: time to go on sending.
@@ -103,12 +161,21 @@ pub(crate) trait ErasedHandler: Send + Sync {
         reach: &mut dyn Reach,
         session: &mut dyn Any,
     ) -> Reply<'static>;
+    /// A whole message: for an endpoint that wants pieces, one that is the first and the last.
     fn message<'m>(
         &self,
         dependencies: &Dependencies,
         reach: &mut dyn Reach,
         session: &mut dyn Any,
         message: Message<'m>,
+    ) -> Reply<'m>;
+    fn receives_fragments(&self) -> bool;
+    fn fragment<'m>(
+        &self,
+        dependencies: &Dependencies,
+        reach: &mut dyn Reach,
+        session: &mut dyn Any,
+        fragment: Fragment<'m>,
     ) -> Reply<'m>;
     fn drain(&self, dependencies: &Dependencies, reach: &mut dyn Reach, session: &mut dyn Any);
     fn close(
@@ -153,7 +220,26 @@ impl<H: Handler> ErasedHandler for H {
         session: &mut dyn Any,
         message: Message<'m>,
     ) -> Reply<'m> {
+        // A constant to the compiler, for a handler that has the default.
+        if Handler::receives_fragments(self) {
+            let fragment = Fragment::new(message, true, true);
+            return self.fragment(dependencies, reach, session, fragment);
+        }
         self.on_message(&mut WebSocket::new(dependencies, reach, typed(session)), message)
+    }
+
+    fn receives_fragments(&self) -> bool {
+        Handler::receives_fragments(self)
+    }
+
+    fn fragment<'m>(
+        &self,
+        dependencies: &Dependencies,
+        reach: &mut dyn Reach,
+        session: &mut dyn Any,
+        fragment: Fragment<'m>,
+    ) -> Reply<'m> {
+        self.on_fragment(&mut WebSocket::new(dependencies, reach, typed(session)), fragment)
     }
 
     fn drain(&self, dependencies: &Dependencies, reach: &mut dyn Reach, session: &mut dyn Any) {

@@ -54,18 +54,18 @@ impl<'m> Reply<'m> {
 
     /// Answers when the future has resolved, with what it resolves to.
     ///
-    /// The future is polled on the connection's own shard, so it may hold what is not `Send`; it may
-    /// be woken from any thread, and await whatever any runtime drives. It cannot borrow the message
-    /// or the `WebSocket`: copy what it needs, and take a [`Hub`](crate::Hub) along to send.
+    /// The future is polled on the connection's own shard, so it may hold what is not `Send`; it
+    /// may be woken from any thread, and await whatever any runtime drives. It cannot borrow the
+    /// message or the `WebSocket`: copy what it needs, and take a [`Hub`](crate::Hub) along.
     ///
     /// Until it resolves, this connection's next message waits its turn, and so does the peer's
     /// Close, for at most [`Limits::closing`](crate::Limits::closing); pings are answered, and what
     /// others send to the connection is delivered. All other connections go on. After
-    /// [`close`](crate::WebSocket::close) the answer is still awaited and delivered, within the same
-    /// time. When the peer goes without a Close, or the connection is aborted, the future is
+    /// [`close`](crate::WebSocket::close) the answer is still awaited and delivered, within the
+    /// same time. When the peer goes without a Close, or the connection is aborted, the future is
     /// dropped. A panic in it closes its connection with 1011.
     ///
-    /// Cost: two allocations, and a third for what wakes it if it is not ready at once.
+    /// Cost: a few small allocations.
     ///
     /// ```
     /// use peregrine::{Callbacks, Reply, Server};

@@ -4,10 +4,12 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use super::Dependencies;
 use crate::error::SendError;
-use crate::hub::{BroadcastDelivery, ConnectionId, Delivery, Hub};
+use crate::hub::stream::Credit;
+use crate::hub::{BroadcastDelivery, ConnectionId, Delivery, Hub, Piece, Stream};
 use crate::message::{AsMessage, CloseCode, Message};
 use crate::routing::Query;
 
@@ -27,6 +29,7 @@ pub(crate) trait Reach {
     fn publish_async(&mut self, topic: Option<&str>, message: Message<'_>) -> BroadcastDelivery;
     fn subscribe(&mut self, topic: &str) -> Result<(), SendError>;
     fn unsubscribe(&mut self, topic: &str);
+    fn stream(&mut self) -> Result<Arc<Credit>, SendError>;
     fn close(&mut self, code: CloseCode, reason: &str);
     fn abort(&mut self);
     fn buffered_bytes(&self) -> usize;
@@ -224,6 +227,21 @@ impl<'w, S> WebSocket<'w, S> {
     #[must_use]
     pub fn subscriber_count(&self, topic: &str) -> usize {
         self.reach.hub().subscriber_count(topic)
+    }
+
+    /// Begins a message to this connection that is sent in pieces: `stream::<str>()` a text,
+    /// `stream::<[u8]>()` a binary one. What was sent before arrives before it, what is sent from
+    /// now on waits for its end; control frames pass. See [`Stream`].
+    ///
+    /// When the connection closes meanwhile, the message may still be finished, for at most
+    /// [`Limits::closing`](crate::Limits::closing).
+    ///
+    /// # Errors
+    /// [`Overloaded`](SendError::Overloaded) while another one is not finished;
+    /// [`Closed`](SendError::Closed) after [`close`](Self::close).
+    pub fn stream<T: Piece + ?Sized>(&mut self) -> Result<Stream<T>, SendError> {
+        let credit = self.reach.stream()?;
+        Ok(Stream::new(self.hub(), self.id(), credit))
     }
 
     /// Closes this connection with code 1000; see [`close_with`](Self::close_with).

@@ -15,6 +15,7 @@ use std::task::{Context, Poll, ready};
 
 use futures_channel::oneshot;
 
+use super::stream::PieceTicket;
 use crate::error::SendError;
 
 /// What became of one message, as [`send_to_async`](crate::Hub::send_to_async) tells it.
@@ -74,8 +75,14 @@ impl Delivery {
 
     /// The future for a message, and the ticket to travel with it.
     pub(crate) fn new() -> (Self, Ticket) {
+        let (delivery, sender) = Self::pair();
+        (delivery, Ticket::One(sender))
+    }
+
+    /// The future, and who tells it.
+    pub(super) fn pair() -> (Self, oneshot::Sender<Result<(), SendError>>) {
         let (sender, receiver) = oneshot::channel();
-        (Self(Told::Pending(receiver)), Ticket::One(sender))
+        (Self(Told::Pending(receiver)), sender)
     }
 }
 
@@ -165,6 +172,8 @@ impl Drop for Tally {
 pub(crate) enum Ticket {
     One(oneshot::Sender<Result<(), SendError>>),
     Share(Share),
+    /// A piece of a message: it must not be dropped for others.
+    Piece(PieceTicket),
 }
 
 /// One connection's share in a message for many.
@@ -183,6 +192,7 @@ impl Ticket {
                 // Nobody may be waiting any more.
                 let _ = sender.send(outcome);
             }
+            Self::Piece(piece) => piece.settle(outcome),
             Self::Share(mut share) => {
                 if let Some(tally) = share.0.take() {
                     tally.count(outcome);

@@ -167,6 +167,12 @@ impl<T> Drop for Room<'_, T> {
 }
 
 impl<T> Inbox<T> {
+    /// Whether somebody has sent since the last [`disarm`](Self::disarm).
+    #[cfg(feature = "testing")]
+    pub(crate) fn is_armed(&self) -> bool {
+        self.mailbox.armed.load(Ordering::Acquire)
+    }
+
     /// Call before [`take`](Self::take): from here on, a sender wakes again. `false` if nobody
     /// has sent since the last call.
     pub(crate) fn disarm(&self) -> bool {

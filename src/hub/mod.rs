@@ -6,6 +6,7 @@ pub(crate) mod alarm;
 pub(crate) mod delivery;
 mod id;
 pub(crate) mod mailbox;
+pub(crate) mod stream;
 mod topics;
 
 use std::collections::HashMap;
@@ -22,6 +23,7 @@ use self::delivery::{Tally, Ticket};
 pub(crate) use self::id::{Address, Node, SHARD_COUNT_MAX, SLOT_COUNT_MAX};
 pub use self::id::{ConnectionId, ParseIdError};
 use self::mailbox::Mailbox;
+pub use self::stream::{Piece, Stream};
 use self::topics::SubscriberCounts;
 pub(crate) use self::topics::TOPIC_BYTES_MAX;
 use crate::error::SendError;
@@ -59,6 +61,12 @@ pub(crate) enum Envelope {
         ticket: Option<Ticket>,
     },
     Publish(Arc<Publication>),
+    /// A part of a message; its ticket is a piece's.
+    Piece {
+        to: Address,
+        frame: Bytes,
+        ticket: Ticket,
+    },
     Subscribe {
         to: Address,
         topic: Arc<str>,
@@ -85,7 +93,7 @@ impl Envelope {
     /// The bytes that it keeps alive, as reserved in the mailbox.
     pub(crate) fn size(&self) -> usize {
         match self {
-            Self::Send { frame, .. } => frame.len(),
+            Self::Send { frame, .. } | Self::Piece { frame, .. } => frame.len(),
             Self::Publish(publication) => publication.frame.len(),
             Self::Subscribe { topic, .. } | Self::Unsubscribe { topic, .. } => topic.len(),
             Self::Close { .. } | Self::Abort { .. } | Self::Adopt { .. } => 0,

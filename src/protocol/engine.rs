@@ -17,7 +17,8 @@ use tungstenite::protocol::frame::coding::CloseCode as EngineCode;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Message as EngineMessage, Utf8Bytes};
 
-use super::frame::{CONTINUATION, CONTROL_BYTES_MAX, HEADER_BYTES_MAX, Header};
+use super::frame::CONTROL_BYTES_MAX;
+use super::framing::Framing;
 use crate::config::Limits;
 use crate::error::Violation;
 use crate::message::CloseCode;
@@ -40,27 +41,15 @@ pub(super) enum Output {
     Starved,
 }
 
-/// tungstenite's context and where in a frame it stands.
+/// tungstenite's context and where in its input it stands.
 pub(super) struct Engine {
     context: WebSocketContext,
-    cursor: Cursor,
-    /// How many fragments of the current message have come; 0 between messages.
-    fragment_count: u32,
-    /// How many bytes they carried, or will.
-    message_bytes: u64,
-}
-
-/// Where the fed bytes stand within a frame. At a frame boundary both numbers are 0.
-#[derive(Debug, Default)]
-struct Cursor {
-    header: [u8; HEADER_BYTES_MAX],
-    header_bytes: usize,
-    payload_left_bytes: u64,
+    framing: Framing,
 }
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").field("cursor", &self.cursor).finish_non_exhaustive()
+        f.debug_struct("Engine").field("framing", &self.framing).finish_non_exhaustive()
     }
 }
 
@@ -72,22 +61,17 @@ impl Engine {
             .read_buffer_size(read_bytes.clamp(READ_BYTES_MIN, READ_BYTES_MAX))
             .write_buffer_size(0)
             .max_message_size(Some(limits.message_bytes))
-            // It counts control frames, too; data frames are checked in `account`.
+            // It counts control frames, too; data frames are checked in `framing`.
             .max_frame_size(Some(limits.frame_bytes.max(CONTROL_BYTES_MAX)));
         Self {
             context: WebSocketContext::new(Role::Server, Some(config)),
-            cursor: Cursor::default(),
-            fragment_count: 0,
-            message_bytes: 0,
+            framing: Framing::default(),
         }
     }
 
     /// Whether it holds nothing: no part of a frame, no part of a message, no Close.
     pub(super) fn is_at_rest(&self) -> bool {
-        self.cursor.header_bytes == 0
-            && self.cursor.payload_left_bytes == 0
-            && self.fragment_count == 0
-            && self.context.can_write()
+        self.framing.is_at_rest() && self.context.can_write()
     }
 
     /// Takes bytes off `input` until something comes out; what the engine answers by itself is
@@ -100,24 +84,23 @@ impl Engine {
     ) -> Result<Output, Violation> {
         loop {
             let mut is_idle = false;
-            if self.cursor.payload_left_bytes == 0 {
-                let Some(header) = self.cursor.take_header(input) else {
+            if !self.framing.is_within_payload() {
+                let Some(header) = self.framing.begin_frame(input, limits)? else {
                     return Ok(Output::Starved);
                 };
-                is_idle = self.account(&header, limits)?;
-                self.cursor.payload_left_bytes = header.payload_bytes;
+                is_idle = header.is_empty_fragment();
                 // The header alone never ends in a message unless the payload is empty.
-                let bytes = self.cursor.header;
-                let length = std::mem::take(&mut self.cursor.header_bytes);
+                let (bytes, length) = self.framing.last_header();
                 if let Some(output) = self.push(&bytes[..length], out)? {
                     return Ok(output);
                 }
             }
-            if self.cursor.payload_left_bytes > 0 {
+            if self.framing.is_within_payload() {
                 if input.is_empty() {
                     return Ok(Output::Starved);
                 }
-                let chunk = self.cursor.take_payload(input);
+                let (chunk, rest) = input.split_at(self.framing.advance(input.len()));
+                *input = rest;
                 if let Some(output) = self.push(chunk, out)? {
                     return Ok(output);
                 }
@@ -126,36 +109,6 @@ impl Engine {
                 return Ok(Output::Idle);
             }
         }
-    }
-
-    /// Checks a header, counts fragments; tells whether the frame carries no data.
-    fn account(&mut self, header: &Header, limits: &Limits) -> Result<bool, Violation> {
-        if let Some(violation) = header.violation() {
-            return Err(violation);
-        }
-        if header.is_control() {
-            return Ok(false);
-        }
-        let continues = header.opcode() == CONTINUATION;
-        if continues != (self.fragment_count > 0) {
-            return Err(Violation::Fragmentation);
-        }
-        self.fragment_count += 1;
-        self.message_bytes = self.message_bytes.saturating_add(header.payload_bytes);
-        if header.payload_bytes > limits.frame_bytes as u64
-            || self.message_bytes > limits.message_bytes as u64
-        {
-            return Err(Violation::TooBig);
-        }
-        // A message in one frame is no fragment.
-        let is_whole = header.is_final() && !continues;
-        if self.fragment_count > limits.fragment_count && !is_whole {
-            return Err(Violation::TooManyFragments);
-        }
-        if header.is_final() {
-            (self.fragment_count, self.message_bytes) = (0, 0);
-        }
-        Ok(header.payload_bytes == 0 && !header.is_final())
     }
 
     /// Feeds bytes of one frame.
@@ -195,38 +148,6 @@ impl Engine {
     pub(super) fn close(&mut self, code: CloseCode, reason: &str, out: &mut Vec<u8>) {
         let frame = CloseFrame { code: EngineCode::from(u16::from(code)), reason: reason.into() };
         let _ = self.context.close(&mut Duplex { input: &[], out }, Some(frame));
-    }
-}
-
-impl Cursor {
-    /// Takes header bytes off `input`; the header once it is whole.
-    fn take_header(&mut self, input: &mut &[u8]) -> Option<Header> {
-        loop {
-            let wanted = match self.header_bytes {
-                0 | 1 => 2,
-                _ => Header::length(self.header[1]),
-            };
-            if self.header_bytes == wanted {
-                return Header::parse(&self.header[..wanted]);
-            }
-            let taken = input.len().min(wanted - self.header_bytes);
-            if taken == 0 {
-                return None;
-            }
-            let (bytes, rest) = input.split_at(taken);
-            self.header[self.header_bytes..][..taken].copy_from_slice(bytes);
-            self.header_bytes += taken;
-            *input = rest;
-        }
-    }
-
-    /// Takes bytes of the current payload off `input`.
-    fn take_payload<'b>(&mut self, input: &mut &'b [u8]) -> &'b [u8] {
-        let left = usize::try_from(self.payload_left_bytes).unwrap_or(usize::MAX);
-        let (chunk, rest) = input.split_at(input.len().min(left));
-        self.payload_left_bytes -= chunk.len() as u64;
-        *input = rest;
-        chunk
     }
 }
 

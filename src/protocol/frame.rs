@@ -20,7 +20,7 @@ const LENGTH: u8 = 0x7F;
 
 pub(crate) const CONTINUATION: u8 = 0x0;
 const TEXT: u8 = 0x1;
-const BINARY: u8 = 0x2;
+pub(crate) const BINARY: u8 = 0x2;
 const CLOSE: u8 = 0x8;
 const PONG: u8 = 0xA;
 
@@ -81,6 +81,11 @@ impl Header {
         self.opcode() & 0x8 != 0
     }
 
+    /// Whether it is a fragment that carries nothing, and that more has to follow.
+    pub(crate) fn is_empty_fragment(&self) -> bool {
+        !self.is_control() && !self.is_final() && self.payload_bytes == 0
+    }
+
     /// What is wrong with the frame as far as its header tells, so that nobody has to wait for, or
     /// store, the payload of a frame that is refused in any case.
     pub(crate) fn violation(&self) -> Option<Violation> {
@@ -132,11 +137,40 @@ pub(crate) fn encoded_bytes(message: Message<'_>) -> usize {
         }
 }
 
+/// Where in its message a fragment stands (section 5.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fragment {
+    pub(crate) is_first: bool,
+    pub(crate) is_last: bool,
+}
+
+/// The piece of a message as one unmasked frame of its own.
+pub(crate) fn encode_fragment(piece: Message<'_>, fragment: Fragment) -> Bytes {
+    let opcode = match piece {
+        _ if !fragment.is_first => CONTINUATION,
+        Message::Text(_) => TEXT,
+        Message::Binary(_) => BINARY,
+    };
+    let fin = if fragment.is_last { FIN } else { 0 };
+    let mut out = BytesMut::with_capacity(encoded_bytes(piece));
+    encode_payload(&mut out, fin | opcode, piece.as_bytes());
+    out.freeze()
+}
+
+/// Whether an encoded frame ends a message.
+pub(crate) fn ends_message(frame: &[u8]) -> bool {
+    frame.first().is_some_and(|first| first & FIN != 0 && first & 0x8 == 0)
+}
+
 /// Appends the message as one unmasked, final frame.
 #[inline]
 pub(crate) fn encode(out: &mut impl BufMut, message: Message<'_>) {
     let first = if message.is_text() { WHOLE_TEXT } else { WHOLE_BINARY };
-    let payload = message.as_bytes();
+    encode_payload(out, first, message.as_bytes());
+}
+
+#[inline]
+fn encode_payload(out: &mut impl BufMut, first: u8, payload: &[u8]) {
     if let Ok(short @ 0..=125) = u8::try_from(payload.len()) {
         out.put_slice(&[first, short]);
     } else if let Ok(length) = u16::try_from(payload.len()) {

@@ -4,7 +4,8 @@
 //!            whole data frame at a boundary
 //! bytes ─► lane ───────────────────────────────► Event::Message (borrowed, unmasked in place)
 //!            │ anything else
-//!            └──► engine (tungstenite) ─► Event ─► at rest? dropped: the connection is dormant
+//!            ├──► engine (tungstenite) ─► Event ─► at rest? dropped: the connection is dormant
+//!            └──► pieces, if asked for ─► Event::Piece (the same); control frames: an engine
 //! ```
 //!
 //! Knows frames, messages, the closing handshake, the opening handshake's text. Must not know
@@ -12,8 +13,10 @@
 
 mod engine;
 pub(crate) mod frame;
+mod framing;
 pub(crate) mod handshake;
 mod lane;
+mod pieces;
 
 use std::time::{Duration, Instant};
 
@@ -23,6 +26,8 @@ use tungstenite::Utf8Bytes;
 use self::engine::{Engine, Output};
 use self::frame::Header;
 pub(crate) use self::lane::Doubt;
+pub(crate) use self::pieces::Piece;
+use self::pieces::{Character, Pieces};
 use crate::config::Limits;
 use crate::error::Violation;
 use crate::message::{CloseCode, Message};
@@ -37,27 +42,129 @@ use crate::message::{CloseCode, Message};
 /// `receive`.
 #[derive(Debug, Default)]
 pub(crate) struct Protocol {
-    /// `None`: dormant. Invariant between calls of `receive`: an engine that is kept is not at
-    /// rest.
-    engine: Option<Box<Engine>>,
-    idle_frames: Budget,
+    /// `None`: dormant. Invariant between calls of `receive`: what is kept is not at rest.
+    flight: Option<Box<Flight>>,
+    /// When the second began for which frames without data are counted, and how many there were.
+    /// Not a type of its own: its padding is where `receipt` fits.
+    idle_since: Option<Instant>,
+    idle_count: u32,
+    receipt: Receipt,
+}
+
+/// How messages are handed out that do not come as one whole frame, all at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Receipt {
+    /// Put together: [`Event::Message`].
+    #[default]
+    Messages,
+    /// As they arrive: [`Event::Piece`].
+    Pieces,
+}
+
+/// What is in flight, and who takes care of it.
+#[derive(Debug)]
+enum Flight {
+    Engine(Engine),
+    Pieces(Pieces),
+}
+
+impl Flight {
+    /// What takes care of the frame that the input begins with, if it has any.
+    fn before(input: &[u8], receipt: Receipt, limits: &Limits) -> Self {
+        match receipt {
+            Receipt::Messages => {
+                // Nobody knows how much a fragment is followed by.
+                let header = Header::parse(input).filter(Header::is_final);
+                let expected = header.map_or(u64::MAX, |header| header.payload_bytes);
+                Self::Engine(Engine::new(limits, expected))
+            }
+            Receipt::Pieces => Self::Pieces(Pieces::default()),
+        }
+    }
+
+    fn is_at_rest(&self) -> bool {
+        match self {
+            Self::Engine(engine) => engine.is_at_rest(),
+            Self::Pieces(pieces) => pieces.is_at_rest(),
+        }
+    }
+
+    fn feed<'b>(
+        &mut self,
+        input: &mut &'b mut [u8],
+        control: &mut Vec<u8>,
+        limits: &Limits,
+    ) -> Result<Step<'b>, Violation> {
+        match self {
+            Self::Engine(engine) => {
+                let bytes = std::mem::take(input);
+                let mut unread: &[u8] = bytes;
+                let output = engine.feed(&mut unread, control, limits);
+                let used = bytes.len() - unread.len();
+                *input = &mut bytes[used..];
+                output.map(Step::from)
+            }
+            Self::Pieces(pieces) => pieces.feed(input, control, limits),
+        }
+    }
+
+    /// The engine, for closing.
+    fn engine(&mut self, limits: &Limits) -> &mut Engine {
+        match self {
+            Self::Engine(engine) => engine,
+            Self::Pieces(pieces) => pieces.engine(limits),
+        }
+    }
+
+    /// The engine that knows of a closing handshake, if there is one.
+    fn into_engine(self) -> Option<Engine> {
+        match self {
+            Self::Engine(engine) => Some(engine),
+            Self::Pieces(pieces) => pieces.into_engine(),
+        }
+    }
+}
+
+/// How far the bytes fed have led.
+#[derive(Debug)]
+enum Step<'b> {
+    Event(Event<'b>),
+    /// A frame that carries no data: a ping (already answered), a pong, an empty fragment.
+    Idle,
+    /// All input is used up.
+    Starved,
+}
+
+impl From<Output> for Step<'_> {
+    fn from(output: Output) -> Self {
+        Self::Event(match output {
+            Output::Text(text) => Event::Message(Received::Text(text)),
+            Output::Binary(bytes) => Event::Message(Received::Binary(bytes)),
+            Output::Close(None) => Event::Close(CloseCode::NO_STATUS, String::new()),
+            Output::Close(Some((code, reason))) => Event::Close(code, reason.as_str().to_owned()),
+            Output::Idle => return Self::Idle,
+            Output::Starved => return Self::Starved,
+        })
+    }
 }
 
 /// What the peer's bytes meant.
 #[derive(Debug)]
 pub(crate) enum Event<'b> {
     Message(Received<'b>),
+    Piece(Piece<'b>),
     /// The peer's Close frame (section 5.5.1).
     Close(CloseCode, String),
     Violation(Violation),
 }
 
-/// A received message: borrowed from the input (lane) or put together by the engine.
+/// A received message, or a piece of one: borrowed from the input, or put together.
 #[derive(Debug)]
 pub(crate) enum Received<'b> {
     Whole(Message<'b>),
     Text(Utf8Bytes),
     Binary(Bytes),
+    Character(Character),
 }
 
 impl Received<'_> {
@@ -67,11 +174,18 @@ impl Received<'_> {
             Self::Whole(message) => *message,
             Self::Text(text) => Message::Text(text),
             Self::Binary(bytes) => Message::Binary(bytes),
+            Self::Character(character) => Message::Text(character.as_str()),
         }
     }
 }
 
 impl Protocol {
+    /// Chooses how messages are handed out; before anything is received.
+    pub(crate) fn hand_out(&mut self, receipt: Receipt) {
+        debug_assert!(self.flight.is_none(), "something was received");
+        self.receipt = receipt;
+    }
+
     /// Takes bytes off `input` up to the next event; `None` when they are used up. Answers to
     /// pings are appended to `control`.
     ///
@@ -104,7 +218,7 @@ impl Protocol {
         input: &mut &'b mut [u8],
         limits: &Limits,
     ) -> Result<Message<'b>, Doubt<'b>> {
-        match self.engine {
+        match self.flight {
             None => lane::take(input, limits.message_bytes.min(limits.frame_bytes)),
             Some(_) => Err(Doubt::Frame),
         }
@@ -122,58 +236,55 @@ impl Protocol {
         now: Instant,
     ) -> Option<Event<'b>> {
         match doubt {
-            Doubt::Frame => self.receive_by_engine(input, control, limits, now),
+            Doubt::Frame => self.receive_in_flight(input, control, limits, now),
             Doubt::Unmasked { header, payload } => {
                 self.receive_unmasked(header, payload, control, limits)
             }
         }
     }
 
-    /// Feeds the engine until something comes out, the input is used up, or it is at rest.
-    fn receive_by_engine<'b>(
+    /// Feeds what is in flight until something comes out, the input is used up, or it is at rest.
+    fn receive_in_flight<'b>(
         &mut self,
         input: &mut &'b mut [u8],
         control: &mut Vec<u8>,
         limits: &Limits,
         now: Instant,
     ) -> Option<Event<'b>> {
-        let bytes: &'b mut [u8] = std::mem::take(input);
-        let mut unread: &[u8] = bytes;
-        // Nobody knows how much a fragment is followed by.
-        let expected = || {
-            let header = Header::parse(unread).filter(Header::is_final);
-            header.map_or(u64::MAX, |header| header.payload_bytes)
-        };
-        let engine = self.engine.get_or_insert_with(|| Box::new(Engine::new(limits, expected())));
         let event = loop {
-            match engine.feed(&mut unread, control, limits) {
-                Ok(Output::Text(text)) => break Some(Event::Message(Received::Text(text))),
-                Ok(Output::Binary(bytes)) => break Some(Event::Message(Received::Binary(bytes))),
-                Ok(Output::Close(None)) => {
-                    break Some(Event::Close(CloseCode::NO_STATUS, String::new()));
-                }
-                Ok(Output::Close(Some((code, reason)))) => {
-                    break Some(Event::Close(code, reason.as_str().to_owned()));
-                }
-                Ok(Output::Idle) => {
-                    if !self.idle_frames.spend(limits.idle_frames_per_second, now) {
+            let flight = self
+                .flight
+                .get_or_insert_with(|| Box::new(Flight::before(input, self.receipt, limits)));
+            match flight.feed(input, control, limits) {
+                Ok(Step::Event(event)) => break Some(event),
+                Ok(Step::Idle) => {
+                    let is_at_rest = flight.is_at_rest();
+                    if !self.spend_idle(limits.idle_frames_per_second, now) {
                         break Some(Event::Violation(Violation::TooManyIdleFrames));
                     }
-                    if engine.is_at_rest() {
+                    if is_at_rest {
                         break None;
                     }
                 }
-                Ok(Output::Starved) => break None,
+                Ok(Step::Starved) => break None,
                 Err(violation) => break Some(Event::Violation(violation)),
             }
         };
-        let used = bytes.len() - unread.len();
-        *input = &mut bytes[used..];
-        let has_failed = matches!(event, Some(Event::Violation(_)));
-        if !has_failed && engine.is_at_rest() {
-            self.engine = None;
+        if !matches!(event, Some(Event::Violation(_))) {
+            self.flight.take_if(|flight| flight.is_at_rest());
         }
         event
+    }
+
+    /// Spends one of the frames without data of this second; `false` when there was none left.
+    fn spend_idle(&mut self, per_second: u32, now: Instant) -> bool {
+        let is_fresh =
+            self.idle_since.is_none_or(|start| now.saturating_duration_since(start) >= SECOND);
+        if is_fresh {
+            (self.idle_since, self.idle_count) = (Some(now), 0);
+        }
+        self.idle_count = self.idle_count.saturating_add(1);
+        self.idle_count <= per_second
     }
 
     /// A frame that the lane unmasked and then was not sure of: the engine decides.
@@ -185,7 +296,8 @@ impl Protocol {
         limits: &Limits,
     ) -> Option<Event<'b>> {
         let expected = payload.len() as u64;
-        let engine = self.engine.insert(Box::new(Engine::new(limits, expected)));
+        let flight = Flight::Engine(Engine::new(limits, expected));
+        let engine = self.flight.insert(Box::new(flight)).engine(limits);
         for mut bytes in [header, payload] {
             match engine.feed(&mut bytes, control, limits) {
                 Ok(Output::Starved) => {}
@@ -196,21 +308,29 @@ impl Protocol {
         unreachable!("the lane and the engine disagree: the engine waits for more")
     }
 
-    /// Looks through input that waits to be received, from a message boundary on, and answers the
-    /// pings in it, which are taken out (section 5.5.2 wants a pong as soon as is practical). Pongs
-    /// are taken out, too. Tells whether the peer's Close stands there.
+    /// Looks through input that waits to be received, and answers the pings in it, which are taken
+    /// out (section 5.5.2 wants a pong as soon as is practical). Pongs are taken out, too. Tells
+    /// whether the peer's Close stands there. Anything else is left for its turn, faults included.
     ///
-    /// `skimmed` is how far it came the last time. Anything else is left for its turn, faults
-    /// included.
+    /// `skimmed` is how far it came the last time; `None` at the first.
     pub(crate) fn skim(
         &mut self,
         input: &mut Vec<u8>,
-        skimmed: &mut usize,
+        skimmed: &mut Option<usize>,
         control: &mut Vec<u8>,
         limits: &Limits,
         now: Instant,
     ) -> Result<bool, Violation> {
-        debug_assert!(self.engine.is_none(), "input waits between messages");
+        let unread = match self.flight.as_deref() {
+            None => 0,
+            // It waits in the middle of a message, and perhaps of a frame.
+            Some(Flight::Pieces(pieces)) => pieces.payload_left_bytes(),
+            Some(Flight::Engine(_)) => {
+                debug_assert!(false, "whole messages end with a frame");
+                return Ok(false);
+            }
+        };
+        let skimmed = skimmed.get_or_insert(unread);
         while let Some(rest) = input.get(*skimmed..)
             && let Some(header) = Header::parse(rest)
             && header.violation().is_none()
@@ -229,7 +349,7 @@ impl Protocol {
             let fed = engine.feed(&mut frame, control, limits);
             debug_assert!(matches!(fed, Ok(Output::Idle)), "a whole ping or pong: {fed:?}");
             input.drain(*skimmed..*skimmed + length);
-            if !self.idle_frames.spend(limits.idle_frames_per_second, now) {
+            if !self.spend_idle(limits.idle_frames_per_second, now) {
                 return Err(Violation::TooManyIdleFrames);
             }
         }
@@ -244,42 +364,25 @@ impl Protocol {
         out: &mut Vec<u8>,
         limits: &Limits,
     ) {
-        let engine = self.engine.get_or_insert_with(|| Box::new(Engine::new(limits, 0)));
-        engine.close(code, reason, out);
+        let receipt = self.receipt;
+        let flight =
+            self.flight.get_or_insert_with(|| Box::new(Flight::before(&[], receipt, limits)));
+        flight.engine(limits).close(code, reason, out);
     }
 
     /// Answers the Close frame that [`receive`](Self::receive) returned.
     pub(crate) fn answer_close(&mut self, out: &mut Vec<u8>) {
-        debug_assert!(self.engine.is_some(), "no Close was received");
-        if let Some(mut engine) = self.engine.take() {
+        let engine = self.flight.take().and_then(|flight| flight.into_engine());
+        debug_assert!(engine.is_some(), "no Close was received");
+        if let Some(mut engine) = engine {
             engine.flush(out);
         }
     }
 
-    /// Whether no engine is held.
+    /// Whether nothing is held.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn is_dormant(&self) -> bool {
-        self.engine.is_none()
-    }
-}
-
-/// A budget that is full again every second.
-#[derive(Debug, Default)]
-struct Budget {
-    window: Option<Instant>,
-    spent: u32,
-}
-
-impl Budget {
-    /// Spends one; `false` when there was none left.
-    fn spend(&mut self, per_second: u32, now: Instant) -> bool {
-        let is_fresh =
-            self.window.is_none_or(|start| now.saturating_duration_since(start) >= SECOND);
-        if is_fresh {
-            *self = Self { window: Some(now), spent: 0 };
-        }
-        self.spent = self.spent.saturating_add(1);
-        self.spent <= per_second
+        self.flight.is_none()
     }
 }
 

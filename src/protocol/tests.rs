@@ -1,7 +1,8 @@
 //! The protocol without sockets: every stream is fed in pieces, and must mean the same however it
-//! is cut, to our two ways through it as to tungstenite alone.
+//! is cut, to our three ways through it as to tungstenite alone.
 
 mod closing;
+mod pieces;
 mod reference;
 mod rfc_6455;
 mod streams;
@@ -11,6 +12,7 @@ use std::time::Instant;
 use self::reference::{Seen, drive, expect, walk};
 use self::streams::{Choices, LengthForm, Manners, frame};
 use crate::config::Limits;
+use crate::protocol::Receipt;
 
 const KEY: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 
@@ -72,10 +74,10 @@ fn every_short_stream_means_the_same_cut_anywhere_and_to_tungstenite_alone() {
         let walk = walk(&stream, &limits);
         let expected = expect(&stream, &walk, &limits);
         for cut in 0..=stream.len() {
-            expected.assert_met_by(&drive(&stream, &[cut], &walk, &limits, now));
+            expected.assert_met(&stream, &[cut], &walk, &limits, now);
         }
         let everywhere: Vec<usize> = (0..stream.len()).collect();
-        expected.assert_met_by(&drive(&stream, &everywhere, &walk, &limits, now));
+        expected.assert_met(&stream, &everywhere, &walk, &limits, now);
     });
 }
 
@@ -92,7 +94,7 @@ fn every_long_stream_means_the_same_cut_at_random_and_to_tungstenite_alone() {
         let expected = expect(&stream, &walk, &limits);
         for _ in 0..8 {
             let cuts = streams::cuts(&mut choices, stream.len());
-            expected.assert_met_by(&drive(&stream, &cuts, &walk, &limits, now));
+            expected.assert_met(&stream, &cuts, &walk, &limits, now);
         }
     });
 }
@@ -115,14 +117,16 @@ fn limits_on_counts_act_in_the_same_place_wherever_a_stream_is_cut() {
         let limits = Limits { fragment_count: 2, idle_frames_per_second: 2, ..Limits::default() };
         let stream = streams::stream(&mut choices, &limits, Manners::Hostile, 6);
         let walk = walk(&stream, &limits);
-        let at_once = drive(&stream, &[], &walk, &limits, now);
-        policy_count += usize::from(at_once.last() == Some(&Seen::Failure(1008)));
-        for cut in 0..stream.len().min(300) {
-            let in_pieces = drive(&stream, &[cut], &walk, &limits, now);
-            assert_eq!(in_pieces, at_once, "seed {seed}, cut at {cut}");
+        for receipt in [Receipt::Messages, Receipt::Pieces] {
+            let at_once = drive(receipt, &stream, &[], &walk, &limits, now);
+            policy_count += usize::from(at_once.last() == Some(&Seen::Failure(1008)));
+            for cut in 0..stream.len().min(300) {
+                let in_two = drive(receipt, &stream, &[cut], &walk, &limits, now);
+                assert_eq!(in_two, at_once, "{receipt:?}, seed {seed}, cut at {cut}");
+            }
         }
     }
-    assert!(policy_count > 10, "the limits were reached only {policy_count} times");
+    assert!(policy_count > 20, "the limits were reached only {policy_count} times");
 }
 
 #[test]
@@ -134,7 +138,7 @@ fn the_generated_streams_reach_every_outcome() {
         let mut choices = Choices(&bytes);
         let limits = streams::limits(&mut choices);
         let stream = streams::stream(&mut choices, &limits, Manners::Hostile, 5);
-        for seen in drive(&stream, &[], &walk(&stream, &limits), &limits, now) {
+        for seen in drive(Receipt::Messages, &stream, &[], &walk(&stream, &limits), &limits, now) {
             let kind = match seen {
                 Seen::Text(_) => "text".to_owned(),
                 Seen::Binary(_) => "binary".to_owned(),

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::http::Response;
 use crate::hub::mailbox::mailbox;
 use crate::hub::{Hub, Node, SHARD_COUNT_MAX};
-use crate::shard::{self, Pool, Seat, Service, WAKER};
+use crate::shard::{self, LimitTable, Pool, Seat, Service, WAKER};
 
 /// Gathers what a server serves: the outermost [`Router`], and what only a server has. Made by
 /// [`Server::builder`].
@@ -115,31 +115,61 @@ impl Builder {
     /// [`Error::Path`], [`Error::Limits`], [`Error::EndpointLimits`], [`Error::Dependency`],
     /// [`Error::Shards`]; [`Error::Io`] if the address cannot be bound.
     pub fn bind(self, address: impl ToSocketAddrs) -> Result<Server, Error> {
+        let mut parts = self.prepare(Shards::AsProcessors)?;
+        let listeners = bind_first(address, parts.seats.len())?;
+        let local_addr = listeners[0].local_addr()?;
+        for (seat, listener) in parts.seats.iter_mut().zip(listeners) {
+            seat.listener = Some(listener);
+        }
+        Ok(Server { parts, local_addr })
+    }
+
+    /// Checks what was gathered and prepares the shards, without listeners.
+    pub(crate) fn prepare(self, by_default: Shards) -> Result<Parts, Error> {
+        let Gathered { endpoints, routes, pages, paths, limits } = gather(self.root, self.limits)?;
+        let of_server = limits.server();
         let parallelism = thread::available_parallelism()?.get();
-        let shard_count = self.shard_count.unwrap_or(parallelism);
+        let shard_count = self.shard_count.unwrap_or(match by_default {
+            #[cfg(feature = "testing")]
+            Shards::One => 1,
+            Shards::AsProcessors => parallelism,
+        });
         if !(1..=SHARD_COUNT_MAX).contains(&shard_count) {
             return Err(Error::Shards(shard_count));
         }
-        let Gathered { endpoints, routes, pages, paths, limits } = gather(self.root, self.limits)?;
-        let of_server = limits.server();
         let thread_count = of_server.offload_thread_count.unwrap_or(parallelism);
         let pool = Pool::new(thread_count, of_server.offload_queue_count);
-        let listeners = bind_first(address, shard_count)?;
-        let local_addr = listeners[0].local_addr()?;
         let mut seats = Vec::with_capacity(shard_count);
         let mut mailboxes = Vec::with_capacity(shard_count);
-        for (index, listener) in listeners.into_iter().enumerate() {
+        for index in 0..shard_count {
             let poll = mio::Poll::new()?;
             let waker = mio::Waker::new(poll.registry(), WAKER)?;
             let (sender, inbox) = mailbox(waker, of_server.mailbox_count, of_server.mailbox_bytes);
             mailboxes.push(sender);
-            seats.push(Seat { index, poll, listener, inbox });
+            seats.push(Seat { index, poll, listener: None, inbox });
         }
         let hub = Hub::new(Node::random(), mailboxes.into(), paths);
         let connection_limit = of_server.connection_count.unwrap_or_else(descriptor_allowance);
         let service = Arc::new(Service { pool, endpoints, routes, pages });
-        Ok(Server { seats, service, limits, connection_limit, hub, local_addr })
+        Ok(Parts { seats, service, limits, connection_limit, hub })
     }
+}
+
+/// How many shards there are if nobody says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Shards {
+    #[cfg(feature = "testing")]
+    One,
+    AsProcessors,
+}
+
+/// What a server is made of, whoever drives its shards.
+pub(crate) struct Parts {
+    pub(crate) seats: Vec<Seat>,
+    pub(crate) service: Arc<Service>,
+    pub(crate) limits: LimitTable,
+    pub(crate) connection_limit: usize,
+    pub(crate) hub: Hub,
 }
 
 fn bind_first(

@@ -19,12 +19,15 @@ use std::time::Duration;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 pub use self::builder::Builder;
+pub(crate) use self::builder::Parts;
+#[cfg(feature = "testing")]
+pub(crate) use self::builder::Shards;
 pub use self::endpoint::Endpoint;
 pub use self::router::Router;
 use crate::config::AGES;
 use crate::error::Error;
 use crate::hub::Hub;
-use crate::shard::{EventLoop, LimitTable, Seat, Service, clock};
+use crate::shard::{EventLoop, clock};
 
 /// A WebSocket server whose address is bound.
 ///
@@ -40,11 +43,7 @@ use crate::shard::{EventLoop, LimitTable, Seat, Service, clock};
 /// ```
 #[must_use = "a server that is bound serves nobody until it runs"]
 pub struct Server {
-    seats: Vec<Seat>,
-    service: Arc<Service>,
-    limits: LimitTable,
-    connection_limit: usize,
-    hub: Hub,
+    parts: Parts,
     local_addr: SocketAddr,
 }
 
@@ -52,7 +51,7 @@ impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
             .field("local_addr", &self.local_addr)
-            .field("shard_count", &self.seats.len())
+            .field("shard_count", &self.parts.seats.len())
             .finish_non_exhaustive()
     }
 }
@@ -72,7 +71,7 @@ impl Server {
     /// A handle with which any thread reaches the connections.
     #[must_use]
     pub fn hub(&self) -> Hub {
-        self.hub.clone()
+        self.parts.hub.clone()
     }
 
     /// Serves on threads of its own, and blocks until they end.
@@ -88,19 +87,21 @@ impl Server {
     /// # Errors
     /// [`Error::Io`] if a thread cannot be started.
     pub fn start(self) -> Result<Running, Error> {
+        let Parts { seats, service, limits, connection_limit, hub } = self.parts;
         let mut running =
-            Running { threads: Vec::new(), hub: self.hub.clone(), local_addr: self.local_addr };
-        let processors = processors_to_pin(self.seats.len());
-        for seat in self.seats {
-            let (service, limits, hub) =
-                (Arc::clone(&self.service), self.limits.clone(), self.hub.clone());
+            Running { threads: Vec::new(), hub: hub.clone(), local_addr: self.local_addr };
+        let processors = processors_to_pin(seats.len());
+        for seat in seats {
+            let (service, limits, hub) = (Arc::clone(&service), limits.clone(), hub.clone());
             let processor = processors.get(seat.index).copied();
-            let connection_limit = self.connection_limit;
             let thread = thread::Builder::new().name(format!("peregrine-{}", seat.index)).spawn(
                 move || {
                     pin(processor);
                     let guard = Guard { hub: hub.clone(), shard: seat.index };
-                    let ended = EventLoop::new(seat, service, limits, connection_limit, hub)?.run();
+                    let now = clock::now();
+                    let event_loop =
+                        EventLoop::new(seat, service, limits, connection_limit, hub, now)?;
+                    let ended = event_loop.run();
                     drop(guard);
                     ended
                 },
@@ -170,6 +171,16 @@ pub struct ShutdownReport {
     pub aborted_count: usize,
 }
 
+impl ShutdownReport {
+    pub(crate) fn of(hub: &Hub) -> Self {
+        let shutdown = &hub.shared().shutdown;
+        Self {
+            open_count: shutdown.open_count.load(Ordering::Relaxed),
+            aborted_count: shutdown.aborted_count.load(Ordering::Relaxed),
+        }
+    }
+}
+
 impl Running {
     /// The address that is served.
     #[must_use]
@@ -192,11 +203,7 @@ impl Running {
     /// As of [`join`](Self::join).
     pub fn shutdown(mut self, grace: Duration) -> Result<ShutdownReport, Error> {
         self.stop(grace)?;
-        let shutdown = &self.hub.shared().shutdown;
-        Ok(ShutdownReport {
-            open_count: shutdown.open_count.load(Ordering::Relaxed),
-            aborted_count: shutdown.aborted_count.load(Ordering::Relaxed),
-        })
+        Ok(ShutdownReport::of(&self.hub))
     }
 
     /// Blocks until the server's threads have ended.

@@ -17,8 +17,10 @@ use super::tasks::Tasks;
 use crate::error::{Refusal, SendError};
 use crate::handler::{Check, Dependencies, ErasedHandler, Reach, Reply, Request, Upgrade};
 use crate::http::{self, Body, Head, Origins, Response};
+use crate::hub::stream::Credit;
 use crate::hub::{Audience, BroadcastDelivery, ConnectionId, Delivery, EndpointIndex, Hub};
-use crate::message::{Close, CloseCode, ClosedBy, Message};
+use crate::message::{Close, CloseCode, ClosedBy, Fragment, Message};
+use crate::protocol::Receipt;
 use crate::routing::{Params, Routes};
 
 /// Everything that a server serves; the same for all shards.
@@ -121,6 +123,26 @@ impl Application {
         self.call(shard, slot, |endpoint, reach, session| {
             endpoint.handler.message(&endpoint.dependencies, reach, session, message)
         });
+    }
+
+    pub(super) fn fragment(&mut self, shard: &mut Shard, slot: Slot, fragment: Fragment<'_>) {
+        self.call(shard, slot, |endpoint, reach, session| {
+            endpoint.handler.fragment(&endpoint.dependencies, reach, session, fragment)
+        });
+    }
+
+    /// How the endpoint wants its messages.
+    pub(super) fn receipt(&self, endpoint: EndpointIndex) -> Receipt {
+        let handler = &*self.service.endpoints[usize::from(endpoint)].handler;
+        match catch_unwind(AssertUnwindSafe(|| handler.receives_fragments())) {
+            Ok(true) => Receipt::Pieces,
+            Ok(false) => Receipt::Messages,
+            Err(panic) => {
+                // It is asked again with the first message: that panic ends the connection.
+                discard(panic);
+                Receipt::Messages
+            }
+        }
     }
 
     pub(super) fn drain(&mut self, shard: &mut Shard, slot: Slot) {
@@ -246,6 +268,10 @@ impl Reach for Visit<'_> {
 
     fn unsubscribe(&mut self, topic: &str) {
         self.shard.unsubscribe(self.slot, topic);
+    }
+
+    fn stream(&mut self) -> Result<Arc<Credit>, SendError> {
+        self.shard.begin_stream(self.slot)
     }
 
     fn close(&mut self, code: CloseCode, reason: &str) {

@@ -69,18 +69,21 @@ impl EventLoop {
         }
     }
 
-    /// Whether a leaving connection's handler is still to answer. It has the time of the closing
-    /// handshake for that, or the server's grace; who can be told nothing more does not wait.
+    /// Whether a leaving connection waits for its handler to answer, or for the end of a message.
+    /// There is the time of the closing handshake for that, or the server's grace; who can be told
+    /// nothing more does not wait.
     fn waits_for_answer(&mut self, slot: Slot) -> bool {
         let grace_end = self.shard.hub.shared().shutdown.deadline();
         let due = grace_end.unwrap_or(self.shard.now + self.shard.limits_of(slot).closing);
         let connection = &mut self.shard.connections[slot];
         let Phase::Leaving(leaving) = &mut connection.phase else { return false };
+        connection.flags.is_waiting =
+            connection.flags.has_stream || self.application.tasks.has(slot);
         if !connection.flags.is_waiting {
             return false;
         }
         if leaving.farewell == Farewell::Nothing {
-            self.application.cancel(&mut self.shard, slot);
+            self.stop_waiting(slot);
             return false;
         }
         let due = *leaving.answer_due.get_or_insert(due);

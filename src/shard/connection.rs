@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::audience::{AudienceIndex, Place};
 use super::fanout::Position;
 use super::outbox::Outbox;
+use super::streaming::Streaming;
 use super::timers::Tick;
 use super::transport::Transport;
 use crate::hub::{Address, EndpointIndex};
@@ -65,6 +66,10 @@ pub(super) struct Flags {
     pub(super) is_pressed: bool,
     /// Its handler's answer comes later: no input is handled until then.
     pub(super) is_waiting: bool,
+    /// A message is being sent to it in pieces: others wait.
+    pub(super) has_stream: bool,
+    /// Such a message will not be finished: no other can follow it.
+    pub(super) is_cut_short: bool,
     /// The peer's Close was seen while the connection waits.
     pub(super) has_peer_closed: bool,
     /// The peer has ended its side: the end has to be read.
@@ -84,6 +89,7 @@ pub(super) struct Details {
     /// The topics that it subscribes to, and its place among their members; in the order of the
     /// topics.
     pub(super) subscriptions: Vec<(AudienceIndex, Place)>,
+    pub(super) streaming: Option<Streaming>,
 }
 
 /// Where in its life a connection is. It only ever moves down this list.

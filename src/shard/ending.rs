@@ -81,15 +81,22 @@ impl Shard {
             return;
         }
         connection.phase = Phase::Dead;
+        self.break_stream(slot);
+        let connection = &mut self.connections[slot];
         self.queued_bytes -= connection.outbox.bytes();
         let lost = if connection.flags.has_opened { connection.outbox.message_count() } else { 0 };
-        let why = match self.hub.shared().shutdown.deadline() {
-            Some(_) => SendError::ShuttingDown,
-            None => SendError::Gone,
-        };
-        connection.outbox.give_up(why);
+        let why = self.why_lost();
+        self.connections[slot].outbox.give_up(why);
         self.dead.push(slot);
         self.count_dropped(lost);
+    }
+
+    /// What those are told whose messages are lost with a connection.
+    pub(super) fn why_lost(&self) -> SendError {
+        match self.hub.shared().shutdown.deadline() {
+            Some(_) => SendError::ShuttingDown,
+            None => SendError::Gone,
+        }
     }
 
     /// Everything was said: waits for `closing`, at most for the time of the closing handshake, or

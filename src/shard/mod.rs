@@ -14,6 +14,8 @@ mod audience;
 pub(crate) mod clock;
 mod closing;
 mod connection;
+#[cfg(feature = "testing")]
+mod drive;
 mod ending;
 mod fanout;
 mod limits;
@@ -21,10 +23,13 @@ mod links;
 mod listener;
 mod outbox;
 mod output;
+#[cfg(feature = "testing")]
+mod pipe;
 mod pool;
 mod publish;
 mod receive;
 mod state;
+mod streaming;
 mod tasks;
 mod timers;
 mod transport;
@@ -34,8 +39,9 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use mio::event::Event;
 use mio::{Events, Poll, Token};
 
 use self::application::Application;
@@ -44,6 +50,8 @@ use self::connection::{Connection, Flags, Phase};
 pub(crate) use self::limits::LimitTable;
 pub(crate) use self::listener::bind;
 use self::listener::{Accepted, Listener};
+#[cfg(feature = "testing")]
+pub(crate) use self::pipe::{ClientEnd, pipe};
 pub(crate) use self::pool::Pool;
 use self::state::{Outgoing, Shard, Slot};
 use self::timers::Tick;
@@ -82,7 +90,8 @@ const RETRY: Duration = Duration::from_millis(1);
 pub(crate) struct Seat {
     pub(crate) index: usize,
     pub(crate) poll: Poll,
-    pub(crate) listener: TcpListener,
+    /// `None` if connections come another way: the test kit's do.
+    pub(crate) listener: Option<TcpListener>,
     pub(crate) inbox: Inbox<Envelope>,
 }
 
@@ -99,11 +108,32 @@ enum Life {
     Closing,
 }
 
+/// What happened to a connection's transport since the last time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Readiness {
+    /// Input came.
+    is_readable: bool,
+    /// Output is taken again.
+    is_writable: bool,
+    /// The peer has ended its side, or the connection is broken.
+    has_ended: bool,
+}
+
+impl Readiness {
+    fn of(event: &Event) -> Self {
+        Self {
+            is_readable: event.is_readable(),
+            is_writable: event.is_writable(),
+            has_ended: event.is_read_closed() || event.is_error(),
+        }
+    }
+}
+
 /// The loop of one shard.
 pub(crate) struct EventLoop {
     poll: Poll,
     events: Events,
-    /// `None` once the shutdown has begun.
+    /// `None` once the shutdown has begun, and if there never was one.
     listener: Option<Listener>,
     inbox: Inbox<Envelope>,
     has_mail: bool,
@@ -126,16 +156,18 @@ impl EventLoop {
         limits: LimitTable,
         connection_limit: usize,
         hub: Hub,
+        now: Instant,
     ) -> io::Result<Self> {
         let Seat { index, poll, listener, inbox } = seat;
-        let listener = Listener::new(listener, poll.registry(), LISTENER)?;
+        let listen = |listener| Listener::new(listener, poll.registry(), LISTENER);
+        let listener = listener.map(listen).transpose()?;
         Ok(Self {
             events: Events::with_capacity(EVENT_BUDGET),
-            listener: Some(listener),
+            listener,
             inbox,
             has_mail: false,
             application: Application::new(service),
-            shard: Shard::new(index, limits, hub, clock::now()),
+            shard: Shard::new(index, limits, hub, now),
             buffer: vec![0; RECEIVE_BYTES],
             control: Vec::new(),
             fired: Vec::new(),
@@ -151,13 +183,17 @@ impl EventLoop {
     /// Only if the operating system refuses to wait.
     pub(crate) fn run(mut self) -> io::Result<()> {
         while !self.is_over() {
-            self.turn()?;
+            self.wait(self.timeout())?;
+            self.shard.now = clock::now();
+            self.shard.watch = clock::coarse();
+            self.file_events();
+            self.turn();
         }
         Ok(())
     }
 
-    fn turn(&mut self) -> io::Result<()> {
-        self.wait()?;
+    /// All phases but the first, at the time that the shard was told.
+    fn turn(&mut self) {
         self.accept();
         self.receive();
         self.take_mail();
@@ -166,18 +202,18 @@ impl EventLoop {
         self.shard.fan_out(FANOUT_BUDGET);
         self.flush();
         self.reap();
-        Ok(())
     }
 
-    /// Phase 1: sleeps until something happens or is due, and files what happened.
-    fn wait(&mut self) -> io::Result<()> {
-        let timeout = self.timeout();
+    /// Phase 1: sleeps until something happens, at most for so long.
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         match self.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-            _ => {}
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+            _ => Ok(()),
         }
-        self.shard.now = clock::now();
-        self.shard.watch = clock::coarse();
+    }
+
+    /// Puts what happened on the lists of those whom it happened to.
+    fn file_events(&mut self) {
         for event in &self.events {
             match event.token() {
                 WAKER => {}
@@ -186,54 +222,52 @@ impl EventLoop {
                         listener.is_ready = true;
                     }
                 }
-                token => {
-                    let Some(slot) = self.shard.find(Address::from_token(token.0)) else {
-                        continue;
-                    };
-                    if event.is_writable() && self.shard.connections[slot].flags.is_blocked {
-                        self.shard.unblock(slot);
-                    }
-                    let has_ended = event.is_read_closed() || event.is_error();
-                    if event.is_readable() || has_ended {
-                        self.shard.connections[slot].flags.has_peer_ended |= has_ended;
-                        self.shard.make_ready(slot);
-                    }
-                }
+                token => self.shard.notice(Address::from_token(token.0), Readiness::of(event)),
             }
         }
-        Ok(())
     }
 
     /// How long there is nothing to do; `None` for ever.
     fn timeout(&self) -> Option<Duration> {
+        if self.has_leftovers() {
+            return Some(Duration::ZERO);
+        }
+        if self.waits_for_shards() {
+            return Some(RETRY);
+        }
+        let now = self.shard.now;
+        if self.listener.as_ref().is_some_and(|listener| listener.is_awake(now)) {
+            return Some(Duration::ZERO);
+        }
+        // Reckoned from the turn's beginning: at most a turn too late.
+        Some(self.next_due()?.saturating_duration_since(now))
+    }
+
+    /// Whether a budget left something to the next turn.
+    fn has_leftovers(&self) -> bool {
         let shard = &self.shard;
-        let is_held_up =
-            shard.links.is_blocked() || self.life == Life::Quieting { is_quiet: false };
-        let has_leftovers = (!shard.ready.is_empty() && self.may_receive())
+        (!shard.ready.is_empty() && self.may_receive())
             || (self.has_mail && shard.fanout.has_room())
             || !shard.fanout.is_empty()
             || !shard.dirty.is_empty()
-            || !shard.drained.is_empty();
-        if has_leftovers {
-            return Some(Duration::ZERO);
-        }
-        if is_held_up || matches!(self.life, Life::Quieting { .. }) {
-            return Some(RETRY);
-        }
-        let listener = self.listener.as_ref();
-        if listener.is_some_and(|listener| listener.is_awake(shard.now)) {
-            return Some(Duration::ZERO);
-        }
-        let resting_until =
-            listener.filter(|listener| listener.is_ready).and_then(|l| l.resting_until);
+            || !shard.drained.is_empty()
+    }
+
+    /// Whether this shard cannot go on before another one has; nobody tells it then.
+    fn waits_for_shards(&self) -> bool {
+        self.shard.links.is_blocked() || matches!(self.life, Life::Quieting { .. })
+    }
+
+    /// When something is due of which no event will tell.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        let shard = &self.shard;
+        let listener = self.listener.as_ref().filter(|listener| listener.is_ready);
+        let resting_until = listener.and_then(|listener| listener.resting_until);
         let grace_until = match self.life {
             Life::Closing => shard.hub.shared().shutdown.deadline(),
             _ => None,
         };
-        let due =
-            [shard.wheel.next_due(), resting_until, grace_until].into_iter().flatten().min()?;
-        // Reckoned from the turn's beginning: at most a turn too late.
-        Some(due.saturating_duration_since(shard.now))
+        [shard.wheel.next_due(), resting_until, grace_until].into_iter().flatten().min()
     }
 
     /// Phase 2: accepts waiting sockets, here or for a shard with fewer connections.
@@ -268,8 +302,8 @@ impl EventLoop {
         }
     }
 
-    /// Gives a fresh socket a slot. It is counted already.
-    fn adopt(&mut self, transport: Transport, peer: SocketAddr) {
+    /// Gives a fresh socket a slot, unless it is refused. It is counted already.
+    fn adopt(&mut self, transport: Transport, peer: SocketAddr) -> Option<Address> {
         let total = self.shard.hub.shared().connection_count();
         let is_surplus = total > self.connection_limit;
         let is_refused = total > self.connection_limit.saturating_add(SURPLUS_COUNT)
@@ -278,12 +312,12 @@ impl EventLoop {
         let mut transport = transport;
         if is_refused {
             self.inbox.mailbox().connection_count.fetch_sub(1, Ordering::Relaxed);
-            return;
+            return None;
         }
         let address = Address::new(self.shard.connections.vacant_key(), self.shard.generation);
         if transport.register(self.poll.registry(), Token(address.token())).is_err() {
             self.inbox.mailbox().connection_count.fetch_sub(1, Ordering::Relaxed);
-            return;
+            return None;
         }
         self.shard.generation += 1;
         let deadline = self.shard.now + self.shard.limits.server().handshake;
@@ -306,6 +340,7 @@ impl EventLoop {
             flags: Flags { is_surplus, ..Flags::default() },
         });
         self.shard.arm(slot, deadline);
+        Some(address)
     }
 
     /// Phase 4: clears `armed`, *then* takes what is there, at most a budget of it.
@@ -341,6 +376,7 @@ impl EventLoop {
                     shard.count_dropped(1);
                 }
             }
+            Envelope::Piece { to, frame, ticket } => shard.push_piece(to, frame, ticket),
             Envelope::Publish(publication) => shard.publish_here(&publication),
             Envelope::Subscribe { to, topic } => {
                 if let Some(slot) = shard.find(to)
@@ -364,7 +400,9 @@ impl EventLoop {
                     shard.abort(slot);
                 }
             }
-            Envelope::Adopt { socket, peer } => self.adopt(Transport::from_fd(socket), peer),
+            Envelope::Adopt { socket, peer } => {
+                self.adopt(Transport::from_fd(socket), peer);
+            }
         }
     }
 
@@ -406,7 +444,7 @@ impl EventLoop {
             _ if due > now => self.shard.arm(slot, due),
             Phase::Closing(_) => self.shard.kill(slot),
             Phase::Upgrading { .. } => self.time_out_upgrade(slot),
-            _ => self.application.cancel(&mut self.shard, slot),
+            _ => self.stop_waiting(slot),
         }
     }
 
@@ -499,7 +537,8 @@ impl EventLoop {
         !self.shard.is_held_up() && !matches!(self.life, Life::Quieting { .. })
     }
 
-    fn is_over(&self) -> bool {
+    /// Whether the shard has nothing to do ever again.
+    pub(crate) fn is_over(&self) -> bool {
         self.life == Life::Closing && self.shard.connections.is_empty()
     }
 }

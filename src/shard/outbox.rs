@@ -25,7 +25,7 @@ pub(super) const REFER_BYTES: usize = 16 << 10;
 ///
 /// * Getters: [`bytes`](Self::bytes), [`is_empty`](Self::is_empty).
 /// * Commands: [`push`](Self::push) and its kin, [`seal`](Self::seal),
-///   [`drop_oldest`](Self::drop_oldest), [`clear`](Self::clear).
+///   [`drop_oldest`](Self::drop_oldest), [`give_up`](Self::give_up).
 /// * To do: [`write`](Self::write) whenever the transport takes bytes.
 #[derive(Debug, Default)]
 pub(super) struct Outbox(Option<Box<Queue>>);
@@ -126,6 +126,18 @@ impl Outbox {
     /// Drops the oldest data frame that has not begun to leave; `false` if there is none.
     pub(super) fn drop_oldest(&mut self) -> bool {
         self.0.as_mut().is_some_and(|queue| queue.drop_oldest())
+    }
+
+    /// Queues all that was queued in another one.
+    pub(super) fn append(&mut self, other: Self) {
+        if let Some(mut other) = other.0 {
+            debug_assert_eq!(other.begun_bytes, 0, "nothing of it can have left");
+            let queue = self.queue();
+            queue.end_tail();
+            queue.segments.append(&mut other.segments);
+            queue.tail = other.tail;
+            queue.bytes += other.bytes;
+        }
     }
 
     /// Gives up everything; whoever waits for it is told why.
@@ -230,6 +242,11 @@ impl Queue {
         let (first, mut skip) = self.begun_end();
         for at in first..self.segments.len() {
             let segment = &mut self.segments[at];
+            if matches!(segment.ticket, Some(Ticket::Piece(_))) {
+                // A message would lose its middle.
+                skip = 0;
+                continue;
+            }
             let frames = &mut segment.frames;
             while let Some(frame) = frame_bytes(&frames[skip..]) {
                 if is_control(frames[skip]) {
@@ -332,11 +349,11 @@ fn frame_bytes(bytes: &[u8]) -> Option<usize> {
     Header::length(bytes[1]).checked_add(payload).filter(|&length| length <= bytes.len())
 }
 
-/// How many data frames there are in whole frames.
+/// How many messages end in whole frames.
 pub(super) fn count_messages(mut frames: &[u8]) -> u64 {
     let mut count = 0;
     while let Some(length) = frame_bytes(frames) {
-        count += u64::from(!is_control(frames[0]));
+        count += u64::from(frame::ends_message(frames));
         frames = &frames[length..];
     }
     count

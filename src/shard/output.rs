@@ -31,7 +31,8 @@ impl Shard {
     #[inline]
     pub(super) fn push_own(&mut self, slot: Slot, message: Message<'_>) -> Result<(), SendError> {
         debug_assert_eq!(self.current, Some(slot));
-        if !self.fits(slot, frame::encoded_bytes(message)) {
+        let has_stream = self.connections[slot].flags.has_stream;
+        if has_stream || !self.fits(slot, frame::encoded_bytes(message)) {
             return self.push(slot, Outgoing::Message(message), None);
         }
         frame::encode(&mut self.scratch, message);
@@ -58,7 +59,9 @@ impl Shard {
             }
             return Err(error);
         }
-        if self.current == Some(slot) {
+        if self.connections[slot].flags.has_stream {
+            self.hold(slot, outgoing, ticket);
+        } else if self.current == Some(slot) {
             match outgoing {
                 Outgoing::Message(message) => frame::encode(&mut self.scratch, message),
                 Outgoing::Frames(frames) if frames.len() < REFER_BYTES && ticket.is_none() => {
@@ -104,11 +107,13 @@ impl Shard {
                     self.spill(slot);
                 }
                 while !self.fits(slot, bytes) {
-                    let before = self.connections[slot].outbox.bytes();
-                    if !self.connections[slot].outbox.drop_oldest() {
+                    let connection = &mut self.connections[slot];
+                    let outbox = connection.back();
+                    let before = outbox.bytes();
+                    if !outbox.drop_oldest() {
                         return Err(SendError::Overloaded);
                     }
-                    self.queued_bytes -= before - self.connections[slot].outbox.bytes();
+                    self.queued_bytes -= before - outbox.bytes();
                     self.count_dropped(1);
                 }
                 return Ok(());
@@ -117,14 +122,14 @@ impl Shard {
         Err(SendError::Overloaded)
     }
 
-    fn enqueue(&mut self, slot: Slot, frames: Bytes, ticket: Option<Ticket>) {
+    pub(super) fn enqueue(&mut self, slot: Slot, frames: Bytes, ticket: Option<Ticket>) {
         let bytes = frames.len();
         self.connections[slot].outbox.push(frames, ticket);
         self.note_queued(slot, bytes);
     }
 
     /// So many bytes were added to an outbox.
-    fn note_queued(&mut self, slot: Slot, bytes: usize) {
+    pub(super) fn note_queued(&mut self, slot: Slot, bytes: usize) {
         debug_assert!(!self.connections[slot].is_dead(), "nothing is queued for the dead");
         self.queued_bytes += bytes;
         self.press(slot);
@@ -143,9 +148,11 @@ impl Shard {
     }
 
     /// Notes that the outbox is above its high-water mark, if it is.
-    fn press(&mut self, slot: Slot) {
+    pub(super) fn press(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot];
-        if connection.outbox.bytes() > self.limits[connection.endpoint].outbox_high_water_bytes {
+        let high_water_bytes = self.limits[connection.endpoint].outbox_high_water_bytes;
+        let held = if connection.flags.has_stream { connection.back().bytes() } else { 0 };
+        if connection.outbox.bytes() + held > high_water_bytes {
             connection.flags.is_pressed = true;
         }
     }
@@ -286,7 +293,7 @@ impl Shard {
     }
 
     /// Moves the scratch to the outbox, so that something can be queued after it.
-    fn spill(&mut self, slot: Slot) {
+    pub(super) fn spill(&mut self, slot: Slot) {
         if self.scratch.is_empty() {
             return;
         }
@@ -359,8 +366,10 @@ impl Shard {
         let after = connection.outbox.bytes();
         self.queued_bytes -= before - after;
         connection.flags.is_blocked = flushed == Flushed::Blocked;
+        let is_pressed = connection.flags.is_pressed;
         let low_water_bytes = self.limits[connection.endpoint].outbox_low_water_bytes;
-        if connection.flags.is_pressed && after <= low_water_bytes {
+        if is_pressed && self.buffered_bytes(slot) <= low_water_bytes {
+            let connection = &mut self.connections[slot];
             connection.flags.is_pressed = false;
             if connection.is_open() {
                 self.note_drained(slot);

@@ -165,6 +165,7 @@ impl Shard {
             if let [_] = self.due[..]
                 && self.connections[slot].outbox.is_empty()
                 && !self.connections[slot].flags.is_blocked
+                && !self.connections[slot].flags.has_stream
             {
                 self.write_due(slot);
             } else {

@@ -213,6 +213,9 @@ impl EventLoop {
             Some(Event::Message(message)) => {
                 self.application.message(&mut self.shard, slot, message.as_message());
             }
+            Some(Event::Piece(piece)) => {
+                self.application.fragment(&mut self.shard, slot, piece.as_fragment());
+            }
             Some(Event::Close(code, reason)) => {
                 let close = Close::new(code, reason, ClosedBy::Peer);
                 self.shard.begin_close(slot, close, Farewell::Answer);
@@ -234,7 +237,7 @@ impl EventLoop {
         let event = connection.protocol.receive(input, &mut self.control, limits, *now);
         self.control.clear();
         match event {
-            Some(Event::Message(_)) | None => {}
+            Some(Event::Message(_) | Event::Piece(_)) | None => {}
             Some(Event::Close(..)) => connection.phase = Phase::Closing(Closing::Outbox),
             Some(Event::Violation(_)) => connection.phase = Phase::Closing(Closing::OutboxThenEnd),
         }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use slab::Slab;
 
+use super::Readiness;
 use super::clock;
 use super::connection::Connection;
 use super::fanout::{Fanout, Position};
@@ -142,10 +143,26 @@ impl Shard {
     pub(super) fn buffered_bytes(&self, slot: Slot) -> usize {
         let is_current = self.current == Some(slot);
         let own = if is_current { self.scratch.len() - self.scratch_http_bytes } else { 0 };
-        self.connections[slot].outbox.bytes() + own
+        let connection = &self.connections[slot];
+        let held = if connection.flags.has_stream { self.held_bytes(slot) } else { 0 };
+        connection.outbox.bytes() + own + held
     }
 
     // Lists.
+
+    /// Puts a connection on the lists for what happened to its transport.
+    #[inline]
+    pub(super) fn notice(&mut self, address: Address, readiness: Readiness) {
+        let Some(slot) = self.find(address) else { return };
+        let Readiness { is_readable, is_writable, has_ended } = readiness;
+        if is_writable && self.connections[slot].flags.is_blocked {
+            self.unblock(slot);
+        }
+        if is_readable || has_ended {
+            self.connections[slot].flags.has_peer_ended |= has_ended;
+            self.make_ready(slot);
+        }
+    }
 
     pub(super) fn make_ready(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot];
@@ -197,7 +214,14 @@ impl Shard {
     pub(super) fn reply(&mut self, slot: Slot, message: Message<'_>) {
         if !self.connections[slot].is_open() {
             // The last words: one message, whatever the bounds.
-            frame::encode(&mut self.scratch, message);
+            let flags = &self.connections[slot].flags;
+            if flags.is_cut_short {
+                self.count_dropped(1);
+            } else if flags.has_stream {
+                self.hold(slot, Outgoing::Message(message), None);
+            } else {
+                frame::encode(&mut self.scratch, message);
+            }
             return;
         }
         self.catch_up(slot);

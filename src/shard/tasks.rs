@@ -32,8 +32,11 @@ struct Task {
     alarm: Arc<Alarm>,
     waker: Waker,
     future: Promise,
-    /// How much of the input that waits was searched for control frames.
-    skimmed_bytes: usize,
+    /// How much of the input that waits was searched for control frames; `None` before that began.
+    skimmed_bytes: Option<usize>,
+    /// It waits for the pool, which will be done some time.
+    #[cfg(feature = "testing")]
+    is_offloaded: bool,
 }
 
 /// A future of what a handler is to return.
@@ -46,6 +49,12 @@ enum Promise {
 enum Kept {
     Reply(Reply<'static>),
     Upgrade(Upgrade),
+}
+
+impl Tasks {
+    pub(super) fn has(&self, slot: Slot) -> bool {
+        self.0.contains_key(&slot)
+    }
 }
 
 impl Task {
@@ -169,6 +178,8 @@ impl Application {
         job: Option<Job>,
     ) -> Result<(), Overloaded> {
         debug_assert!(!self.tasks.0.contains_key(&slot), "a connection waits for one thing");
+        #[cfg(feature = "testing")]
+        let is_offloaded = job.is_some();
         if let Some(job) = job
             && let Err(job) = self.service.pool.submit(job)
         {
@@ -181,7 +192,15 @@ impl Application {
         let alarm = Alarm::new(connection.address, mailbox);
         let waker = Waker::from(Arc::clone(&alarm));
         connection.flags.is_waiting = true;
-        self.tasks.0.insert(slot, Task { alarm, waker, future, skimmed_bytes: 0 });
+        let task = Task {
+            alarm,
+            waker,
+            future,
+            skimmed_bytes: None,
+            #[cfg(feature = "testing")]
+            is_offloaded,
+        };
+        self.tasks.0.insert(slot, task);
         Ok(())
     }
 
@@ -195,6 +214,14 @@ impl Application {
         if let Some(task) = self.tasks.0.remove(&slot) {
             discard(task);
         }
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Tasks {
+    /// Whether any connection waits for the pool.
+    pub(super) fn has_offloaded(&self) -> bool {
+        self.0.values().any(|task| task.is_offloaded)
     }
 }
 
@@ -215,11 +242,11 @@ impl Shard {
 impl EventLoop {
     /// Somebody has rung for a connection.
     pub(super) fn attend(&mut self, slot: Slot) {
-        let connection = &self.shard.connections[slot];
-        if connection.is_dead() || !connection.flags.is_waiting {
+        if self.shard.connections[slot].is_dead() {
             return;
         }
         self.shard.enter(slot);
+        self.shard.check_stream(slot);
         if let Some(upgrade) = self.application.poll(&mut self.shard, slot) {
             self.go_on_upgrading(slot, upgrade);
         }
@@ -237,7 +264,7 @@ impl EventLoop {
         }
         if connection.flags.has_peer_ended {
             // The peer is gone. What it has said before is still handled.
-            return self.application.cancel(&mut self.shard, slot);
+            return self.stop_waiting(slot);
         }
         if is_upgrading || connection.backlog.len() >= WAITING_BYTES {
             return;
@@ -256,10 +283,19 @@ impl EventLoop {
             Input::Nothing => {}
             Input::End => {
                 connection.flags.has_peer_ended = true;
-                self.application.cancel(&mut self.shard, slot);
+                self.stop_waiting(slot);
             }
             Input::Broken => self.shard.lose(slot),
         }
+    }
+
+    /// What a connection waits for is of no use any more, or its time is over. Who leaves does not
+    /// wait for the end of a message either.
+    pub(super) fn stop_waiting(&mut self, slot: Slot) {
+        if matches!(self.shard.connections[slot].phase, Phase::Leaving(_)) {
+            self.shard.break_stream(slot);
+        }
+        self.application.cancel(&mut self.shard, slot);
     }
 
     /// Answers the pings in input that waits.

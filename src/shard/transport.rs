@@ -5,12 +5,17 @@ use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 
 use mio::net::TcpStream;
+#[cfg(not(feature = "testing"))]
+use mio::net::TcpStream as Socket;
 use mio::{Interest, Registry, Token};
 
-/// A non-blocking TCP socket. Dropping it closes it.
+#[cfg(feature = "testing")]
+use super::pipe::Socket;
+
+/// A non-blocking TCP socket; for the test kit it may be a pipe in memory. Dropping it closes it.
 #[derive(Debug)]
 pub(super) struct Transport {
-    socket: TcpStream,
+    socket: Socket,
 }
 
 /// What a read brought.
@@ -38,8 +43,8 @@ pub(super) enum Output {
 }
 
 impl Transport {
-    pub(super) fn new(socket: TcpStream) -> Self {
-        Self { socket }
+    pub(super) fn new(socket: impl Into<Socket>) -> Self {
+        Self { socket: socket.into() }
     }
 
     /// Takes over a socket that another shard accepted. It was made non-blocking then.

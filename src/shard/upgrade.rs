@@ -152,6 +152,7 @@ impl EventLoop {
         self.shard.join(slot, endpoint);
         let connection = &mut self.shard.connections[slot];
         connection.phase = Phase::Open;
+        connection.protocol.hand_out(self.application.receipt(endpoint));
         connection.flags.has_opened = true;
         connection.touch(self.shard.now);
         let due = self.shard.now + self.shard.limits[endpoint].ping_after * 9 / 10;

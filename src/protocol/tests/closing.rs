@@ -8,7 +8,7 @@ use super::{KEY, origin, part, whole};
 use crate::config::Limits;
 use crate::error::Violation;
 use crate::message::{CloseCode, Message};
-use crate::protocol::{Event, Protocol, Received};
+use crate::protocol::{Event, Protocol, Receipt, Received};
 
 /// Feeds bytes that must not end the connection; what came of them.
 fn feed_open(protocol: &mut Protocol, bytes: &[u8]) -> Vec<Seen> {
@@ -280,7 +280,7 @@ fn control_frames_are_taken_whatever_the_frame_limit_is() {
     let limits = Limits { message_bytes: 10, frame_bytes: 10, ..Limits::default() };
     let stream = whole(PING, &[1; 125]);
     let walk = walk(&stream, &limits);
-    let seen = drive(&stream, &[], &walk, &limits, origin());
+    let seen = drive(Receipt::Messages, &stream, &[], &walk, &limits, origin());
     assert!(matches!(&seen[..], [Seen::Control(pong)] if pong.len() == 127), "{seen:?}");
 }
 

@@ -1,9 +1,9 @@
 //! The differential harness: what [`Protocol`] makes of a stream, and what tungstenite's context
 //! makes of it alone. Shared by the tests and the fuzz target `frames`.
 //!
-//! Two things are known to differ, and only these are taken into account: our side refuses a frame
-//! on its header, the context mostly once the payload has come; and of several faults in one header
-//! the two may name different ones.
+//! Three things are known to differ, and only these are taken into account: our side refuses a
+//! frame on its header, the context mostly once the payload has come; of several faults in one
+//! header the two may name different ones; and in pieces a text is refused within a frame.
 
 use std::io::{self, Cursor, Read, Write};
 use std::time::Instant;
@@ -16,8 +16,8 @@ use tungstenite::{Message as TheirMessage, protocol::CloseFrame};
 
 use super::streams::{self, Choices, Manners};
 use crate::config::Limits;
-use crate::message::Message;
-use crate::protocol::{Event, Protocol};
+use crate::message::{Fragment, Message};
+use crate::protocol::{Event, Protocol, Receipt};
 
 /// What a connection's handler and its peer would see.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub(crate) enum Seen {
 }
 
 /// The fuzz target's promise: the input's own bytes choose the limits, the frames and the cuts, and
-/// the stream means the same in those pieces, at once, and to tungstenite alone.
+/// the stream means the same so cut and at once, in messages, in pieces, and to tungstenite alone.
 pub(crate) fn check(data: &[u8], now: Instant) {
     let mut choices = Choices(data);
     let limits = streams::limits(&mut choices);
@@ -48,13 +48,14 @@ pub(crate) fn check(data: &[u8], now: Instant) {
     let walk = walk(&stream, &limits);
     let expected = expect(&stream, &walk, &limits);
     for cuts in [&cuts[..], &[]] {
-        expected.assert_met_by(&drive(&stream, cuts, &walk, &limits, now));
+        expected.assert_met(&stream, cuts, &walk, &limits, now);
     }
 }
 
 /// Feeds the stream, cut in pieces, and tells what came of it. Asserts on the way that the
 /// connection is dormant wherever `walk` says that nothing is in flight, and nowhere else.
 pub(crate) fn drive(
+    receipt: Receipt,
     stream: &[u8],
     cuts: &[usize],
     walk: &Walk,
@@ -62,12 +63,15 @@ pub(crate) fn drive(
     now: Instant,
 ) -> Vec<Seen> {
     let mut protocol = Protocol::default();
+    protocol.hand_out(receipt);
     let mut seen = Vec::new();
+    let mut partial = None;
     let mut start = 0;
     for end in cuts.iter().copied().chain([stream.len()]) {
         let mut piece = stream[start..end].to_vec();
         start = end;
-        if feed(&mut protocol, &mut piece, limits, now, &mut seen) == State::Over {
+        let state = feed_partly(&mut protocol, &mut piece, limits, now, (&mut seen, &mut partial));
+        if state == State::Over {
             break;
         }
         let is_at_rest = walk.rests.binary_search(&end).is_ok();
@@ -86,20 +90,35 @@ pub(crate) enum State {
 /// Feeds one piece, and does what the shard does about the events.
 pub(crate) fn feed(
     protocol: &mut Protocol,
-    mut piece: &mut [u8],
+    piece: &mut [u8],
     limits: &Limits,
     now: Instant,
     seen: &mut Vec<Seen>,
+) -> State {
+    feed_partly(protocol, piece, limits, now, (seen, &mut None))
+}
+
+/// The same, going on with a message of which pieces have come.
+pub(crate) fn feed_partly(
+    protocol: &mut Protocol,
+    mut piece: &mut [u8],
+    limits: &Limits,
+    now: Instant,
+    (seen, partial): (&mut Vec<Seen>, &mut Option<Seen>),
 ) -> State {
     loop {
         let mut control = Vec::new();
         let event = protocol.receive(&mut piece, &mut control, limits, now);
         put_control(seen, &control);
         match event {
-            Some(Event::Message(message)) => seen.push(match message.as_message() {
-                Message::Text(text) => Seen::Text(text.to_owned()),
-                Message::Binary(bytes) => Seen::Binary(bytes.to_owned()),
-            }),
+            Some(Event::Message(message)) => {
+                assert_eq!(*partial, None, "a message came within another");
+                seen.push(match message.as_message() {
+                    Message::Text(text) => Seen::Text(text.to_owned()),
+                    Message::Binary(bytes) => Seen::Binary(bytes.to_owned()),
+                });
+            }
+            Some(Event::Piece(piece)) => seen.extend(put_together(partial, piece.as_fragment())),
             Some(Event::Close(code, reason)) => {
                 seen.push(Seen::Close(code.into(), reason));
                 control.clear();
@@ -121,6 +140,26 @@ pub(crate) fn feed(
             }
         }
     }
+}
+
+/// Adds a piece to the message that it belongs to: the whole of it, if this was the last.
+fn put_together(partial: &mut Option<Seen>, piece: Fragment<'_>) -> Option<Seen> {
+    assert_eq!(piece.is_first(), partial.is_none(), "{piece:?} after {partial:?}");
+    assert!(piece.is_last() || !piece.as_bytes().is_empty(), "an empty piece is for the end");
+    let mut whole = partial.take().unwrap_or_else(|| match piece.message() {
+        Message::Text(_) => Seen::Text(String::new()),
+        Message::Binary(_) => Seen::Binary(Vec::new()),
+    });
+    match (&mut whole, piece.message()) {
+        (Seen::Text(whole), Message::Text(text)) => whole.push_str(text),
+        (Seen::Binary(whole), Message::Binary(bytes)) => whole.extend(bytes),
+        (whole, other) => unreachable!("{other:?} is no piece of {whole:?}"),
+    }
+    if piece.is_last() {
+        return Some(whole);
+    }
+    *partial = Some(whole);
+    None
 }
 
 /// A server's Close frame, written down by hand.
@@ -148,6 +187,8 @@ pub(crate) struct Walk {
     pub(crate) rests: Vec<usize>,
     /// The frame that is refused for its header.
     refused: Option<Refused>,
+    /// What has come of a text that is not finished.
+    unfinished_text: Option<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -161,7 +202,7 @@ struct Refused {
 
 /// Finds the frames of a stream with tungstenite's own header parser.
 pub(crate) fn walk(stream: &[u8], limits: &Limits) -> Walk {
-    let mut walk = Walk { rests: vec![0], refused: None };
+    let mut walk = Walk { rests: vec![0], ..Walk::default() };
     let mut message_bytes = None;
     let mut start = 0;
     loop {
@@ -183,6 +224,18 @@ pub(crate) fn walk(stream: &[u8], limits: &Limits) -> Walk {
             walk.refused = refuse(missing_bytes, codes);
             return walk;
         }
+        if let OpCode::Data(kind) = header.opcode {
+            let mask = header.mask.unwrap_or_default();
+            let length = usize::try_from(length).unwrap_or(usize::MAX);
+            let bytes = payload.iter().take(length).zip(mask.iter().cycle()).map(|(a, b)| a ^ b);
+            match kind {
+                Data::Text => walk.unfinished_text = Some(bytes.collect()),
+                Data::Continue => {
+                    walk.unfinished_text.iter_mut().for_each(|text| text.extend(bytes.clone()))
+                }
+                _ => walk.unfinished_text = None,
+            }
+        }
         if missing_bytes > 0 {
             return walk;
         }
@@ -193,6 +246,7 @@ pub(crate) fn walk(stream: &[u8], limits: &Limits) -> Walk {
         }
         if message_bytes.is_none() {
             walk.rests.push(start);
+            walk.unfinished_text = None;
         }
     }
 }
@@ -238,15 +292,37 @@ pub(crate) struct Expected {
 }
 
 impl Expected {
-    pub(crate) fn assert_met_by(&self, seen: &[Seen]) {
+    /// The stream so cut has this meaning, in messages and in pieces.
+    pub(crate) fn assert_met(
+        &self,
+        stream: &[u8],
+        cuts: &[usize],
+        walk: &Walk,
+        limits: &Limits,
+        now: Instant,
+    ) {
+        self.assert_met_by(&drive(Receipt::Messages, stream, cuts, walk, limits, now), &self.codes);
+        let is_broken_text = |text: &Vec<u8>| {
+            std::str::from_utf8(text).is_err_and(|error| error.error_len().is_some())
+        };
+        let is_open =
+            self.codes.is_empty() && !self.seen.iter().any(|seen| matches!(seen, Seen::Close(..)));
+        let codes = match &walk.unfinished_text {
+            Some(text) if is_open && is_broken_text(text) => &[1007],
+            _ => self.codes.as_slice(),
+        };
+        self.assert_met_by(&drive(Receipt::Pieces, stream, cuts, walk, limits, now), codes);
+    }
+
+    fn assert_met_by(&self, seen: &[Seen], codes: &[u16]) {
         let (events, failure) = match seen {
             [events @ .., Seen::Failure(code)] => (events, Some(code)),
             events => (events, None),
         };
         assert_eq!(events, self.seen, "tungstenite alone sees the right side");
         match failure {
-            Some(code) => assert!(self.codes.contains(code), "{code}, not {:?}", self.codes),
-            None => assert!(self.codes.is_empty(), "no failure, not {:?}", self.codes),
+            Some(code) => assert!(codes.contains(code), "{code}, not {codes:?}"),
+            None => assert!(codes.is_empty(), "no failure, not {codes:?}"),
         }
     }
 }

@@ -4,6 +4,7 @@ use super::reference::{Seen, close_frame, drive, walk};
 use super::streams::{BINARY, CLOSE, CONTINUATION, LengthForm, PING, PONG, TEXT, frame};
 use super::{KEY, origin, part, whole};
 use crate::config::Limits;
+use crate::protocol::Receipt;
 
 /// The limits that the cases are made for.
 fn limits() -> Limits {
@@ -14,12 +15,15 @@ fn limits() -> Limits {
 fn assert_means(name: &str, stream: &[u8], expected: &[Seen]) {
     let (limits, now) = (limits(), origin());
     let walk = walk(stream, &limits);
-    for cut in 0..=stream.len() {
-        let seen = drive(stream, &[cut], &walk, &limits, now);
-        assert_eq!(seen, expected, "{name}, cut at {cut}");
-    }
     let everywhere: Vec<usize> = (0..stream.len()).collect();
-    assert_eq!(drive(stream, &everywhere, &walk, &limits, now), expected, "{name}, in bytes");
+    for receipt in [Receipt::Messages, Receipt::Pieces] {
+        for cut in 0..=stream.len() {
+            let seen = drive(receipt, stream, &[cut], &walk, &limits, now);
+            assert_eq!(seen, expected, "{name}, {receipt:?}, cut at {cut}");
+        }
+        let seen = drive(receipt, stream, &everywhere, &walk, &limits, now);
+        assert_eq!(seen, expected, "{name}, {receipt:?}, in bytes");
+    }
 }
 
 /// As [`assert_means`], for streams of which all is wrong from the start.

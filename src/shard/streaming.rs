@@ -1,0 +1,162 @@
+//! Messages that are sent to a connection in pieces. While one is on its way, whatever else is for
+//! the connection is held back behind it; control frames pass.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::connection::{Connection, Details, Farewell, Phase};
+use super::outbox::Outbox;
+use super::state::{Outgoing, Shard, Slot};
+use crate::error::SendError;
+use crate::hub::Address;
+use crate::hub::alarm::Alarm;
+use crate::hub::delivery::Ticket;
+use crate::hub::stream::Credit;
+use crate::message::{Close, CloseCode, ClosedBy};
+use crate::protocol::frame;
+
+/// A message that is on its way in pieces.
+#[derive(Debug)]
+pub(super) struct Streaming {
+    credit: Arc<Credit>,
+    /// Its first piece was queued.
+    has_begun: bool,
+    /// What waits for its end.
+    held: Outbox,
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        self.credit.end();
+    }
+}
+
+impl Connection {
+    /// Where the next message is queued: what waits for the end of one in pieces, or the outbox.
+    pub(super) fn back(&mut self) -> &mut Outbox {
+        let Self { details, outbox, .. } = self;
+        match details.as_mut().and_then(|details| details.streaming.as_mut()) {
+            Some(streaming) => &mut streaming.held,
+            None => outbox,
+        }
+    }
+
+    fn streaming(&self) -> Option<&Streaming> {
+        self.details.as_ref()?.streaming.as_ref()
+    }
+
+    fn streaming_mut(&mut self) -> Option<&mut Streaming> {
+        self.details.as_mut()?.streaming.as_mut()
+    }
+
+    fn take_streaming(&mut self) -> Option<Streaming> {
+        self.flags.has_stream = false;
+        self.details.as_mut()?.streaming.take()
+    }
+}
+
+impl Shard {
+    /// How much waits for the end of a message.
+    #[cold]
+    pub(super) fn held_bytes(&self, slot: Slot) -> usize {
+        self.connections[slot].streaming().map_or(0, |streaming| streaming.held.bytes())
+    }
+
+    /// Begins a message in pieces. What was published before comes before it.
+    pub(super) fn begin_stream(&mut self, slot: Slot) -> Result<Arc<Credit>, SendError> {
+        self.catch_up(slot);
+        let connection = &mut self.connections[slot];
+        if !connection.is_open() {
+            return Err(SendError::Closed);
+        }
+        if connection.flags.has_stream {
+            return Err(SendError::Overloaded);
+        }
+        let mailbox = Arc::clone(&self.hub.shared().mailboxes[self.index]);
+        let alarm = Alarm::new(connection.address, mailbox);
+        let high_water_bytes = self.limits[connection.endpoint].outbox_high_water_bytes;
+        let credit = Credit::new(alarm, high_water_bytes);
+        let held = Outbox::default();
+        let streaming = Streaming { credit: Arc::clone(&credit), has_begun: false, held };
+        let details = connection.details.get_or_insert_with(|| Box::new(Details::default()));
+        details.streaming = Some(streaming);
+        connection.flags.has_stream = true;
+        Ok(credit)
+    }
+
+    /// Queues a piece. Its credit bounds it, so that it is never refused; unless its message was.
+    pub(super) fn push_piece(&mut self, to: Address, piece: Bytes, ticket: Ticket) {
+        let is_piece_of = |streaming: &Streaming| match &ticket {
+            Ticket::Piece(piece) => Arc::ptr_eq(piece.credit(), &streaming.credit),
+            Ticket::One(_) | Ticket::Share(_) => false,
+        };
+        let slot = self
+            .find(to)
+            .filter(|&slot| self.connections[slot].streaming().is_some_and(is_piece_of));
+        let is_last = frame::ends_message(&piece);
+        let Some(slot) = slot else {
+            ticket.settle(Err(self.why_lost()));
+            self.count_dropped(u64::from(is_last));
+            return;
+        };
+        if let Some(streaming) = self.connections[slot].streaming_mut() {
+            streaming.has_begun = true;
+        }
+        debug_assert_eq!(self.current, None, "pieces come by the mailbox");
+        self.enqueue(slot, piece, Some(ticket));
+        if is_last {
+            self.end_stream(slot);
+        }
+    }
+
+    /// The message is finished: what was held back follows it.
+    fn end_stream(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot];
+        if let Some(mut streaming) = connection.take_streaming() {
+            connection.outbox.append(std::mem::take(&mut streaming.held));
+        }
+        if matches!(connection.phase, Phase::Leaving(_)) {
+            self.leaving.push(slot);
+        }
+    }
+
+    /// The message will not be finished, because its connection ends: what was held back is lost.
+    pub(super) fn break_stream(&mut self, slot: Slot) {
+        let why = self.why_lost();
+        let Some(mut streaming) = self.connections[slot].take_streaming() else { return };
+        // Nothing but control frames can follow half a message.
+        self.connections[slot].flags.is_cut_short = streaming.has_begun;
+        self.queued_bytes -= streaming.held.bytes();
+        // The message itself, too.
+        self.count_dropped(streaming.held.message_count() + 1);
+        streaming.held.give_up(why);
+    }
+
+    /// Closes the connection if the message in pieces was abandoned.
+    pub(super) fn check_stream(&mut self, slot: Slot) {
+        let connection = &self.connections[slot];
+        if connection.streaming().is_some_and(|streaming| streaming.credit.is_abandoned()) {
+            let reason = "a message was not finished";
+            let close = Close::new(CloseCode::INTERNAL_ERROR, reason, ClosedBy::Application);
+            self.begin_close(slot, close, Farewell::Close);
+            self.break_stream(slot);
+            if matches!(self.connections[slot].phase, Phase::Leaving(_)) {
+                self.leaving.push(slot);
+            }
+        }
+    }
+
+    /// Keeps something back until the message in pieces is finished.
+    pub(super) fn hold(&mut self, slot: Slot, outgoing: Outgoing<'_>, ticket: Option<Ticket>) {
+        let bytes = outgoing.bytes();
+        debug_assert!(self.connections[slot].flags.has_stream, "nothing is to be waited for");
+        let held = self.connections[slot].back();
+        match outgoing {
+            Outgoing::Message(message) => held.push_message(message),
+            Outgoing::Frames(frames) => held.push(frames.clone(), ticket),
+        }
+        self.queued_bytes += bytes;
+        self.press(slot);
+    }
+}
