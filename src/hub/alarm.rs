@@ -1,7 +1,7 @@
 //! [`Alarm`]: with it any thread asks a shard to look at one connection again.
 //!
 //! A wake-up must never be refused, so it does not compete with messages for a mailbox's room. It
-//! needs no bound of its own: an alarm that was rung and not heard yet does not ring again, so there
+//! needs no bound of its own: an alarm that was rung and not heard yet does not ring again; so there
 //! are at most as many rings on their way as there are alarms.
 //!
 //! **Hearing.** The shard clears `is_ringing`, *then* looks. Both sides use read-modify-writes of

@@ -126,8 +126,6 @@ impl Builder {
 
     /// Checks what was gathered and prepares the shards, without listeners.
     pub(crate) fn prepare(self, by_default: Shards) -> Result<Parts, Error> {
-        let Gathered { endpoints, routes, pages, paths, limits } = gather(self.root, self.limits)?;
-        let of_server = limits.server();
         let parallelism = thread::available_parallelism()?.get();
         let shard_count = self.shard_count.unwrap_or(match by_default {
             #[cfg(feature = "testing")]

@@ -133,7 +133,7 @@ impl Application {
 
     /// How the endpoint wants its messages.
     pub(super) fn receipt(&self, endpoint: EndpointIndex) -> Receipt {
-        let handler = &*self.service.endpoints[usize::from(endpoint)].handler;
+        let handler = &self.service.endpoints[usize::from(endpoint)].handler;
         match catch_unwind(AssertUnwindSafe(|| handler.receives_fragments())) {
             Ok(true) => Receipt::Pieces,
             Ok(false) => Receipt::Messages,

@@ -150,8 +150,8 @@ impl Shard {
     /// Notes that the outbox is above its high-water mark, if it is.
     pub(super) fn press(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot];
-        let high_water_bytes = self.limits[connection.endpoint].outbox_high_water_bytes;
         let held = if connection.flags.has_stream { connection.back().bytes() } else { 0 };
+        let high_water_bytes = self.limits[connection.endpoint].outbox_high_water_bytes;
         if connection.outbox.bytes() + held > high_water_bytes {
             connection.flags.is_pressed = true;
         }
@@ -367,8 +367,7 @@ impl Shard {
         self.queued_bytes -= before - after;
         connection.flags.is_blocked = flushed == Flushed::Blocked;
         let is_pressed = connection.flags.is_pressed;
-        let low_water_bytes = self.limits[connection.endpoint].outbox_low_water_bytes;
-        if is_pressed && self.buffered_bytes(slot) <= low_water_bytes {
+        if is_pressed && self.buffered_bytes(slot) <= self.limits_of(slot).outbox_low_water_bytes {
             let connection = &mut self.connections[slot];
             connection.flags.is_pressed = false;
             if connection.is_open() {

@@ -75,8 +75,7 @@ impl Shard {
         }
         let mailbox = Arc::clone(&self.hub.shared().mailboxes[self.index]);
         let alarm = Alarm::new(connection.address, mailbox);
-        let high_water_bytes = self.limits[connection.endpoint].outbox_high_water_bytes;
-        let credit = Credit::new(alarm, high_water_bytes);
+        let credit = Credit::new(alarm, self.limits[connection.endpoint].outbox_high_water_bytes);
         let held = Outbox::default();
         let streaming = Streaming { credit: Arc::clone(&credit), has_begun: false, held };
         let details = connection.details.get_or_insert_with(|| Box::new(Details::default()));
