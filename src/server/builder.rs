@@ -135,6 +135,8 @@ impl Builder {
         if !(1..=SHARD_COUNT_MAX).contains(&shard_count) {
             return Err(Error::Shards(shard_count));
         }
+        let Gathered { endpoints, routes, pages, paths, limits } = gather(self.root, self.limits)?;
+        let of_server = limits.server();
         let thread_count = of_server.offload_thread_count.unwrap_or(parallelism);
         let pool = Pool::new(thread_count, of_server.offload_queue_count);
         let mut seats = Vec::with_capacity(shard_count);
