@@ -19,7 +19,9 @@ use std::time::Duration;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 pub use self::builder::Builder;
-pub(crate) use self::builder::{Parts, Shards};
+pub(crate) use self::builder::Parts;
+#[cfg(feature = "testing")]
+pub(crate) use self::builder::Shards;
 pub use self::endpoint::Endpoint;
 pub use self::router::Router;
 use crate::config::AGES;
