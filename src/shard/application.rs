@@ -205,6 +205,8 @@ impl Application {
                 if let Some(message) = reply.message() {
                     shard.reply(slot, message);
                 }
+                // It owns nothing; to find that out once more is not free.
+                std::mem::forget(reply);
             }
             Ok(reply) => self.finish(shard, slot, reply),
             Err(panic) => {

@@ -35,7 +35,7 @@ impl Shard {
         if has_stream || !self.fits(slot, frame::encoded_bytes(message)) {
             return self.push(slot, Outgoing::Message(message), None);
         }
-        frame::encode(&mut self.scratch, message);
+        frame::append(&mut self.scratch, message);
         Ok(())
     }
 
@@ -63,7 +63,7 @@ impl Shard {
             self.hold(slot, outgoing, ticket);
         } else if self.current == Some(slot) {
             match outgoing {
-                Outgoing::Message(message) => frame::encode(&mut self.scratch, message),
+                Outgoing::Message(message) => frame::append(&mut self.scratch, message),
                 Outgoing::Frames(frames) if frames.len() < REFER_BYTES && ticket.is_none() => {
                     self.scratch.extend_from_slice(frames);
                 }
