@@ -31,24 +31,24 @@ impl Shard {
 
     /// Drops on the application's wish.
     pub(super) fn abort(&mut self, slot: Slot) {
-        if let Phase::Leaving(leaving) = &mut self.connections[slot].phase {
-            leaving.farewell = Farewell::Nothing;
-            return;
-        }
         let close = Close::new(CloseCode::ABNORMAL, "aborted", ClosedBy::Application);
-        self.begin_close(slot, close, Farewell::Nothing);
+        self.cut_off(slot, close);
     }
 
     /// The connection is broken: nothing can be read or written any more.
     pub(super) fn lose(&mut self, slot: Slot) {
+        let close = Close::new(CloseCode::ABNORMAL, "connection lost", ClosedBy::Peer);
+        self.cut_off(slot, close);
+    }
+
+    /// Ends a connection that gets nothing any more, however far its end has come.
+    fn cut_off(&mut self, slot: Slot, close: Close) {
+        self.begin_close(slot, close, Farewell::Nothing);
         match &mut self.connections[slot].phase {
-            Phase::Open => {
-                let close = Close::new(CloseCode::ABNORMAL, "connection lost", ClosedBy::Peer);
-                self.begin_close(slot, close, Farewell::Nothing);
-            }
+            // Its end may have been decided before.
             Phase::Leaving(leaving) => leaving.farewell = Farewell::Nothing,
             Phase::Upgrading { .. } | Phase::Closing(_) => self.kill(slot),
-            Phase::Dead => {}
+            Phase::Open | Phase::Dead => {}
         }
     }
 
@@ -64,8 +64,8 @@ impl Shard {
         self.queued_bytes -= connection.outbox.bytes();
         let lost = if connection.flags.has_opened { connection.outbox.message_count() } else { 0 };
         let why = match self.hub.shared().shutdown.deadline() {
-            Some(_) => SendError::ShuttingDown,
-            None => SendError::Gone,
+            Some(deadline) if deadline <= self.now => SendError::ShuttingDown,
+            _ => SendError::Gone,
         };
         connection.outbox.give_up(why);
         self.dead.push(slot);
