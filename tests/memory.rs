@@ -130,6 +130,31 @@ fn futures_that_nobody_waits_for() {
     assert!(grown < 8, "240 000 messages were told of and all have arrived: {grown} MiB are held");
 }
 
+/// Topics with long names come and go, each with a publication on its way when it goes.
+fn topics_that_nobody_has_any_more() {
+    let handler = Callbacks::<()>::new().on_message(|ws, message| {
+        let first: usize = message.as_text().and_then(|text| text.parse().ok()).expect("a number");
+        for topic in first..first + 100 {
+            let topic = format!("{topic:01000}");
+            ws.subscribe(&topic).expect("room");
+            ws.publish(&topic, "x").expect("room");
+            ws.unsubscribe(&topic);
+        }
+        Reply::none()
+    });
+    let running = start(2, |app| app.websocket("/", handler));
+    let mut client = Client::connect(running.local_addr(), "/");
+    let mut round = |round: usize| {
+        client.send((round * 100).to_string());
+        (0..100).for_each(|_| drop(client.text()));
+    };
+    (0..10).for_each(&mut round);
+    let before = resident_mib();
+    (10..500).for_each(&mut round);
+    let grown = resident_mib().saturating_sub(before);
+    assert!(grown < 8, "49 000 topics of 1000 bytes have gone: {grown} MiB are held");
+}
+
 #[test]
 fn what_a_client_does_not_read_is_bounded_in_memory() {
     within(Duration::from_secs(120), || {
@@ -137,5 +162,6 @@ fn what_a_client_does_not_read_is_bounded_in_memory() {
         tiny_messages_among_large_ones(Kind::Plain);
         tiny_messages_among_large_ones(Kind::Told);
         futures_that_nobody_waits_for();
+        topics_that_nobody_has_any_more();
     });
 }

@@ -101,7 +101,7 @@ fn messages_that_are_told_of_keep_their_place_among_others() {
                 .map(|at: usize| {
                     hub.send_to(target, format!("{at} first")).expect("room");
                     let delivery = hub.send_to_async(target, format!("{at} second"));
-                    let _ = hub.publish_async("everybody", format!("{at} third"));
+                    drop(hub.publish_async("everybody", format!("{at} third")));
                     hub.broadcast("/", format!("{at} last")).expect("room");
                     delivery
                 })

@@ -1,8 +1,8 @@
 //! What became of a message: the futures that senders hold, and the tickets that travel with the
 //! message and are settled where its fate is decided.
 //!
-//! A ticket cannot be forgotten: one that is dropped unsettled, because its shard has ended, settles
-//! itself. Whoever drops a future cancels nothing.
+//! A ticket cannot be forgotten: one that is dropped unsettled, because its shard has ended,
+//! settles itself. Whoever drops a future cancels nothing.
 //!
 //! Knows outcomes. Must not know where a message is on its way.
 

@@ -13,7 +13,7 @@ use peregrine::{
 use pollster::block_on;
 
 use super::chance::Chance;
-use super::common::{start, within};
+use super::common::{SHARD_COUNTS, start, within};
 use super::crowd::{Book, settle, target};
 use super::ledger::{TOPIC_COUNT, Target, topics_of};
 use super::swarm::{Member, Swarm};
@@ -98,7 +98,7 @@ impl Post {
                 Poll::Ready(told) => kept.told.push((target, told)),
                 Poll::Pending => kept.open.push((target, fate)),
             }
-            if chance % 16 == 0 && kept.open.len() > 4 {
+            if chance.is_multiple_of(16) && kept.open.len() > 4 {
                 // Some are looked at now and then, and lost after all.
                 let at = chance % kept.open.len();
                 let (_, mut fate) = kept.open.swap_remove(at);
@@ -248,7 +248,7 @@ fn fly(shards: usize) {
 
 #[test]
 fn all_ways_of_sending_mix_and_what_is_told_is_what_happened() {
-    within(LIMIT, || [1, 2, 4].into_iter().for_each(fly));
+    within(LIMIT, || SHARD_COUNTS.into_iter().for_each(fly));
 }
 
 /// A client that gets some messages and vanishes: what it got.
@@ -266,7 +266,7 @@ fn nothing_that_a_leaver_got_is_told_to_be_lost() {
     const SENT_COUNT: usize = 80;
     within(LIMIT, || {
         let mut chance = Chance::new();
-        for shards in [1, 2, 4] {
+        for shards in SHARD_COUNTS {
             let post = Arc::new(Post { book: Book::new(1), kept: Mutex::default() });
             let running = start(shards, |app| {
                 app.limits(Limits::default()).websocket("/", Mixing(Arc::clone(&post)))

@@ -195,14 +195,16 @@ fn whoever_is_closed_for_what_was_published_gets_nothing_after_it() {
         let (slow, id) = office.slow();
         let queued = hub.send_to_async(id, vec![0; BIG]);
         assert_eq!(block_on(hub.send_to_async(sender_id, "it is queued")), Ok(()));
-        // The first does not fit, the second would.
-        sender.send(format!("all {};to {id} 5", 6 << 20));
+        // The first does not fit, the others would.
+        sender.send(format!("all {};all 7;to {id} 5", 6 << 20));
         assert_eq!(block_on(office.delivery()), Err(SendError::Overloaded));
         let reading = read_all(slow);
         assert_eq!(block_on(queued), Ok(()));
         assert_eq!(reading.join().expect("no panic"), [BINARY, CLOSE]);
         assert_eq!((sender.text().len(), sender.bytes().len()), (12, 6 << 20));
-        let report = block_on(office.broadcast()).expect("room");
-        assert_eq!((report.reached_count, report.overloaded_count), (1, 1));
+        for _ in 0..2 {
+            let report = block_on(office.broadcast()).expect("room");
+            assert_eq!((report.reached_count, report.overloaded_count), (1, 1));
+        }
     });
 }
