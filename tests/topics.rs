@@ -97,7 +97,8 @@ fn a_topic_is_shared_by_the_clients_of_several_endpoints() {
         for shards in SHARD_COUNTS {
             let running = open(shards, |app| app.websocket("/other", Clerk));
             let mut here = Party::meet(&running, "/", enough_for(shards));
-            let mut there = Party::meet(&running, "/other", enough_for(shards));
+            let mut there: Vec<_> =
+                (0..here.len()).map(|_| Party::connect(&running, "/other")).collect();
             half_subscribes(&mut here, "news");
             half_subscribes(&mut there, "news");
             here[1].client.send("pub news from here");
