@@ -177,7 +177,9 @@ impl Queue {
     fn push_told(&mut self, frame: Bytes, ticket: Ticket) {
         self.bytes += frame.len();
         self.end_tail();
-        self.segments.push_back(Segment { frames: frame, ticket: Some(ticket) });
+        let is_small = frame.len() < REFER_BYTES;
+        let frames = if is_small { Bytes::copy_from_slice(&frame) } else { frame };
+        self.segments.push_back(Segment { frames, ticket: Some(ticket) });
     }
 
     /// Queues whole frames, which are copied.
