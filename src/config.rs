@@ -140,7 +140,9 @@ pub struct Limits {
     ///
     /// Counts per endpoint.
     pub slow_handler: Duration,
-    /// The most topics that one connection may subscribe to. Default 1024; beyond it `Overloaded`.
+    /// The most topics that one connection may subscribe to. Default 256; beyond it `Overloaded`.
+    /// A topic's name is kept once a shard, at most 1 KiB; whatever is published to a connection
+    /// costs a look at each of its topics.
     ///
     /// Counts per endpoint.
     pub topic_count: usize,
@@ -177,7 +179,7 @@ impl Default for Limits {
             offload_thread_count: None,
             offload_queue_count: 1024,
             slow_handler: Duration::from_millis(50),
-            topic_count: 1024,
+            topic_count: 256,
             mailbox_count: 16 << 10,
             mailbox_bytes: 64 << 20,
         }
