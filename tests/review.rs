@@ -1,0 +1,130 @@
+//! Features that meet: what was found by reading the shard with hostile eyes.
+
+#![allow(clippy::expect_used, reason = "a test says what it expects")]
+
+mod common;
+
+use std::future::{Future, pending, poll_fn};
+use std::io::{Read, Write};
+use std::pin::{Pin, pin};
+use std::str::FromStr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use peregrine::testing::{Received, TestClient, TestServer};
+use peregrine::{
+    Builder, Callbacks, Endpoint, Handler, Limits, Message, Reply, Response, SendError, Server,
+    Stream, Upgrade, WebSocket,
+};
+
+fn start(builder: Builder) -> TestServer {
+    TestServer::new(builder).expect("a right server")
+}
+
+fn connect(server: &mut TestServer) -> TestClient {
+    server.connect("/").expect("the upgrade is granted")
+}
+
+fn text(text: &str) -> Option<Received> {
+    Some(Received::Text(text.to_owned()))
+}
+
+fn closed(code: u16, reason: &str) -> Option<Received> {
+    Some(Received::Close { code: code.into(), reason: reason.to_owned() })
+}
+
+/// A future that is pending once.
+async fn yield_now() {
+    let mut is_first = true;
+    poll_fn(|context| {
+        if std::mem::take(&mut is_first) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    })
+    .await;
+}
+
+/// Says its last word one round later.
+fn late_goodbye() -> Callbacks<()> {
+    Callbacks::new().on_message(|_ws, message| message.into()).on_close(|_ws, _close| {
+        Reply::later(async {
+            yield_now().await;
+            "goodbye"
+        })
+    })
+}
+
+#[test]
+fn an_upgrade_behind_pages_that_could_not_be_written_opens_nothing() {
+    common::within(Duration::from_secs(60), || {
+        let (blocked, is_blocked) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let (blocked, released) = (Mutex::new(blocked), Mutex::new(released));
+        let connect_count = Arc::new(AtomicUsize::new(0));
+        let connects = Arc::clone(&connect_count);
+        let handler = Callbacks::<()>::new()
+            .on_connect(move |_ws| {
+                connects.fetch_add(1, Ordering::SeqCst);
+                Reply::none()
+            })
+            .on_message(move |_ws, message| {
+                if message.as_text() == Some("block") {
+                    blocked.lock().expect("a lock").send(()).expect("the test listens");
+                    released.lock().expect("a lock").recv().expect("the test says so");
+                }
+                message.into()
+            });
+        let page = Response::new(200).body(vec![b'x'; 15 << 10]);
+        let server = common::start(1, |builder| builder.websocket("/", handler).get("/page", page));
+        let address = server.local_addr();
+        let mut blocker = common::Client::connect(address, "/");
+        let mut victim = common::connect(address);
+        victim.write_all(b"GET /page HTTP/1.1\r\nHost: h\r\n\r\n").expect("the server reads");
+        assert_ne!(victim.read(&mut [0; 64]).expect("an answer"), 0);
+        blocker.send("block");
+        is_blocked.recv().expect("a call");
+        let mut requests = b"GET /page HTTP/1.1\r\nHost: h\r\n\r\n".repeat(5);
+        requests.extend_from_slice(
+            b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        );
+        victim.write_all(&requests).expect("the kernel reads");
+        // What it has not read makes the kernel send a reset.
+        drop(victim);
+        release.send(()).expect("the handler waits");
+        assert_eq!(blocker.text(), "block");
+        server.hub().broadcast("/", "to all").expect("room");
+        assert_eq!(blocker.text(), "to all");
+        blocker.send("still here");
+        assert_eq!(blocker.text(), "still here");
+        assert_eq!(connect_count.load(Ordering::SeqCst), 1);
+    });
+}
+
+/// Begins a message in pieces on "begin", and gives it to the test; answers everything else.
+fn streaming() -> (Callbacks<()>, mpsc::Receiver<Stream<str>>) {
+    let (sender, streams) = mpsc::channel();
+    let sender = Mutex::new(sender);
+    let handler = Callbacks::new().on_message(move |ws, message| {
+        if message.as_text() == Some("begin") {
+            let stream = ws.stream::<str>().expect("no other one");
+            sender.lock().expect("a lock").send(stream).expect("the test listens");
+            return Reply::none();
+        }
+        message.into()
+    });
+    (handler, streams)
+}
+
+/// What destructors do when they may.
+struct Grenade;
+
+impl Drop for Grenade {
+    fn drop(&mut self) {
+        panic!("a destructor");
+    }
+}
