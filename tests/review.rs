@@ -59,6 +59,23 @@ fn late_goodbye() -> Callbacks<()> {
 }
 
 #[test]
+fn a_parameter_whose_parsing_panics_is_its_requests_own_trouble() {
+    struct Picky;
+    impl FromStr for Picky {
+        type Err = ();
+
+        fn from_str(text: &str) -> Result<Self, ()> {
+            assert_ne!(text, "bomb", "not this");
+            Ok(Self)
+        }
+    }
+    let endpoint = Endpoint::new(late_goodbye()).required_query::<Picky>("x");
+    let mut server = start(Server::builder().websocket("/", endpoint));
+    assert_eq!(server.connect("/?x=bomb").expect_err("a panic").status, 500);
+    assert!(server.connect("/?x=fine").is_ok());
+}
+
+#[test]
 fn an_upgrade_behind_pages_that_could_not_be_written_opens_nothing() {
     common::within(Duration::from_secs(60), || {
         let (blocked, is_blocked) = mpsc::channel();
