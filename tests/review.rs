@@ -59,6 +59,53 @@ fn late_goodbye() -> Callbacks<()> {
 }
 
 #[test]
+fn on_close_may_answer_later_also_to_the_peers_close() {
+    let mut server = start(Server::builder().websocket("/", late_goodbye()));
+    let client = connect(&mut server);
+    server.close(client, 4000, "bye");
+    // Nothing but the answer may follow the peer's Close; the client's library does not show it.
+    let end = server.receive_all(client).pop();
+    assert_eq!(end, closed(4000, "bye"));
+    assert!(server.has_ended(client));
+}
+
+#[test]
+fn on_close_may_answer_later_in_the_middle_of_what_the_peer_says() {
+    // Cut within a header, a payload, a message, and a ping.
+    let fragment = [0x01, 0x83, 0, 0, 0, 0, b'a', b'b', b'c'];
+    let ping = [0x89, 0x82, 0, 0, 0, 0, b'h', b'i'];
+    let rest = [0x80, 0x80, 0, 0, 0, 0];
+    let bytes = [&fragment[..], &ping, &rest].concat();
+    for receives_fragments in [false, true] {
+        for cut in 0..=bytes.len() {
+            let mut handler = Callbacks::<()>::new().on_close(|_ws, _close| {
+                Reply::later(async {
+                    for _ in 0..3 {
+                        yield_now().await;
+                    }
+                    pending::<()>().await;
+                })
+            });
+            if receives_fragments {
+                handler = handler.on_fragment(|_ws, _fragment| Reply::none());
+            }
+            let mut server = start(Server::builder().websocket("/", handler));
+            let client = connect(&mut server);
+            server.send_bytes(client, &bytes[..cut]);
+            let id = server.id(client);
+            server.hub().close(id).expect("room");
+            server.settle();
+            server.send_bytes(client, &bytes[cut..]);
+            server.ping(client, "still there?");
+            server.advance(Duration::from_secs(6));
+            let end = server.receive_all(client).pop();
+            assert_eq!(end, closed(1000, ""), "cut at {cut}");
+            assert!(server.has_ended(client), "cut at {cut}");
+        }
+    }
+}
+
+#[test]
 fn a_parameter_whose_parsing_panics_is_its_requests_own_trouble() {
     struct Picky;
     impl FromStr for Picky {
