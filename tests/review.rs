@@ -169,6 +169,22 @@ fn an_upgrade_behind_pages_that_could_not_be_written_opens_nothing() {
     });
 }
 
+#[test]
+fn who_talks_on_while_the_upgrade_is_undecided_is_told_all_the_same() {
+    let undecided = Callbacks::<()>::new().on_upgrade(|_, ()| Upgrade::later(pending()));
+    let mut server = start(Server::builder().websocket("/", undecided));
+    server.set_pipe_bytes(1 << 20);
+    let client = server.open();
+    let mut bytes = b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        .to_vec();
+    bytes.resize(256 << 10, 0);
+    server.send_bytes(client, &bytes);
+    server.advance(Duration::from_secs(6));
+    let answer = String::from_utf8(server.take_bytes(client)).expect("text");
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer:?}");
+}
+
 /// Begins a message in pieces on "begin", and gives it to the test; answers everything else.
 fn streaming() -> (Callbacks<()>, mpsc::Receiver<Stream<str>>) {
     let (sender, streams) = mpsc::channel();
