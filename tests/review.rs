@@ -200,6 +200,45 @@ fn streaming() -> (Callbacks<()>, mpsc::Receiver<Stream<str>>) {
     (handler, streams)
 }
 
+#[test]
+fn an_abandoned_message_with_much_behind_it_does_not_keep_the_close_from_being_heard() {
+    let (handler, streams) = streaming();
+    let mut server = start(Server::builder().websocket("/", handler));
+    let client = connect(&mut server);
+    server.send(client, "begin");
+    let stream = streams.recv().expect("a stream");
+    let id = server.id(client);
+    server.hub().send_to(id, "x".repeat(100 << 10)).expect("room");
+    server.settle();
+    drop(stream);
+    assert_eq!(server.receive(client), closed(1011, "a message was not finished"));
+    assert!(server.has_ended(client), "the closing handshake is over");
+    assert_eq!(server.hub().connection_counts(), [0]);
+}
+
+#[test]
+fn a_close_that_crossed_ours_while_a_message_was_finished_is_heard() {
+    for is_finished in [true, false] {
+        let (handler, streams) = streaming();
+        let mut server = start(Server::builder().websocket("/", handler));
+        let client = connect(&mut server);
+        server.send(client, "begin");
+        let mut stream = streams.recv().expect("a stream");
+        stream.write("a message").expect("room");
+        server.hub().close(stream.id()).expect("room");
+        server.settle();
+        server.close(client, 4000, "bye");
+        if is_finished {
+            stream.finish().expect("room");
+        }
+        drop(stream);
+        let end = server.receive_all(client).pop();
+        assert!(matches!(end, Some(Received::Close { .. })), "{end:?}");
+        assert!(server.has_ended(client), "the closing handshake is over");
+        assert_eq!(server.hub().connection_counts(), [0]);
+    }
+}
+
 /// What destructors do when they may.
 struct Grenade;
 

@@ -232,9 +232,7 @@ impl Shard {
     /// The connection's input goes on, or its end does.
     fn end_waiting(&mut self, slot: Slot) {
         self.connections[slot].flags.is_waiting = false;
-        if matches!(self.connections[slot].phase, Phase::Leaving(_)) {
-            self.leaving.push(slot);
-        }
+        self.go_on_leaving(slot);
         self.make_ready(slot);
     }
 }
