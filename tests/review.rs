@@ -239,6 +239,19 @@ fn a_close_that_crossed_ours_while_a_message_was_finished_is_heard() {
     }
 }
 
+#[test]
+fn an_abort_also_ends_a_closing_handshake() {
+    let mut server = start(Server::builder().websocket("/", late_goodbye()));
+    let client = connect(&mut server);
+    server.stop_reading(client);
+    let (hub, id) = (server.hub(), server.id(client));
+    hub.close(id).expect("room");
+    server.settle();
+    hub.abort(id).expect("room");
+    server.settle();
+    assert_eq!(hub.connection_counts(), [0]);
+}
+
 /// What destructors do when they may.
 struct Grenade;
 

@@ -58,14 +58,18 @@ impl Shard {
 
     /// Drops on the application's wish.
     pub(super) fn abort(&mut self, slot: Slot) {
-        if let Phase::Leaving(leaving) = &mut self.connections[slot].phase {
-            leaving.farewell = Farewell::Nothing;
-            // It may be waiting for an answer that is of no use any more.
-            self.leaving.push(slot);
-            return;
+        match &mut self.connections[slot].phase {
+            Phase::Leaving(leaving) => {
+                leaving.farewell = Farewell::Nothing;
+                // It may be waiting for an answer that is of no use any more.
+                self.leaving.push(slot);
+            }
+            Phase::Closing(_) => self.kill(slot),
+            _ => {
+                let close = Close::new(CloseCode::ABNORMAL, "aborted", ClosedBy::Application);
+                self.begin_close(slot, close, Farewell::Nothing);
+            }
         }
-        let close = Close::new(CloseCode::ABNORMAL, "aborted", ClosedBy::Application);
-        self.begin_close(slot, close, Farewell::Nothing);
     }
 
     /// The connection is broken: nothing can be read or written any more.
