@@ -260,3 +260,41 @@ impl Drop for Grenade {
         panic!("a destructor");
     }
 }
+
+#[test]
+fn work_that_the_pool_refuses_may_be_dropped_with_a_bang() {
+    let mut limits = Limits::default();
+    limits.offload_thread_count = Some(1);
+    limits.offload_queue_count = 0;
+    struct Offloader<F>(F);
+    impl<F: Fn() -> Upgrade + Send + Sync + 'static> Handler for Offloader<F> {
+        type Session = ();
+
+        fn on_upgrade(&self, _: &peregrine::Request<'_>, (): &mut ()) -> Upgrade {
+            (self.0)()
+        }
+
+        fn on_message<'m>(&self, _: &mut WebSocket<'_, ()>, m: Message<'m>) -> Reply<'m> {
+            m.into()
+        }
+    }
+    let offloader = Offloader(|| {
+        let (one, other) = (Grenade, Grenade);
+        let work = move || std::mem::forget(one);
+        Upgrade::offload(work, move |()| {
+            std::mem::forget(other);
+            Upgrade::accept()
+        })
+    });
+    let mut server = start(Server::builder().limits(limits).websocket("/", offloader));
+    // With a queue of no length it is chance whether the thread is ready to take the work.
+    for _ in 0..20 {
+        match server.connect("/") {
+            Ok(client) => {
+                server.send(client, "here");
+                assert_eq!(server.receive(client), text("here"));
+            }
+            Err(refused) => assert_eq!(refused.status, 503),
+        }
+    }
+}

@@ -184,7 +184,9 @@ impl Application {
             && let Err(job) = self.service.pool.submit(job)
         {
             log::warn!("the pool for offloaded work is full");
-            discard((job, future));
+            // One by one: two panics must not meet.
+            discard(job);
+            discard(future);
             return Err(Overloaded);
         }
         let connection = &mut shard.connections[slot];
