@@ -240,6 +240,29 @@ fn a_close_that_crossed_ours_while_a_message_was_finished_is_heard() {
 }
 
 #[test]
+fn a_future_that_yields_lets_the_others_go_first() {
+    let handler = Callbacks::<()>::new().on_message(|ws, _message| {
+        let (hub, id) = (ws.hub(), ws.id());
+        Reply::later(async move {
+            let mut delivery = hub.send_to_async(id, "first");
+            let mut yield_count = 0;
+            while pin!(&mut delivery).poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+                yield_now().await;
+                yield_count += 1;
+            }
+            format!("{} yields", yield_count)
+        })
+    });
+    let mut server = start(Server::builder().websocket("/", handler));
+    let client = connect(&mut server);
+    server.send(client, "go");
+    assert_eq!(server.receive(client), text("first"));
+    let Some(Received::Text(answer)) = server.receive(client) else { panic!("an answer") };
+    let yields: usize = answer.split(' ').next().expect("a word").parse().expect("a number");
+    assert!(yields <= 3, "{answer}: each of them should have been a turn");
+}
+
+#[test]
 fn an_abort_also_ends_a_closing_handshake() {
     let mut server = start(Server::builder().websocket("/", late_goodbye()));
     let client = connect(&mut server);

@@ -188,6 +188,11 @@ impl<T> Inbox<T> {
         Some(envelope)
     }
 
+    /// How many connections want to be looked at.
+    pub(crate) fn bell_count(&self) -> usize {
+        self.bells.len()
+    }
+
     /// The next connection that wants to be looked at.
     pub(crate) fn take_bell(&self) -> Option<Address> {
         self.bells.try_recv().ok()
