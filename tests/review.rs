@@ -275,6 +275,41 @@ fn an_abort_also_ends_a_closing_handshake() {
     assert_eq!(hub.connection_counts(), [0]);
 }
 
+#[test]
+fn a_message_in_pieces_may_be_finished_within_the_grace_of_a_shutdown() {
+    common::within(Duration::from_secs(60), || {
+        let (handler, streams) = streaming();
+        let server = common::start(2, |builder| builder.websocket("/", handler));
+        let mut client = common::Client::connect(server.local_addr(), "/");
+        client.send("begin");
+        let mut stream = streams.recv().expect("a stream");
+        stream.write("one, ").expect("room");
+        let hub = server.hub();
+        hub.send_to(stream.id(), "what waits").expect("room");
+        let shutdown = std::thread::spawn(move || server.shutdown(Duration::from_secs(20)));
+        common::eventually(|| hub.broadcast("/", "late") == Err(SendError::ShuttingDown));
+        assert_eq!(stream.write("two"), Ok(()));
+        assert_eq!(stream.finish(), Ok(()));
+        assert_eq!(client.text(), "one, two");
+        let mut rest = Vec::new();
+        loop {
+            match client.read() {
+                tungstenite::Message::Text(text) => rest.push(text.as_str().to_owned()),
+                tungstenite::Message::Close(frame) => {
+                    assert_eq!(u16::from(frame.expect("a code").code), 1001);
+                    break;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(rest.first().map(String::as_str), Some("what waits"));
+        while client.0.read().is_ok() {}
+        drop(client);
+        let report = shutdown.join().expect("a thread").expect("a clean end");
+        assert_eq!((report.open_count, report.aborted_count), (1, 0));
+    });
+}
+
 /// What destructors do when they may.
 struct Grenade;
 
