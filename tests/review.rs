@@ -310,6 +310,29 @@ fn a_message_in_pieces_may_be_finished_within_the_grace_of_a_shutdown() {
     });
 }
 
+#[test]
+fn a_waker_that_panics_hurts_nobody_else() {
+    struct Bomb;
+    impl Wake for Bomb {
+        fn wake(self: Arc<Self>) {
+            panic!("not this");
+        }
+    }
+    let mut server = start(Server::builder().websocket("/", late_goodbye()));
+    let client = connect(&mut server);
+    let (hub, id) = (server.hub(), server.id(client));
+    let waker = Waker::from(Arc::new(Bomb));
+    let mut context = Context::from_waker(&waker);
+    let mut delivery = hub.send_to_async(id, "one");
+    assert!(Pin::new(&mut delivery).poll(&mut context).is_pending());
+    let mut report = hub.broadcast_async("/", "two");
+    assert!(Pin::new(&mut report).poll(&mut context).is_pending());
+    assert_eq!(server.receive(client), text("one"));
+    assert_eq!(server.receive(client), text("two"));
+    server.send(client, "three");
+    assert_eq!(server.receive(client), text("three"));
+}
+
 /// What destructors do when they may.
 struct Grenade;
 

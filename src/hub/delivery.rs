@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -130,6 +131,16 @@ impl fmt::Debug for BroadcastDelivery {
     }
 }
 
+/// Tells who waits, if anybody does any more. Their waker is foreign: its panic must not be ours.
+pub(super) fn tell<T>(who: oneshot::Sender<T>, what: T) {
+    let woken = catch_unwind(AssertUnwindSafe(|| drop(who.send(what))));
+    if let Err(panic) = woken {
+        log::error!("the waker of somebody who waits for a delivery panicked");
+        // Its destructor might panic, too.
+        std::mem::forget(panic);
+    }
+}
+
 /// Counts the deliveries of a message for many, on all shards. Whatever may still deliver it holds
 /// a reference; the last one to go tells the sender.
 #[derive(Debug, Default)]
@@ -161,8 +172,7 @@ impl Drop for Tally {
             overloaded_count: *self.overloaded_count.get_mut(),
         };
         if let Some(answer) = self.answer.take() {
-            // Nobody may be waiting any more.
-            let _ = answer.send(report);
+            tell(answer, report);
         }
     }
 }
@@ -188,10 +198,7 @@ impl Ticket {
 
     pub(crate) fn settle(self, outcome: Result<(), SendError>) {
         match self {
-            Self::One(sender) => {
-                // Nobody may be waiting any more.
-                let _ = sender.send(outcome);
-            }
+            Self::One(sender) => tell(sender, outcome),
             Self::Piece(piece) => piece.settle(outcome),
             Self::Share(mut share) => {
                 if let Some(tally) = share.0.take() {

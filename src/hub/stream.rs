@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use futures_channel::oneshot;
 
 use super::alarm::Alarm;
-use super::delivery::{Delivery, Ticket};
+use super::delivery::{Delivery, Ticket, tell};
 use super::{ConnectionId, Envelope, Hub};
 use crate::error::SendError;
 use crate::message::{AsMessage, Message};
@@ -260,8 +260,7 @@ impl PieceTicket {
         // First the credit: who is told may send the next piece at once.
         drop(self);
         if let Some(told) = told {
-            // Nobody may be waiting any more.
-            let _ = told.send(outcome);
+            tell(told, outcome);
         }
     }
 }
