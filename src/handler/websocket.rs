@@ -261,7 +261,7 @@ impl<'w, S> WebSocket<'w, S> {
     /// now on waits for its end; control frames pass. See [`Stream`].
     ///
     /// When the connection closes meanwhile, the message may still be finished, for at most
-    /// [`Limits::closing`](crate::Limits::closing).
+    /// [`Limits::closing`](crate::Limits::closing), or the grace when the server shuts down.
     ///
     /// # Errors
     /// [`Overloaded`](SendError::Overloaded) while another one is not finished;

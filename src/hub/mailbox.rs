@@ -95,17 +95,27 @@ impl<T> Mailbox<T> {
     /// # Errors
     /// `Overloaded` when there is none, `ShuttingDown` when the mailbox is closed.
     pub(crate) fn reserve(&self, bytes: usize) -> Result<Room<'_, T>, SendError> {
+        self.reserve_unless(CLOSED, bytes)
+    }
+
+    /// Like [`reserve`](Self::reserve), also when the mailbox is closed: for the rest of what was
+    /// begun before, as long as the shard lives.
+    pub(crate) fn reserve_for_rest(&self, bytes: usize) -> Result<Room<'_, T>, SendError> {
+        self.reserve_unless(0, bytes)
+    }
+
+    fn reserve_unless(&self, closed: u64, bytes: usize) -> Result<Room<'_, T>, SendError> {
         let cost = cost(bytes);
         let reserve = |now: u64| {
             let next = now.checked_add(cost)?;
             let fits = (next & !CLOSED) / COUNT_ONE <= self.limit_count
-                && (now == 0 || next & BYTES_MASK <= self.limit_bytes);
-            (now & CLOSED == 0 && fits).then_some(next)
+                && (now & !CLOSED == 0 || next & BYTES_MASK <= self.limit_bytes);
+            (now & closed == 0 && fits).then_some(next)
         };
         // Acquire: whoever sees the room that `take` gave back sees the channel's free slot, too.
         match self.reserved.fetch_update(Ordering::Acquire, Ordering::Relaxed, reserve) {
             Ok(_) => Ok(Room { mailbox: self, cost }),
-            Err(now) if now & CLOSED != 0 => Err(SendError::ShuttingDown),
+            Err(now) if now & closed != 0 => Err(SendError::ShuttingDown),
             Err(_) => Err(SendError::Overloaded),
         }
     }
@@ -186,6 +196,11 @@ impl<T> Inbox<T> {
         let envelope = self.receiver.try_recv().ok()?;
         self.mailbox.reserved.fetch_sub(cost(size(&envelope)), Ordering::Release);
         Some(envelope)
+    }
+
+    /// How many connections want to be looked at.
+    pub(crate) fn bell_count(&self) -> usize {
+        self.bells.len()
     }
 
     /// The next connection that wants to be looked at.

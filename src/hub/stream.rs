@@ -168,7 +168,8 @@ impl<T: Piece + ?Sized> Stream<T> {
         };
         let ticket = Ticket::Piece(self.credit.spend(piece.len(), told)?);
         let frame = frame::encode_fragment(piece, fragment);
-        let room = self.hub.mailbox(self.to)?.reserve(frame.len())?;
+        // A shutdown ends sending, but not a message that was begun before.
+        let room = self.hub.mailbox(self.to)?.reserve_for_rest(frame.len())?;
         room.send(Envelope::Piece { to: self.to.address(), frame, ticket })?;
         self.progress = after;
         Ok(())

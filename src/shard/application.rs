@@ -92,17 +92,21 @@ impl Application {
         let ServedEndpoint { handler, dependencies, checks, .. } =
             &self.service.endpoints[usize::from(endpoint)];
         let request = &Request::new(*head, peer, client, params, dependencies);
-        if let Some(response) = checks.iter().find_map(|check| check.refuse(request)) {
-            return Upgrade::reject(response);
-        }
         if self.sessions.len() <= slot {
             self.sessions.resize_with(slot + 1, || None);
         }
+        // How a parameter is parsed is the application's, too.
+        let prepared = catch_unwind(AssertUnwindSafe(|| {
+            let refused = checks.iter().find_map(|check| check.refuse(request));
+            refused.map_or_else(|| Ok(handler.session()), Err)
+        }));
         // The session is kept outside of the call, so that two panics never meet.
-        let decided = catch_unwind(AssertUnwindSafe(|| handler.session()));
-        let decided = decided.and_then(|session| {
-            let session = self.sessions[slot].insert(session);
-            catch_unwind(AssertUnwindSafe(|| handler.upgrade(request, &mut **session)))
+        let decided = prepared.and_then(|prepared| match prepared {
+            Err(response) => Ok(Upgrade::reject(response)),
+            Ok(session) => {
+                let session = self.sessions[slot].insert(session);
+                catch_unwind(AssertUnwindSafe(|| handler.upgrade(request, &mut **session)))
+            }
         });
         match decided {
             Ok(upgrade) => upgrade,

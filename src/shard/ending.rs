@@ -35,6 +35,14 @@ impl Shard {
         self.leaving.push(slot);
     }
 
+    /// What a leaving connection may have waited for is over: it goes on, and so does its input.
+    pub(super) fn go_on_leaving(&mut self, slot: Slot) {
+        if matches!(self.connections[slot].phase, Phase::Leaving(_)) {
+            self.leaving.push(slot);
+            self.make_ready(slot);
+        }
+    }
+
     /// A handler panicked: that ends its connection. If its end was decided before, that stands,
     /// unless it is `on_close` that panicked.
     pub(super) fn fail(&mut self, slot: Slot) {

@@ -349,13 +349,14 @@ impl EventLoop {
         if !self.inbox.disarm() && !self.has_mail {
             return;
         }
-        self.has_mail = false;
-        for _ in 0..MAILBOX_BUDGET {
+        // Not those that are rung meanwhile: who yields lets the others go first.
+        let bell_count = self.inbox.bell_count().min(MAILBOX_BUDGET);
+        self.has_mail = bell_count == MAILBOX_BUDGET;
+        for _ in 0..bell_count {
             let Some(address) = self.inbox.take_bell() else { break };
             if let Some(slot) = self.shard.find(address) {
                 self.attend(slot);
             }
-            self.has_mail = true;
         }
         for _ in 0..MAILBOX_BUDGET {
             if !self.shard.fanout.has_room() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::connection::{Connection, Farewell, Phase};
+use super::connection::{Connection, Farewell};
 use super::outbox::Outbox;
 use super::state::{Outgoing, Shard, Slot};
 use crate::error::SendError;
@@ -114,9 +114,7 @@ impl Shard {
             self.queued_bytes -= streaming.held.bytes();
             self.queue(slot, |outbox| outbox.append(std::mem::take(&mut streaming.held)));
         }
-        if matches!(self.connections[slot].phase, Phase::Leaving(_)) {
-            self.leaving.push(slot);
-        }
+        self.go_on_leaving(slot);
     }
 
     /// The message will not be finished, because its connection ends: what was held back is lost.
@@ -129,6 +127,8 @@ impl Shard {
         // The message itself, too.
         self.count_dropped(streaming.held.message_count() + 1);
         streaming.held.give_up(why);
+        // Without it the outbox may count as drained.
+        self.make_dirty(slot);
     }
 
     /// Closes the connection if the message in pieces was abandoned.
@@ -139,9 +139,7 @@ impl Shard {
             let close = Close::new(CloseCode::INTERNAL_ERROR, reason, ClosedBy::Application);
             self.begin_close(slot, close, Farewell::Close);
             self.break_stream(slot);
-            if matches!(self.connections[slot].phase, Phase::Leaving(_)) {
-                self.leaving.push(slot);
-            }
+            self.go_on_leaving(slot);
         }
     }
 

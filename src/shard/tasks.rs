@@ -184,7 +184,9 @@ impl Application {
             && let Err(job) = self.service.pool.submit(job)
         {
             log::warn!("the pool for offloaded work is full");
-            discard((job, future));
+            // One by one: two panics must not meet.
+            discard(job);
+            discard(future);
             return Err(Overloaded);
         }
         let connection = &mut shard.connections[slot];
@@ -232,9 +234,7 @@ impl Shard {
     /// The connection's input goes on, or its end does.
     fn end_waiting(&mut self, slot: Slot) {
         self.connections[slot].flags.is_waiting = false;
-        if matches!(self.connections[slot].phase, Phase::Leaving(_)) {
-            self.leaving.push(slot);
-        }
+        self.go_on_leaving(slot);
         self.make_ready(slot);
     }
 }
