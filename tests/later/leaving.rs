@@ -61,7 +61,7 @@ fn ends() -> Vec<End> {
         (broken(), By::Peer, vec![ping.clone(), whole.clone(), close(1000, b"")], 1002),
         ([begun.clone(), broken()].concat(), By::Peer, vec![ping.clone(), rest.clone()], 1002),
         (half.clone(), By::Server, vec![rest.clone(), ping.clone(), whole.clone()], 1000),
-        (half.clone(), By::Server, vec![rest[..9].to_vec(), rest[9..].to_vec(), broken()], 1000),
+        (half, By::Server, vec![rest[..9].to_vec(), rest[9..].to_vec(), broken()], 1000),
         (whole[..3].to_vec(), By::Server, vec![whole[3..5].to_vec(), whole[5..].to_vec()], 1000),
         (begun, By::Server, vec![ping, frame(FIN, b"ended"), close(1000, b"")], 1000),
     ]
