@@ -303,8 +303,15 @@ impl EventLoop {
         let Some(task) = self.application.tasks.0.get_mut(&slot) else { return };
         let Shard { connections, limits, now, .. } = &mut self.shard;
         let connection = &mut connections[slot];
-        if matches!(connection.phase, Phase::Upgrading { .. }) {
-            return;
+        match &connection.phase {
+            Phase::Upgrading { .. } => return,
+            // After its Close, or its fault, nothing that the peer says counts.
+            Phase::Leaving(leaving)
+                if matches!(leaving.farewell, Farewell::Answer | Farewell::Fail) =>
+            {
+                return;
+            }
+            _ => {}
         }
         let limits = &limits[connection.endpoint];
         let (input, skimmed) = (&mut connection.backlog, &mut task.skimmed_bytes);
