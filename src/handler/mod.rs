@@ -19,6 +19,8 @@ pub use self::callbacks::Callbacks;
 pub(crate) use self::check::{Check, Place};
 pub(crate) use self::dependencies::{Dependencies, RequiredType, Values};
 pub(crate) use self::later::{Job, Later};
+#[cfg(feature = "serde")]
+pub use self::reply::Json;
 pub use self::reply::Reply;
 pub(crate) use self::request::{Acceptance, Decision};
 pub use self::request::{Request, Upgrade};

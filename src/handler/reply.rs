@@ -173,6 +173,41 @@ impl<'m> Reply<'m> {
     }
 }
 
+/// A value to be sent as JSON, in a text message: for [offloaded](Reply::offload) work, whose result
+/// changes threads, as a [`Reply`] may not.
+///
+/// ```
+/// use peregrine::{Callbacks, Json, Reply};
+///
+/// #[derive(serde::Serialize)]
+/// struct Size {
+///     bytes: u64,
+/// }
+///
+/// let sizes = Callbacks::<()>::new().on_message(|_ws, message| {
+///     let path = message.as_text().unwrap_or_default().to_owned();
+///     Reply::offload(move || {
+///         let found = std::fs::metadata(path).ok()?;
+///         Some(Json(Size { bytes: found.len() }))
+///     })
+/// });
+/// ```
+///
+/// It becomes a reply as [`Reply::json`] does, and panics as that does.
+#[cfg(feature = "serde")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Json<T>(
+    /// The value.
+    pub T,
+);
+
+#[cfg(feature = "serde")]
+impl<T: serde::Serialize> From<Json<T>> for Reply<'_> {
+    fn from(Json(value): Json<T>) -> Self {
+        Self::text(crate::message::to_json(&value))
+    }
+}
+
 impl From<()> for Reply<'_> {
     fn from((): ()) -> Self {
         Self::none()

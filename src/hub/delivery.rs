@@ -12,7 +12,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Wake, ready};
+use std::thread::{self, Thread};
 
 use futures_channel::oneshot;
 
@@ -81,10 +82,62 @@ impl Delivery {
         (delivery, Ticket::One(answer))
     }
 
+    /// Blocks the calling thread until it is known what became of the message: for threads that
+    /// await nothing, such as [offloaded](crate::Reply::offload) work. Not to be called by a
+    /// handler: the shard that it blocks may be the one that has to deliver.
+    ///
+    /// ```
+    /// use std::fs::File;
+    /// use std::io::{self, Read};
+    ///
+    /// use peregrine::{SendError, Stream};
+    ///
+    /// /// Sends a file, piece by piece, as fast as the client takes it.
+    /// fn send_file(mut file: File, mut stream: Stream<[u8]>) -> io::Result<Result<(), SendError>> {
+    ///     let mut piece = vec![0; 64 << 10];
+    ///     loop {
+    ///         let count = file.read(&mut piece)?;
+    ///         if count == 0 {
+    ///             return Ok(stream.finish());
+    ///         }
+    ///         if let Err(error) = stream.write_async(&piece[..count]).wait() {
+    ///             return Ok(Err(error));
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// What the future resolves to.
+    pub fn wait(self) -> Result<(), SendError> {
+        wait(self)
+    }
+
     /// The future, and what tells it.
     pub(super) fn pair() -> (Self, Answer<Result<(), SendError>>) {
         let (sender, receiver) = oneshot::channel();
         (Self(Told::Pending(receiver)), Answer(Some(sender)))
+    }
+}
+
+/// Wakes the thread that waits.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn wait<F: Future + Unpin>(mut future: F) -> F::Output {
+    let waker = Arc::new(Unpark(thread::current())).into();
+    let mut context = Context::from_waker(&waker);
+    loop {
+        match Pin::new(&mut future).poll(&mut context) {
+            Poll::Ready(told) => return told,
+            // Woken before, or for another reason: either way the future is asked again.
+            Poll::Pending => thread::park(),
+        }
     }
 }
 
@@ -103,6 +156,15 @@ impl fmt::Debug for Delivery {
 }
 
 impl BroadcastDelivery {
+    /// Blocks the calling thread until it is known whom the message reached; see
+    /// [`Delivery::wait`].
+    ///
+    /// # Errors
+    /// What the future resolves to.
+    pub fn wait(self) -> Result<BroadcastReport, SendError> {
+        wait(self)
+    }
+
     /// A message that was not accepted.
     pub(crate) fn refused(error: SendError) -> Self {
         Self(Told::Refused(error))
@@ -266,6 +328,17 @@ mod tests {
         let (mut delivery, ticket) = Delivery::new();
         drop(ticket);
         assert_eq!(now(&mut delivery), Poll::Ready(Err(SendError::ShuttingDown)));
+    }
+
+    #[test]
+    fn a_thread_waits_until_the_ticket_is_settled() {
+        for outcome in [Ok(()), Err(SendError::Gone)] {
+            let (delivery, ticket) = Delivery::new();
+            let waiting = thread::spawn(|| delivery.wait());
+            ticket.settle(outcome);
+            assert!(waiting.join().is_ok_and(|told| told == outcome));
+        }
+        assert_eq!(Delivery::refused(SendError::Closed).wait(), Err(SendError::Closed));
     }
 
     #[test]
