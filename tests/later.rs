@@ -8,6 +8,8 @@ mod common;
 mod leaving;
 #[path = "common/raw.rs"]
 mod raw;
+#[path = "later/then.rs"]
+mod then;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};

@@ -18,7 +18,7 @@ use std::any::Any;
 pub use self::callbacks::Callbacks;
 pub(crate) use self::check::{Check, Place};
 pub(crate) use self::dependencies::{Dependencies, RequiredType, Values};
-pub(crate) use self::later::{Job, Later};
+pub(crate) use self::later::{Job, Later, Then};
 #[cfg(feature = "serde")]
 pub use self::reply::Json;
 pub use self::reply::Reply;

@@ -221,9 +221,11 @@ impl Upgrade {
         Self(Decision::Accept(Acceptance::default()))
     }
 
-    /// Refuses the upgrade with this response; the connection is closed after it.
+    /// Refuses the upgrade with this response; the connection is closed after it. A status alone
+    /// (`reject(401)`) is a response; so is a text (`reject("not today")`). One that tells of
+    /// success is sent as 403.
     pub fn reject(response: impl Into<Response>) -> Self {
-        Self(Decision::Reject(response.into()))
+        Self(Decision::Reject(response.into().refusing()))
     }
 
     /// Decides when the future has resolved: authentication against a database, for example. It

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::Dependencies;
+use super::{Dependencies, Reply, Then};
 use crate::error::SendError;
 use crate::hub::stream::Credit;
 use crate::hub::{BroadcastDelivery, ConnectionId, Delivery, Hub, Piece, Stream};
@@ -271,6 +271,68 @@ impl<'w, S> WebSocket<'w, S> {
         Ok(Stream::new(self.hub(), self.id(), credit))
     }
 
+    /// Answers when the future has resolved, with what `then` makes of its value. It is
+    /// [`Reply::later`] for those who need the connection or its session again: `then` is called
+    /// as a handler is, and its connection waits in the same way. When the peer goes before, it is
+    /// not called.
+    ///
+    /// ```
+    /// use peregrine::{Callbacks, Server};
+    ///
+    /// async fn look_up(token: String) -> Option<String> {
+    ///     (token == "secret").then(|| "Alice".to_owned())
+    /// }
+    ///
+    /// let members = Callbacks::<Option<String>>::new().on_message(|ws, message| {
+    ///     let token = message.as_text().unwrap_or_default().to_owned();
+    ///     ws.later(look_up(token), |ws, user| {
+    ///         *ws.session() = user;
+    ///         match ws.session() {
+    ///             Some(user) => format!("Welcome, {user}"),
+    ///             None => {
+    ///                 ws.close_with(4001, "unknown");
+    ///                 "Who are you?".to_owned()
+    ///             }
+    ///         }
+    ///     })
+    /// });
+    /// let server = Server::builder().websocket("/members", members).bind("127.0.0.1:0")?;
+    /// # Ok::<(), peregrine::Error>(())
+    /// ```
+    pub fn later<F, R>(
+        &self,
+        future: F,
+        then: impl FnOnce(&mut WebSocket<'_, S>, F::Output) -> R + 'static,
+    ) -> Reply<'static>
+    where
+        F: Future + 'static,
+        R: Into<Reply<'static>>,
+        S: 'static,
+    {
+        Reply::later(async move {
+            let value = future.await;
+            continued(move |ws: &mut WebSocket<'_, S>| then(ws, value).into())
+        })
+    }
+
+    /// Lets a thread of the server's pool run the work, and answers with what `then` makes of its
+    /// value: [`Reply::offload`] for those who need the connection or its session again, as
+    /// [`later`](Self::later).
+    pub fn offload<T, R>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+        then: impl FnOnce(&mut WebSocket<'_, S>, T) -> R + 'static,
+    ) -> Reply<'static>
+    where
+        T: Send + 'static,
+        R: Into<Reply<'static>>,
+        S: 'static,
+    {
+        Reply::offload_then(work, move |value| {
+            continued(move |ws: &mut WebSocket<'_, S>| then(ws, value).into())
+        })
+    }
+
     /// Closes this connection with code 1000; see [`close_with`](Self::close_with).
     pub fn close(&mut self) {
         self.close_with(CloseCode::NORMAL, "");
@@ -421,4 +483,13 @@ impl<'w, S> WebSocket<'w, S> {
     pub fn hub(&self) -> Hub {
         self.reach.hub().clone()
     }
+}
+
+/// An answer that is made with the connection at hand.
+fn continued<S: 'static>(
+    then: impl FnOnce(&mut WebSocket<'_, S>) -> Reply<'static> + 'static,
+) -> Reply<'static> {
+    Reply::then(Then(Box::new(move |dependencies, reach, session| {
+        then(&mut WebSocket::new(dependencies, reach, super::typed(session)))
+    })))
 }

@@ -167,6 +167,14 @@ impl Response {
         self.header("Content-Type", "text/plain; charset=utf-8").body(owned(body.into()))
     }
 
+    /// The same, with a status that does not tell of success.
+    pub(crate) fn refusing(mut self) -> Self {
+        if self.status < 300 {
+            self.status = 403;
+        }
+        self
+    }
+
     /// The body; shared, not copied.
     pub(crate) fn whole_body(&self) -> Bytes {
         if self.may_have_body() { self.body.clone() } else { Bytes::new() }
@@ -199,6 +207,13 @@ impl Response {
             bytes.extend_from_slice(&self.body);
         }
         bytes.into()
+    }
+}
+
+impl From<u16> for Response {
+    /// As [`Response::new`].
+    fn from(status: u16) -> Self {
+        Self::new(status)
     }
 }
 
