@@ -492,6 +492,20 @@ fn a_decision_within_a_decision_counts_and_what_was_added_to_the_outer_ones_does
 }
 
 #[test]
+fn what_the_server_writes_into_a_response_cannot_be_written_twice() {
+    for name in ["Content-Length", "connection", "Transfer-Encoding"] {
+        assert!(catch_unwind(|| Response::text("abc").header(name, "7")).is_err(), "{name}");
+        assert!(catch_unwind(|| Upgrade::accept().header(name, "7")).is_err(), "{name}");
+    }
+    for name in ["Upgrade", "sec-websocket-accept", "Sec-WebSocket-Protocol"] {
+        assert!(catch_unwind(|| Upgrade::accept().header(name, "7")).is_err(), "{name}");
+    }
+    let name = "Sec-WebSocket-Extensions";
+    assert!(catch_unwind(|| Upgrade::accept().header(name, "permessage-deflate")).is_err());
+    assert_eq!(Response::html("<b>").with_text("b"), Response::text("b"));
+}
+
+#[test]
 fn every_mistake_in_what_is_served_has_its_error_and_its_words() {
     let handler = Callbacks::<()>::new;
     let problem = |builder: Builder| match builder.bind("127.0.0.1:0") {

@@ -341,7 +341,9 @@ impl Upgrade {
     /// Adds a header to the response. On a decision that comes later it has no effect.
     ///
     /// # Panics
-    /// As [`Response::header`].
+    /// As [`Response::header`]; in an accepted upgrade also if it is `Upgrade`,
+    /// `Sec-WebSocket-Accept`, `-Extensions` or `-Protocol`, for which there is
+    /// [`subprotocols`](Self::subprotocols).
     pub fn header(
         mut self,
         name: impl Into<Cow<'static, str>>,
@@ -351,6 +353,8 @@ impl Upgrade {
         match &mut self.0 {
             Decision::Accept(acceptance) => {
                 http::check_header(&name, &value);
+                http::check_free(&name, &http::FRAMING);
+                http::check_free(&name, &http::HANDSHAKE);
                 acceptance.headers.push((name, value));
             }
             Decision::Reject(response) => {
