@@ -155,6 +155,8 @@ impl TestServer {
             self.await_others();
         };
         if answer.status != 101 {
+            // After a page it would go on, with nobody to speak for it.
+            self.drop_connection(client);
             return Err(answer);
         }
         self.headers[client.0] = answer.headers;
