@@ -14,6 +14,9 @@ use crate::message::Message;
 /// vectors and [`Bytes`] become binary; a [`Message`] is sent back as what it is, without a copy;
 /// `()` and `None` send nothing. An empty string is not nothing: it sends an empty message.
 ///
+/// It may borrow from the message that it answers (`'m`), not from the `WebSocket` or its session:
+/// what stands there is cloned into it.
+///
 /// ```
 /// use peregrine::{Message, Reply};
 ///
