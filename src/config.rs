@@ -20,7 +20,8 @@ pub enum Overflow {
     /// The connection is closed with 1013: a client that misses nothing, or is gone.
     #[default]
     Close,
-    /// The new message is dropped and counted. A sender in the same turn is told `Overloaded`.
+    /// The new message is dropped and counted; a handler that sends it from the same shard is told
+    /// [`Overloaded`](crate::SendError::Overloaded) instead.
     DropNewest,
     /// The oldest whole messages that have not begun to leave are dropped and counted, until the
     /// new one fits. For clients that only need the latest.
@@ -75,7 +76,8 @@ pub struct Limits {
     ///
     /// Counts for the server.
     pub header_count: usize,
-    /// How long a request may take to arrive. Default 5 s; then status 408.
+    /// How long a request may take to arrive. Default 5 s; then status 408. Its decision, if that
+    /// [comes later](crate::Upgrade::later), has what is left of it; then status 503.
     ///
     /// Counts for the server.
     pub handshake: Duration,

@@ -14,6 +14,9 @@ use crate::message::Message;
 /// vectors and [`Bytes`] become binary; a [`Message`] is sent back as what it is, without a copy;
 /// `()` and `None` send nothing. An empty string is not nothing: it sends an empty message.
 ///
+/// It may borrow from the message that it answers (`'m`), not from the `WebSocket` or its session:
+/// what stands there is cloned into it.
+///
 /// ```
 /// use peregrine::{Message, Reply};
 ///
@@ -196,8 +199,8 @@ impl<'m> Reply<'m> {
     }
 }
 
-/// A value to be sent as JSON, in a text message: for [offloaded](Reply::offload) work, whose result
-/// changes threads, as a [`Reply`] may not.
+/// A value to be sent as JSON, in a text message: for [offloaded](Reply::offload) work, whose
+/// result changes threads, as a [`Reply`] may not.
 ///
 /// ```
 /// use peregrine::{Callbacks, Json, Reply};

@@ -93,7 +93,7 @@ impl<'w, S> WebSocket<'w, S> {
     /// # Errors
     /// [`Overloaded`](SendError::Overloaded) if the outbox cannot take it: the client reads too
     /// slowly, and the [`Overflow`](crate::Overflow) policy acts;
-    /// [`Closed`](SendError::Closed) after [`close`](Self::close).
+    /// [`Closed`](SendError::Closed) after [`close`](Self::close), and in `on_close`.
     pub fn send(&mut self, message: impl AsMessage) -> Result<(), SendError> {
         self.reach.send(message.as_message())
     }
@@ -261,7 +261,10 @@ impl<'w, S> WebSocket<'w, S> {
     /// now on waits for its end; control frames pass. See [`Stream`].
     ///
     /// When the connection closes meanwhile, the message may still be finished, for at most
-    /// [`Limits::closing`](crate::Limits::closing), or the grace when the server shuts down.
+    /// [`Limits::closing`](crate::Limits::closing), or the grace when the server shuts down;
+    /// `on_close` is called after that. So a stream that is kept in the session cannot be finished
+    /// by `on_close`. And who awaits a message to this connection that waits behind the stream has
+    /// to finish the stream first.
     ///
     /// # Errors
     /// [`Overloaded`](SendError::Overloaded) while another one is not finished;
@@ -360,7 +363,7 @@ impl<'w, S> WebSocket<'w, S> {
     }
 
     /// The first value of a query parameter of the upgrade request, percent-decoded, `+` as
-    /// space.
+    /// space. It borrows this `WebSocket`: to send it, take `into_owned()` of it first.
     #[must_use]
     pub fn query(&self, name: &str) -> Option<Cow<'_, str>> {
         self.query_params().first(name)
