@@ -114,6 +114,13 @@ impl Audiences {
         self.tidy(index);
     }
 
+    /// What has been published to the audience, if that is one thing only.
+    #[inline]
+    pub(super) fn only_pending(&self, index: AudienceIndex) -> Option<Position> {
+        let pending = &self.audiences[index].pending;
+        if pending.len() == 1 { pending.front().copied() } else { None }
+    }
+
     /// Appends what has been published to the audience from `start` on.
     #[inline]
     pub(super) fn due(&self, index: AudienceIndex, start: Position, due: &mut Vec<Position>) {

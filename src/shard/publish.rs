@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::audience::Audiences;
 use super::clock;
+use super::fanout::Position;
 use super::state::{Outgoing, Shard, Slot};
 use super::transport::Output;
 use crate::error::SendError;
@@ -160,19 +161,37 @@ impl Shard {
             return;
         }
         while let Some(slot) = self.fanout.next_member(&mut budget) {
-            self.collect_due(slot);
-            if let [_] = self.due[..]
-                && self.connections[slot].outbox.is_empty()
-                && !self.connections[slot].flags.is_blocked
-                && !self.connections[slot].flags.has_stream
-            {
-                self.write_due(slot);
-            } else {
-                self.push_due(slot);
+            let connection = &self.connections[slot];
+            let takes_all = connection.outbox.is_empty()
+                && !connection.flags.is_blocked
+                && !connection.flags.has_stream;
+            match self.sole_due(slot) {
+                Due::Nothing => {}
+                Due::One(position) if takes_all => self.write_due(slot, position),
+                Due::One(_) | Due::Many => {
+                    self.collect_due(slot);
+                    match self.due[..] {
+                        [position] if takes_all => self.write_due(slot, position),
+                        _ => self.push_due(slot),
+                    }
+                }
             }
         }
         // This was no handler's time.
         self.watch = clock::coarse();
+    }
+
+    /// What is due to a connection, where that is quickly found: nearly always.
+    #[inline]
+    fn sole_due(&self, slot: Slot) -> Due {
+        let connection = &self.connections[slot];
+        let everyone = Audiences::everyone(connection.endpoint);
+        match self.fanout.audiences.only_pending(everyone) {
+            _ if !connection.subscriptions().is_empty() => Due::Many,
+            Some(position) if position < connection.position => Due::Nothing,
+            Some(position) => Due::One(position),
+            None => Due::Many,
+        }
     }
 
     /// Collects the positions of what is due to a connection, which has then caught up.
@@ -220,8 +239,8 @@ impl Shard {
     }
 
     /// Hands the one run that is due to the kernel at once.
-    fn write_due(&mut self, slot: Slot) {
-        let [position] = self.due[..] else { return };
+    fn write_due(&mut self, slot: Slot, position: Position) {
+        self.connections[slot].position = self.fanout.end();
         let Some(run) = self.fanout.run(position) else { return };
         if run.except.is_some_and(|except| except == self.id(slot)) {
             return;
@@ -237,4 +256,12 @@ impl Shard {
             self.end_shared_write(slot, &frames, ticket, output);
         }
     }
+}
+
+/// What is due to a connection, as far as that is known without looking further.
+enum Due {
+    Nothing,
+    One(Position),
+    /// To be collected.
+    Many,
 }
