@@ -238,7 +238,19 @@ impl Queue {
 
     /// Drops the oldest data frame that has not begun to leave; `false` if there is none.
     fn drop_oldest(&mut self) -> bool {
+        // While there is something older, the tail goes on gathering: ended by each drop, it would
+        // make a segment of every small message, which weighs more than they do.
+        if self.drop_oldest_of_segments() {
+            return true;
+        }
+        if self.tail.is_empty() {
+            return false;
+        }
         self.end_tail();
+        self.drop_oldest_of_segments()
+    }
+
+    fn drop_oldest_of_segments(&mut self) -> bool {
         let (first, mut skip) = self.begun_end();
         for at in first..self.segments.len() {
             let segment = &mut self.segments[at];
@@ -400,6 +412,23 @@ mod tests {
         assert!(outbox.drop_oldest());
         assert!(!outbox.drop_oldest(), "the frame that is leaving stays");
         assert_eq!(outbox.bytes, 2);
+    }
+
+    #[test]
+    fn small_messages_that_drop_older_ones_are_still_gathered() {
+        let mut outbox = Queue::default();
+        for number in 0..1000 {
+            outbox.push(text(&number.to_string()));
+            if number >= 100 {
+                assert!(outbox.drop_oldest());
+            }
+        }
+        assert!(outbox.segments.len() <= 1, "{} segments", outbox.segments.len());
+        outbox.end_tail();
+        assert_eq!(
+            texts(&outbox),
+            (900..1000).map(|number| number.to_string()).collect::<Vec<_>>()
+        );
     }
 
     #[test]
