@@ -173,8 +173,8 @@ impl<'m> Reply<'m> {
     }
 }
 
-/// A value to be sent as JSON, in a text message: for [offloaded](Reply::offload) work, whose result
-/// changes threads, as a [`Reply`] may not.
+/// A value to be sent as JSON, in a text message: for [offloaded](Reply::offload) work, whose
+/// result changes threads, as a [`Reply`] may not.
 ///
 /// ```
 /// use peregrine::{Callbacks, Json, Reply};

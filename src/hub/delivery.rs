@@ -91,7 +91,7 @@ impl Delivery {
     /// use peregrine::{SendError, Stream};
     ///
     /// /// Sends a file, piece by piece, as fast as the client takes it.
-    /// fn send_file(mut file: File, mut stream: Stream<[u8]>) -> io::Result<Result<(), SendError>> {
+    /// fn send(mut file: File, mut stream: Stream<[u8]>) -> io::Result<Result<(), SendError>> {
     ///     let mut piece = vec![0; 64 << 10];
     ///     loop {
     ///         let count = file.read(&mut piece)?;
