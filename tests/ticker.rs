@@ -54,7 +54,7 @@ fn next(client: &mut Raw) -> (String, u64) {
 fn resident_mib() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
     let pages: usize = statm.split(' ').nth(1).and_then(|field| field.parse().ok()).expect("pages");
-    pages * 4096 / (1 << 20)
+    (pages * 4096) >> 20
 }
 
 #[test]

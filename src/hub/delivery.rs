@@ -1,13 +1,14 @@
 //! What became of a message: the futures that senders hold, and the tickets that travel with the
 //! message and are settled where its fate is decided.
 //!
-//! A ticket cannot be forgotten: one that is dropped unsettled, as its shard has ended, settles
-//! itself. Whoever drops a future cancels nothing.
+//! A ticket cannot be forgotten: one that is dropped unsettled, because its shard has ended,
+//! settles itself. Whoever drops a future cancels nothing.
 //!
 //! Knows outcomes. Must not know where a message is on its way.
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,7 +25,8 @@ use crate::error::SendError;
 /// The message is on its way already: the future only tells. It resolves to `Ok` when the kernel
 /// has taken the last byte of the message, else to the reason why the connection did not get it. It
 /// needs no particular runtime, belongs to no thread, and resolves also when the server stops.
-/// Dropping it cancels nothing.
+/// Dropping it cancels nothing. Whoever waits is woken on a shard's thread: a waker must return
+/// soon, as all wakers should.
 #[must_use = "it tells whether the message was delivered"]
 pub struct Delivery(Told<Result<(), SendError>>);
 
@@ -76,8 +78,8 @@ impl Delivery {
 
     /// The future for a message, and the ticket to travel with it.
     pub(crate) fn new() -> (Self, Ticket) {
-        let (delivery, sender) = Self::pair();
-        (delivery, Ticket::One(sender))
+        let (delivery, answer) = Self::pair();
+        (delivery, Ticket::One(answer))
     }
 
     /// Blocks the calling thread until it is known what became of the message: for threads that
@@ -111,10 +113,10 @@ impl Delivery {
         wait(self)
     }
 
-    /// The future, and who tells it.
-    pub(super) fn pair() -> (Self, oneshot::Sender<Result<(), SendError>>) {
+    /// The future, and what tells it.
+    pub(super) fn pair() -> (Self, Answer<Result<(), SendError>>) {
         let (sender, receiver) = oneshot::channel();
-        (Self(Told::Pending(receiver)), sender)
+        (Self(Told::Pending(receiver)), Answer(Some(sender)))
     }
 }
 
@@ -173,7 +175,7 @@ impl BroadcastDelivery {
     pub(crate) fn new() -> (Self, Arc<Tally>) {
         let (sender, receiver) = oneshot::channel();
         let mut tally = Tally::default();
-        tally.answer = Some(sender);
+        tally.answer = Answer(Some(sender));
         (Self(Told::Pending(receiver)), Arc::new(tally))
     }
 }
@@ -199,7 +201,7 @@ pub(crate) struct Tally {
     reached_count: AtomicUsize,
     gone_count: AtomicUsize,
     overloaded_count: AtomicUsize,
-    answer: Option<oneshot::Sender<BroadcastReport>>,
+    answer: Answer<BroadcastReport>,
 }
 
 impl Tally {
@@ -222,17 +224,51 @@ impl Drop for Tally {
             gone_count: *self.gone_count.get_mut(),
             overloaded_count: *self.overloaded_count.get_mut(),
         };
-        if let Some(answer) = self.answer.take() {
+        self.answer.tell(report);
+    }
+}
+
+/// Tells the future. That wakes whoever waits for it, which is the application's code: what panics
+/// there has to harm no shard.
+#[derive(Debug)]
+pub(crate) struct Answer<T>(Option<oneshot::Sender<T>>);
+
+impl<T> Default for Answer<T> {
+    /// To nobody.
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> Answer<T> {
+    pub(super) fn tell(&mut self, value: T) {
+        if let Some(sender) = self.0.take() {
             // Nobody may be waiting any more.
-            let _ = answer.send(report);
+            contain(|| drop(sender.send(value)));
         }
+    }
+}
+
+impl<T> Drop for Answer<T> {
+    fn drop(&mut self) {
+        if let Some(sender) = self.0.take() {
+            contain(|| drop(sender));
+        }
+    }
+}
+
+fn contain(wake: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(wake)) {
+        log::error!("a waker panicked");
+        // Its destructor may panic, too.
+        std::mem::forget(panic);
     }
 }
 
 /// Travels with one delivery and is settled where its fate is decided.
 #[derive(Debug)]
 pub(crate) enum Ticket {
-    One(oneshot::Sender<Result<(), SendError>>),
+    One(Answer<Result<(), SendError>>),
     Share(Share),
     /// A piece of a message: it must not be dropped for others.
     Piece(PieceTicket),
@@ -250,10 +286,7 @@ impl Ticket {
 
     pub(crate) fn settle(self, outcome: Result<(), SendError>) {
         match self {
-            Self::One(sender) => {
-                // Nobody may be waiting any more.
-                let _ = sender.send(outcome);
-            }
+            Self::One(mut answer) => answer.tell(outcome),
             Self::Piece(piece) => piece.settle(outcome),
             Self::Share(mut share) => {
                 if let Some(tally) = share.0.take() {

@@ -10,10 +10,8 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use futures_channel::oneshot;
-
 use super::alarm::Alarm;
-use super::delivery::{Delivery, Ticket};
+use super::delivery::{Answer, Delivery, Ticket};
 use super::{ConnectionId, Envelope, Hub};
 use crate::error::SendError;
 use crate::message::{AsMessage, Message};
@@ -159,9 +157,8 @@ impl<T: Piece + ?Sized> Stream<T> {
             return Err(SendError::Closed);
         }
         if piece.is_empty() && after == Progress::Begun {
-            if let Some(told) = told {
-                // Nobody may be waiting any more.
-                let _ = told.send(Ok(()));
+            if let Some(mut told) = told {
+                told.tell(Ok(()));
             }
             return Ok(());
         }
@@ -171,7 +168,8 @@ impl<T: Piece + ?Sized> Stream<T> {
         };
         let ticket = Ticket::Piece(self.credit.spend(piece.len(), told)?);
         let frame = frame::encode_fragment(piece, fragment);
-        let room = self.hub.mailbox(self.to)?.reserve(frame.len())?;
+        // A shutdown ends sending, but not a message that was begun before.
+        let room = self.hub.mailbox(self.to)?.reserve_for_rest(frame.len())?;
         room.send(Envelope::Piece { to: self.to.address(), frame, ticket })?;
         self.progress = after;
         Ok(())
@@ -188,7 +186,7 @@ impl<T: Piece + ?Sized> Drop for Stream<T> {
 }
 
 /// Who is told what became of a piece.
-type Told = oneshot::Sender<Result<(), SendError>>;
+type Told = Answer<Result<(), SendError>>;
 
 /// What the handle and the connection share: how much is on its way, and whether either has given
 /// up.
@@ -258,9 +256,8 @@ impl PieceTicket {
         let told = self.told.take();
         // First the credit: who is told may send the next piece at once.
         drop(self);
-        if let Some(told) = told {
-            // Nobody may be waiting any more.
-            let _ = told.send(outcome);
+        if let Some(mut told) = told {
+            told.tell(outcome);
         }
     }
 }

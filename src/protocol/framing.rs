@@ -23,7 +23,11 @@ pub(super) struct Framing {
 impl Framing {
     /// Whether it stands between two messages, and between two frames.
     pub(super) fn is_at_rest(&self) -> bool {
-        self.header_bytes == 0 && !self.is_within_payload() && self.fragment_count == 0
+        !self.is_within_header() && !self.is_within_payload() && self.fragment_count == 0
+    }
+
+    pub(super) fn is_within_header(&self) -> bool {
+        self.header_bytes > 0
     }
 
     pub(super) fn is_within_payload(&self) -> bool {

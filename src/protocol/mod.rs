@@ -325,11 +325,11 @@ impl Protocol {
         let unread = match self.flight.as_deref() {
             None => 0,
             // It waits in the middle of a message, and perhaps of a frame.
-            Some(Flight::Pieces(pieces)) => pieces.payload_left_bytes(),
-            Some(Flight::Engine(_)) => {
-                debug_assert!(false, "whole messages end with a frame");
-                return Ok(false);
+            Some(Flight::Pieces(pieces)) if !pieces.is_within_header() => {
+                pieces.payload_left_bytes()
             }
+            // It leaves, so that it may wait anywhere, or has heard the peer's Close.
+            Some(_) => return Ok(false),
         };
         let skimmed = skimmed.get_or_insert(unread);
         while let Some(rest) = input.get(*skimmed..)

@@ -90,6 +90,11 @@ impl Pieces {
         self.framing.is_at_rest() && self.engine.is_none()
     }
 
+    /// Whether a header has begun and not ended.
+    pub(super) fn is_within_header(&self) -> bool {
+        self.framing.is_within_header()
+    }
+
     /// How much of the current frame is still to come.
     pub(super) fn payload_left_bytes(&self) -> usize {
         self.framing.payload_left_bytes()

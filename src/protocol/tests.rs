@@ -5,6 +5,7 @@ mod closing;
 mod pieces;
 mod reference;
 mod rfc_6455;
+mod skimming;
 mod streams;
 
 use std::time::Instant;

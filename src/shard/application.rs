@@ -92,17 +92,21 @@ impl Application {
         let ServedEndpoint { handler, dependencies, checks, .. } =
             &self.service.endpoints[usize::from(endpoint)];
         let request = &Request::new(*head, peer, client, params, dependencies);
-        if let Some(response) = checks.iter().find_map(|check| check.refuse(request)) {
-            return Upgrade::reject(response);
-        }
         if self.sessions.len() <= slot {
             self.sessions.resize_with(slot + 1, || None);
         }
+        // How a parameter is parsed is the application's, too.
+        let prepared = catch_unwind(AssertUnwindSafe(|| {
+            let refused = checks.iter().find_map(|check| check.refuse(request));
+            refused.map_or_else(|| Ok(handler.session()), Err)
+        }));
         // The session is kept outside of the call, so that two panics never meet.
-        let decided = catch_unwind(AssertUnwindSafe(|| handler.session()));
-        let decided = decided.and_then(|session| {
-            let session = self.sessions[slot].insert(session);
-            catch_unwind(AssertUnwindSafe(|| handler.upgrade(request, &mut **session)))
+        let decided = prepared.and_then(|prepared| match prepared {
+            Err(response) => Ok(Upgrade::reject(response)),
+            Ok(session) => {
+                let session = self.sessions[slot].insert(session);
+                catch_unwind(AssertUnwindSafe(|| handler.upgrade(request, &mut **session)))
+            }
         });
         match decided {
             Ok(upgrade) => upgrade,
@@ -184,7 +188,7 @@ impl Application {
         });
     }
 
-    /// Runs a handler and sends what it returns. A panic ends the connection.
+    /// Runs a handler and sends what it returns.
     #[inline]
     fn call<'m>(
         &mut self,
@@ -192,24 +196,40 @@ impl Application {
         slot: Slot,
         handle: impl FnOnce(&ServedEndpoint, &mut dyn Reach, &mut dyn Any) -> Reply<'m>,
     ) {
+        match self.visit(shard, slot, handle) {
+            Some(reply) if reply.is_plain() => {
+                if let Some(message) = reply.message() {
+                    shard.reply(slot, message);
+                }
+                // It owns nothing; to find that out once more is not free.
+                std::mem::forget(reply);
+            }
+            Some(reply) => self.finish(shard, slot, reply),
+            None => {}
+        }
+    }
+
+    /// Runs a handler, or what it has left to be run. A panic ends the connection.
+    #[inline]
+    pub(super) fn visit<'m>(
+        &mut self,
+        shard: &mut Shard,
+        slot: Slot,
+        handle: impl FnOnce(&ServedEndpoint, &mut dyn Reach, &mut dyn Any) -> Reply<'m>,
+    ) -> Option<Reply<'m>> {
         let endpoint = usize::from(shard.connections[slot].endpoint);
         let endpoint = &self.service.endpoints[endpoint];
         let Some(session) = self.sessions[slot].as_deref_mut() else {
             debug_assert!(false, "an open connection has a session");
-            return;
+            return None;
         };
         let mut visit = Visit { shard, slot };
-        let outcome = catch_unwind(AssertUnwindSafe(|| handle(endpoint, &mut visit, session)));
-        match outcome {
-            Ok(reply) if reply.is_plain() => {
-                if let Some(message) = reply.message() {
-                    shard.reply(slot, message);
-                }
-            }
-            Ok(reply) => self.finish(shard, slot, reply),
+        match catch_unwind(AssertUnwindSafe(|| handle(endpoint, &mut visit, session))) {
+            Ok(reply) => Some(reply),
             Err(panic) => {
                 discard(panic);
                 shard.fail(slot);
+                None
             }
         }
     }

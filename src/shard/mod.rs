@@ -57,6 +57,7 @@ use self::state::{Outgoing, Shard, Slot};
 use self::timers::Tick;
 use self::transport::Transport;
 use crate::config::HEAD_BYTES_MAX;
+use crate::error::SendError;
 use crate::hub::mailbox::Inbox;
 use crate::hub::{Address, Envelope, Hub, SLOT_COUNT_MAX};
 use crate::message::{Close, CloseCode, ClosedBy};
@@ -348,13 +349,14 @@ impl EventLoop {
         if !self.inbox.disarm() && !self.has_mail {
             return;
         }
-        self.has_mail = false;
-        for _ in 0..MAILBOX_BUDGET {
+        // Not those that are rung meanwhile: who yields lets the others go first.
+        let bell_count = self.inbox.bell_count().min(MAILBOX_BUDGET);
+        self.has_mail = bell_count == MAILBOX_BUDGET;
+        for _ in 0..bell_count {
             let Some(address) = self.inbox.take_bell() else { break };
             if let Some(slot) = self.shard.find(address) {
                 self.attend(slot);
             }
-            self.has_mail = true;
         }
         for _ in 0..MAILBOX_BUDGET {
             if !self.shard.fanout.has_room() {
@@ -380,7 +382,7 @@ impl EventLoop {
             Envelope::Publish(publication) => shard.publish_here(&publication),
             Envelope::Subscribe { to, topic } => {
                 if let Some(slot) = shard.find(to)
-                    && shard.subscribe(slot, &topic).is_err()
+                    && shard.subscribe(slot, &topic) == Err(SendError::Overloaded)
                 {
                     log::warn!("connection {} has too many topics for {topic:?}", shard.id(slot));
                 }

@@ -135,6 +135,8 @@ impl EventLoop {
                     // ask for more.
                     if self.shard.scratch.len() >= self.shard.scratch_limit(slot) {
                         self.shard.write_scratch(slot);
+                        // That may have been its end.
+                        continue;
                     }
                     if self.shard.connections[slot].flags.is_pressed || request_budget == 0 {
                         return (input, Stop::Paused);

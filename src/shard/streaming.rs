@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::connection::{Connection, Farewell, Phase};
+use super::connection::{Connection, Farewell};
 use super::outbox::Outbox;
 use super::state::{Outgoing, Shard, Slot};
 use crate::error::SendError;
@@ -110,13 +110,11 @@ impl Shard {
 
     /// The message is finished: what was held back follows it.
     fn end_stream(&mut self, slot: Slot) {
-        let connection = &mut self.connections[slot];
-        if let Some(mut streaming) = connection.take_streaming() {
-            connection.outbox.append(std::mem::take(&mut streaming.held));
+        if let Some(mut streaming) = self.connections[slot].take_streaming() {
+            self.queued_bytes -= streaming.held.bytes();
+            self.queue(slot, |outbox| outbox.append(std::mem::take(&mut streaming.held)));
         }
-        if matches!(connection.phase, Phase::Leaving(_)) {
-            self.leaving.push(slot);
-        }
+        self.go_on_leaving(slot);
     }
 
     /// The message will not be finished, because its connection ends: what was held back is lost.
@@ -129,6 +127,8 @@ impl Shard {
         // The message itself, too.
         self.count_dropped(streaming.held.message_count() + 1);
         streaming.held.give_up(why);
+        // Without it the outbox may count as drained.
+        self.make_dirty(slot);
     }
 
     /// Closes the connection if the message in pieces was abandoned.
@@ -139,22 +139,20 @@ impl Shard {
             let close = Close::new(CloseCode::INTERNAL_ERROR, reason, ClosedBy::Application);
             self.begin_close(slot, close, Farewell::Close);
             self.break_stream(slot);
-            if matches!(self.connections[slot].phase, Phase::Leaving(_)) {
-                self.leaving.push(slot);
-            }
+            self.go_on_leaving(slot);
         }
     }
 
     /// Keeps something back until the message in pieces is finished.
     pub(super) fn hold(&mut self, slot: Slot, outgoing: Outgoing<'_>, ticket: Option<Ticket>) {
-        let bytes = outgoing.bytes();
         debug_assert!(self.connections[slot].flags.has_stream, "nothing is to be waited for");
         let held = self.connections[slot].back();
+        let before = held.bytes();
         match outgoing {
             Outgoing::Message(message) => held.push_message(message),
             Outgoing::Frames(frames) => held.push(frames.clone(), ticket),
         }
-        self.queued_bytes += bytes;
+        self.queued_bytes += held.bytes() - before;
         self.press(slot);
     }
 }

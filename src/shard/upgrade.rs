@@ -232,6 +232,8 @@ impl EventLoop {
 
     fn refuse(&mut self, slot: Slot, response: &Response, body: Body) {
         self.application.forget(slot);
+        // What else was said, and may have waited, is of no use.
+        self.shard.connections[slot].backlog = Vec::new();
         self.shard.append(slot, response.encode(http::Connection::Close, body));
         self.shard.begin_closing(slot, Closing::OutboxThenEnd);
     }
