@@ -108,7 +108,7 @@ impl Handler for Upload {
             .part
             .get_or_insert_with(|| Arc::new(Part(path.with_file_name(format!(".{id}.part")))));
         let part = Arc::clone(part);
-        // While the pool writes, no more of the upload is read: the client's pace becomes the disk's.
+        // While the pool writes, no more of the upload is read: the disk sets the client's pace.
         if !fragment.is_last() {
             return Reply::offload(move || match part.append(&batch) {
                 Ok(()) => format!("{bytes} bytes"),

@@ -436,6 +436,23 @@ mod tests {
     }
 
     #[test]
+    fn small_messages_that_drop_older_ones_are_still_gathered() {
+        let mut outbox = Queue::default();
+        for number in 0..1000 {
+            outbox.push(text(&number.to_string()));
+            if number >= 100 {
+                assert!(outbox.drop_oldest());
+            }
+        }
+        assert!(outbox.segments.len() <= 1, "{} segments", outbox.segments.len());
+        outbox.end_tail();
+        assert_eq!(
+            texts(&outbox),
+            (900..1000).map(|number| number.to_string()).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
     fn a_control_frame_goes_first_and_never_into_another_frame() {
         let mut outbox = Queue::default();
         outbox.push([text("aa"), text("b")].concat().into());
