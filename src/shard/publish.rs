@@ -240,7 +240,9 @@ impl Shard {
 
     /// Hands the one run that is due to the kernel at once.
     fn write_due(&mut self, slot: Slot, position: Position) {
-        self.connections[slot].position = self.fanout.end();
+        let connection = &mut self.connections[slot];
+        // Not to the log's end: a run that is still growing may be for it, too.
+        connection.position = connection.position.max(position + 1);
         let Some(run) = self.fanout.run(position) else { return };
         if run.except.is_some_and(|except| except == self.id(slot)) {
             return;
