@@ -6,7 +6,7 @@
 
 #![allow(clippy::print_stdout, reason = "it tells what to try")]
 
-use peregrine::{Builder, Callbacks, Close, Handler, Message, Reply, Server, WebSocket};
+use peregrine::{Builder, Callbacks, Close, Handler, Message, Reply, Router, Server, WebSocket};
 
 /// `WebSocket(app, "/web_socket")` with `@websocket.on("connect")`, `("message")`, `("close")`:
 /// what a handler returns is sent to the client.
@@ -76,6 +76,29 @@ impl Handler for SendTo {
     }
 }
 
+/// `await ws.async_send_to(id, "..")`: goes on when the kernel has taken the message, or with the
+/// reason why the client did not get it.
+struct AsyncSendTo;
+
+impl Handler for AsyncSendTo {
+    type Session = ();
+
+    fn on_connect(&self, ws: &mut WebSocket<'_, ()>) -> Reply<'static> {
+        ws.id().to_string().into()
+    }
+
+    fn on_message<'m>(&self, ws: &mut WebSocket<'_, ()>, msg: Message<'m>) -> Reply<'m> {
+        let id = msg.as_text().and_then(|text| text.parse().ok()).unwrap_or(ws.id());
+        let delivery = ws.send_to_async(id, "This is a message to you");
+        Reply::later(async {
+            match delivery.await {
+                Ok(()) => "Sent".to_owned(),
+                Err(error) => format!("Not sent: {error}"),
+            }
+        })
+    }
+}
+
 /// `ws.sync_broadcast("..")`: to all clients of this endpoint, on all cores.
 struct Broadcast;
 
@@ -87,6 +110,23 @@ impl Handler for Broadcast {
             Ok(()) => "".into(),
             Err(error) => format!("Not sent: {error}").into(),
         }
+    }
+}
+
+/// `await ws.async_broadcast("..")`: goes on when it is known whom the message reached.
+struct AsyncBroadcast;
+
+impl Handler for AsyncBroadcast {
+    type Session = ();
+
+    fn on_message<'m>(&self, ws: &mut WebSocket<'_, ()>, msg: Message<'m>) -> Reply<'m> {
+        let broadcast = ws.broadcast_async(msg);
+        Reply::later(async {
+            match broadcast.await {
+                Ok(report) => format!("It reached {}", report.reached_count),
+                Err(error) => format!("Not sent: {error}"),
+            }
+        })
     }
 }
 
@@ -123,6 +163,66 @@ impl Handler for Closing {
     }
 }
 
+/// `async def` handlers, and those that block: this connection's next message waits for the answer,
+/// other connections do not.
+struct AsyncHandlers;
+
+/// What an `async def` handler does; it may await whatever any runtime drives.
+async fn answer(text: String) -> String {
+    format!("You said {text}")
+}
+
+impl Handler for AsyncHandlers {
+    type Session = ();
+
+    fn on_connect(&self, _ws: &mut WebSocket<'_, ()>) -> Reply<'static> {
+        Reply::later(async { "Connected to ws" })
+    }
+
+    fn on_message<'m>(&self, ws: &mut WebSocket<'_, ()>, msg: Message<'m>) -> Reply<'m> {
+        match msg.as_text().unwrap_or_default() {
+            "disconnect" => {
+                ws.close();
+                Reply::later(async { "Closing connection" })
+            }
+            "count" => Reply::offload(|| (1..=1_000_000_u64).sum::<u64>().to_string()),
+            text => Reply::later(answer(text.to_owned())),
+        }
+    }
+
+    fn on_close(&self, _ws: &mut WebSocket<'_, ()>, _close: &Close) -> Reply<'static> {
+        Reply::later(async { "Goodbye world, from ws" })
+    }
+}
+
+/// `app.inject_global(..)`, `app.inject(..)`: found by type, so each has one of its own.
+struct GlobalDependency(&'static str);
+struct RouterDependency(&'static str);
+
+/// `def message(ws, msg, global_dependencies, router_dependencies)`.
+struct Injected;
+
+impl Handler for Injected {
+    type Session = ();
+
+    fn on_message<'m>(&self, ws: &mut WebSocket<'_, ()>, _msg: Message<'m>) -> Reply<'m> {
+        let global = ws.dependency::<GlobalDependency>().0;
+        let router = ws.find_dependency::<RouterDependency>();
+        format!("{global}, {}", router.map_or("no router's", |router| router.0)).into()
+    }
+}
+
+/// `SubRouter(__name__, prefix="/frontend")`: a part of the app, which may live in a module of its
+/// own. What it needs from outside it says: without a `GlobalDependency` the server does not start.
+fn frontend() -> Router {
+    Router::new()
+        .requires::<GlobalDependency>()
+        .dependency(RouterDependency("ROUTER DEPENDENCY"))
+        .websocket("/web_socket", FirstSteps)
+        .websocket("/dependencies", Injected)
+        .get("/", "A view of the sub-router\n")
+}
+
 /// The app: several endpoints, each with its own handlers.
 pub(crate) fn app() -> Builder {
     // Handlers that take only what they name, without a type of their own.
@@ -135,20 +235,31 @@ pub(crate) fn app() -> Builder {
         .websocket("/web_socket", FirstSteps)
         .websocket("/state", Stateful)
         .websocket("/send_to", SendTo)
+        .websocket("/async_send_to", AsyncSendTo)
         .websocket("/broadcast", Broadcast)
+        .websocket("/async_broadcast", AsyncBroadcast)
         .websocket("/query_params", QueryParams)
         .websocket("/close", Closing)
+        .websocket("/async", AsyncHandlers)
         .websocket("/closures", closures)
+        .global(GlobalDependency("GLOBAL DEPENDENCY"))
+        .websocket("/dependencies", Injected)
+        .mount("/frontend", frontend())
 }
 
 const WHAT_TO_TRY: &str = r#"
-/web_socket      connect, say anything, close: three fixed answers
-/state           your id, then an answer that depends on the state of your connection
-/send_to         "ID TEXT" sends to that id, anything else to yourself
-/broadcast       all clients of this endpoint get what you say
-/query_params    ?name=gary&desg=professor may broadcast
-/close           say "disconnect"
-/closures        the same as the first, made of closures
+/web_socket             connect, say anything, close: three fixed answers
+/state                  your id, then an answer that depends on the state of your connection
+/send_to                "ID TEXT" sends to that id, anything else to yourself
+/async_send_to          "ID" sends to that id, anything else to yourself, and tells when it is sent
+/broadcast              all clients of this endpoint get what you say
+/async_broadcast        the same, and you are told how many got it
+/query_params           ?name=gary&desg=professor may broadcast
+/close                  say "disconnect"
+/async                  answers that come later; say "count" or "disconnect", too
+/closures               the same as the first, made of closures
+/dependencies           what was given to the whole server
+/frontend/dependencies  and to a sub-router; /frontend/web_socket is the first once more
 
 With Python's websockets: python3 -m websockets ws://ADDRESS/web_socket
 In a browser's console:   ws = new WebSocket("ws://ADDRESS/web_socket");

@@ -20,7 +20,8 @@ pub enum Overflow {
     /// The connection is closed with 1013: a client that misses nothing, or is gone.
     #[default]
     Close,
-    /// The new message is dropped and counted. A sender in the same turn is told `Overloaded`.
+    /// The new message is dropped and counted; a handler that sends it from the same shard is told
+    /// [`Overloaded`](crate::SendError::Overloaded) instead.
     DropNewest,
     /// The oldest whole messages that have not begun to leave are dropped and counted, until the
     /// new one fits. For clients that only need the latest.
@@ -75,7 +76,8 @@ pub struct Limits {
     ///
     /// Counts for the server.
     pub header_count: usize,
-    /// How long a request may take to arrive. Default 5 s; then status 408.
+    /// How long a request may take to arrive. Default 5 s; then status 408. Its decision, if that
+    /// [comes later](crate::Upgrade::later), has what is left of it; then status 503.
     ///
     /// Counts for the server.
     pub handshake: Duration,
@@ -140,7 +142,9 @@ pub struct Limits {
     ///
     /// Counts per endpoint.
     pub slow_handler: Duration,
-    /// The most topics that one connection may subscribe to. Default 1024; beyond it `Overloaded`.
+    /// The most topics that one connection may subscribe to. Default 256; beyond it `Overloaded`.
+    /// A topic's name is kept once a shard, at most 1 KiB; whatever is published to a connection
+    /// costs a look at each of its topics.
     ///
     /// Counts per endpoint.
     pub topic_count: usize,
@@ -177,7 +181,7 @@ impl Default for Limits {
             offload_thread_count: None,
             offload_queue_count: 1024,
             slow_handler: Duration::from_millis(50),
-            topic_count: 1024,
+            topic_count: 256,
             mailbox_count: 16 << 10,
             mailbox_bytes: 64 << 20,
         }

@@ -64,7 +64,7 @@
 //! # Features
 //!
 //! * `serde` (off): messages as JSON, by [serde](https://docs.rs/serde): `Message::json`,
-//!   `Reply::json`, `WebSocket::send_json`.
+//!   `Reply::json`, `Json`, `WebSocket::send_json`.
 //! * `testing` (off): the test kit, `peregrine::testing`. It runs your handlers without sockets,
 //!   threads or waiting. Enable it among your `dev-dependencies` only: reads and writes become a
 //!   little slower by it.
@@ -93,6 +93,9 @@ pub mod testing;
 
 pub use self::config::{Limits, Overflow};
 pub use self::error::{Error, SendError};
+#[cfg(feature = "serde")]
+#[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
+pub use self::handler::Json;
 pub use self::handler::{Callbacks, Handler, Reply, Request, Upgrade, WebSocket};
 pub use self::http::Response;
 pub use self::hub::{

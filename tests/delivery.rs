@@ -13,6 +13,8 @@ mod churn;
 mod crowd;
 #[path = "delivery/ledger.rs"]
 mod ledger;
+#[path = "delivery/mixed.rs"]
+mod mixed;
 #[path = "delivery/overload.rs"]
 mod overload;
 #[path = "delivery/swarm.rs"]

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use peregrine::{Builder, Callbacks, Error, Response, Running, Server, Upgrade};
 
-use crate::common::{SHARD_COUNTS, start, within};
+use crate::common::{Client, SHARD_COUNTS, start, within};
 use crate::raw::{Answer, Raw, next_is_served, upgrade};
 
 /// How long any of these tests may take.
@@ -230,5 +230,26 @@ fn a_session_of_another_type_is_answered_with_500() {
         assert_eq!(raw.answer().status, 500);
         raw.ended();
         next_is_served(server.local_addr(), "/echo");
+    });
+}
+
+#[test]
+fn a_refusal_never_looks_like_success() {
+    within(LIMIT, || {
+        let refusing = Callbacks::<()>::new().on_upgrade(|request, _session| {
+            match request.query("how").as_deref() {
+                Some("status") => Upgrade::reject(401),
+                Some("text") => Upgrade::reject("not today"),
+                _ => Upgrade::reject(Response::html("<p>success</p>")),
+            }
+        });
+        let server = start(1, |builder| builder.websocket("/", refusing));
+        for (how, status) in [("status", 401), ("text", 403), ("page", 403)] {
+            let refused = Client::try_connect(server.local_addr(), &format!("/?how={how}")).err();
+            match refused {
+                Some(tungstenite::Error::Http(answer)) => assert_eq!(answer.status(), status),
+                other => panic!("{how}: a refusal was expected, not {other:?}"),
+            }
+        }
     });
 }

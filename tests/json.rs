@@ -8,7 +8,7 @@ mod common;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use peregrine::{Callbacks, Reply};
+use peregrine::{Callbacks, Json, Reply};
 use serde::{Deserialize, Serialize};
 
 use crate::common::{Client, start, within};
@@ -47,6 +47,22 @@ fn json_comes_in_by_text_or_bytes_and_goes_out_as_text() {
             client.send_bytes(b"\xFF{}".as_slice());
             assert_eq!((client.text(), client.text()), ("not a move".into(), "not a move".into()));
         }
+    });
+}
+
+#[test]
+fn offloaded_work_may_answer_in_json() {
+    within(LIMIT, || {
+        let game = Callbacks::<()>::new().on_message(|_ws, message| {
+            let text = message.as_text().unwrap_or_default().to_owned();
+            Reply::offload(move || text.parse().ok().map(|column: u8| Json([column, 7])))
+        });
+        let server = start(1, |builder| builder.websocket("/", game));
+        let mut client = Client::connect(server.local_addr(), "/");
+        for text in ["none", "3"] {
+            client.send(text);
+        }
+        assert_eq!(client.text(), "[3,7]");
     });
 }
 

@@ -1,8 +1,15 @@
 //! Handlers that answer later: futures and offloaded work, and what their connections do meanwhile.
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, reason = "the modules are those of one program")]
 
 mod common;
+#[path = "later/leaving.rs"]
+mod leaving;
+#[path = "common/raw.rs"]
+mod raw;
+#[path = "later/then.rs"]
+mod then;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};

@@ -6,7 +6,9 @@
 mod common;
 
 use std::io::Write;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use peregrine::{Callbacks, Limits, Reply};
@@ -42,8 +44,15 @@ fn pages_that_nobody_reads() {
     drop(sockets);
 }
 
+/// Whether the sender is told of each tiny message.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Plain,
+    Told,
+}
+
 /// A slow client gets thousands of tiny messages among larger traffic of others.
-fn tiny_messages_among_large_ones() {
+fn tiny_messages_among_large_ones(kind: Kind) {
     let slow = Arc::new(OnceLock::new());
     let handler = Callbacks::<()>::new()
         .on_connect({
@@ -60,7 +69,10 @@ fn tiny_messages_among_large_ones() {
                 (0..200).for_each(|_| ws.send_to(slow, [1; 60_000]).expect("room"));
                 return Reply::none();
             }
-            ws.send_to(slow, "x").expect("room");
+            match kind {
+                Kind::Plain => ws.send_to(slow, "x").expect("room"),
+                Kind::Told => drop(ws.send_to_async(slow, "x")),
+            }
             ws.broadcast_except(slow, vec![7; 62_000]).expect("room");
             Reply::none()
         });
@@ -80,13 +92,76 @@ fn tiny_messages_among_large_ones() {
         assert_eq!(fast.bytes().len(), 62_000);
     }
     let grown = resident_mib().saturating_sub(before);
-    assert!(grown < 30, "3000 messages of one byte are queued: {grown} MiB are held");
+    assert!(grown < 30, "3000 messages of one byte, {kind:?}: {grown} MiB are held");
+}
+
+/// A quarter of a million messages are told of to nobody, on all the ways.
+fn futures_that_nobody_waits_for() {
+    let handler = Callbacks::<()>::new()
+        .on_connect(|ws| {
+            ws.subscribe("all").expect("room");
+            ws.id().to_string().into()
+        })
+        .on_message(|ws, message| {
+            let id = ws.id();
+            drop((ws.send_to_async(id, "told"), ws.publish_async("all", "told")));
+            message.into()
+        });
+    let running = start(2, |app| app.websocket("/", handler));
+    let hub = running.hub();
+    let mut client = Client::connect(running.local_addr(), "/");
+    let id = client.text().parse().expect("an id");
+    let mut round = || {
+        for at in 0..200 {
+            client.send("go");
+            drop((hub.send_to_async(id, "told"), hub.broadcast_async("/", "told")));
+            let mut delivery = hub.publish_async("all", "told");
+            if at % 2 == 0 {
+                let mut context = Context::from_waker(Waker::noop());
+                let _ = Pin::new(&mut delivery).poll(&mut context);
+            }
+        }
+        (0..200 * 6).for_each(|_| drop(client.text()));
+    };
+    (0..10).for_each(|_| round());
+    let before = resident_mib();
+    (0..200).for_each(|_| round());
+    let grown = resident_mib().saturating_sub(before);
+    assert!(grown < 8, "240 000 messages were told of and all have arrived: {grown} MiB are held");
+}
+
+/// Topics with long names come and go, each with a publication on its way when it goes.
+fn topics_that_nobody_has_any_more() {
+    let handler = Callbacks::<()>::new().on_message(|ws, message| {
+        let first: usize = message.as_text().and_then(|text| text.parse().ok()).expect("a number");
+        for topic in first..first + 100 {
+            let topic = format!("{topic:01000}");
+            ws.subscribe(&topic).expect("room");
+            ws.publish(&topic, "x").expect("room");
+            ws.unsubscribe(&topic);
+        }
+        Reply::none()
+    });
+    let running = start(2, |app| app.websocket("/", handler));
+    let mut client = Client::connect(running.local_addr(), "/");
+    let mut round = |round: usize| {
+        client.send((round * 100).to_string());
+        (0..100).for_each(|_| drop(client.text()));
+    };
+    (0..10).for_each(&mut round);
+    let before = resident_mib();
+    (10..500).for_each(&mut round);
+    let grown = resident_mib().saturating_sub(before);
+    assert!(grown < 8, "49 000 topics of 1000 bytes have gone: {grown} MiB are held");
 }
 
 #[test]
 fn what_a_client_does_not_read_is_bounded_in_memory() {
     within(Duration::from_secs(120), || {
         pages_that_nobody_reads();
-        tiny_messages_among_large_ones();
+        tiny_messages_among_large_ones(Kind::Plain);
+        tiny_messages_among_large_ones(Kind::Told);
+        futures_that_nobody_waits_for();
+        topics_that_nobody_has_any_more();
     });
 }

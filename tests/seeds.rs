@@ -9,12 +9,20 @@ mod common;
 
 #[path = "seeds/addressing.rs"]
 mod addressing;
+#[path = "seeds/answers.rs"]
+mod answers;
+#[path = "seeds/awaiting.rs"]
+mod awaiting;
 #[path = "seeds/closing.rs"]
 mod closing;
 #[path = "seeds/ending.rs"]
 mod ending;
 #[path = "seeds/example.rs"]
 mod example;
+#[path = "seeds/injection.rs"]
+mod injection;
+#[path = "seeds/routing.rs"]
+mod routing;
 #[path = "seeds/talking.rs"]
 mod talking;
 

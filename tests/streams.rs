@@ -107,6 +107,28 @@ fn byte(at: usize) -> u8 {
 }
 
 #[test]
+fn offloaded_work_streams_at_the_clients_pace_without_a_runtime() {
+    each(|shard_count| {
+        let handler = Callbacks::<()>::new().on_message(|ws, _| {
+            let mut stream = ws.stream::<[u8]>().expect("no other one");
+            Reply::offload(move || {
+                for at in 0..200 {
+                    stream.write_async(&vec![byte(at); 64 << 10]).wait().expect("the client reads");
+                }
+                assert_eq!(stream.finish_async().wait(), Ok(()));
+                "all was taken"
+            })
+        });
+        let server = start(shard_count, |builder| builder.websocket("/", handler));
+        let mut client = Client::connect(server.local_addr(), "/");
+        client.send("go");
+        let bytes = client.bytes();
+        assert!(bytes.chunks(64 << 10).enumerate().all(|(at, piece)| piece[0] == byte(at)));
+        assert_eq!((bytes.len(), client.text().as_str()), (200 * (64 << 10), "all was taken"));
+    });
+}
+
+#[test]
 fn a_handler_streams_from_a_future_at_the_clients_pace() {
     each(|shard_count| {
         let handler = Callbacks::<()>::new().on_message(|ws, message| {

@@ -113,11 +113,16 @@ fn a_refusal_comes_with_status_headers_and_body() {
             Upgrade::accept().subprotocol("v2").header("X-Greeting", "hello")
         }
     }
-    let mut server = start(Server::builder().websocket("/members", Members));
+    let pages = Server::builder().get("/page", "a page").get("/none", Response::new(204));
+    let mut server = start(pages.websocket("/members", Members));
     let refused = server.connect("/members").expect_err("no cookie");
     assert_eq!((refused.status, &*refused.body), (401, "Who are you?"));
     assert!(refused.headers.contains(&("X-Hint".to_owned(), "a cookie".to_owned())));
     assert_eq!(server.connect("/nowhere").expect_err("no endpoint").status, 404);
+    for (path, status, body) in [("/page", 200, "a page"), ("/none", 204, "")] {
+        let refused = server.connect(path).expect_err("no endpoint");
+        assert_eq!((refused.status, &*refused.body), (status, body));
+    }
     let request = TestRequest::new("/members")
         .header("Cookie", "member=yes")
         .header("Sec-WebSocket-Protocol", "v1, v2")

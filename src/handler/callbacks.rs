@@ -17,6 +17,11 @@ type OnClose<S> = dyn Fn(&mut WebSocket<'_, S>, &Close) -> Reply<'static> + Send
 /// What is not given behaves as the trait's default. The closures return [`Reply`]; `.into()`
 /// makes one of a string, bytes, a message, `()` or an `Option`.
 ///
+/// Write the closures where they are passed: one that was put into a variable before is not
+/// general enough in its lifetimes to the compiler. What is longer becomes a function,
+/// `fn on_message<'m>(ws: &mut WebSocket<'_, S>, message: Message<'m>) -> Reply<'m>`. The session's
+/// type is named once, in `Callbacks::<S>::new()`; it has to be `Default`.
+///
 /// ```
 /// use peregrine::{Callbacks, Server};
 ///

@@ -18,7 +18,9 @@ use std::any::Any;
 pub use self::callbacks::Callbacks;
 pub(crate) use self::check::{Check, Place};
 pub(crate) use self::dependencies::{Dependencies, RequiredType, Values};
-pub(crate) use self::later::{Job, Later};
+pub(crate) use self::later::{Job, Later, Then};
+#[cfg(feature = "serde")]
+pub use self::reply::Json;
 pub use self::reply::Reply;
 pub(crate) use self::request::{Acceptance, Decision};
 pub use self::request::{Request, Upgrade};
@@ -143,8 +145,12 @@ pub trait Handler: Send + Sync + 'static {
 
     /// The connection ends; called exactly once for every `on_connect`, whoever closes and however.
     ///
-    /// The connection has left its endpoint: no broadcast reaches it any more. What is returned is
-    /// sent before the server's Close frame, if the connection can still carry it.
+    /// The connection has left its endpoint: no broadcast reaches it any more, and what is sent to
+    /// it is refused as [`Closed`](crate::SendError::Closed); others can be reached as ever. What
+    /// is returned is sent before the server's Close frame, if the connection can still carry it.
+    ///
+    /// If an answer [comes later](Reply::later), or a [`Stream`](crate::Stream) is not finished,
+    /// the call waits for that, for at most [`Limits::closing`](crate::Limits::closing).
     fn on_close(&self, ws: &mut WebSocket<'_, Self::Session>, close: &Close) -> Reply<'static> {
         let _ = (ws, close);
         Reply::none()

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::later::Later;
+use super::later::{Later, Then};
 use crate::message::Message;
 
 /// What a handler's return value sends to its own connection: nothing, a text, or bytes; now or
@@ -13,6 +13,9 @@ use crate::message::Message;
 /// It is made from what is at hand by `.into()`: `&str` and `String` become text; byte slices,
 /// vectors and [`Bytes`] become binary; a [`Message`] is sent back as what it is, without a copy;
 /// `()` and `None` send nothing. An empty string is not nothing: it sends an empty message.
+///
+/// It may borrow from the message that it answers (`'m`), not from the `WebSocket` or its session:
+/// what stands there is cloned into it.
 ///
 /// ```
 /// use peregrine::{Message, Reply};
@@ -34,6 +37,7 @@ enum Kind<'m> {
     Binary(Cow<'m, [u8]>),
     Shared(Bytes),
     Later(Box<Later<Reply<'static>>>),
+    Then(Then),
 }
 
 impl<'m> Reply<'m> {
@@ -135,6 +139,14 @@ impl<'m> Reply<'m> {
         Reply::text(crate::message::to_json(value))
     }
 
+    /// Answers with what `finish` makes, on the shard, of what the work returned in the pool.
+    pub(super) fn offload_then<T: Send + 'static>(
+        work: impl FnOnce() -> T + Send + 'static,
+        finish: impl FnOnce(T) -> Reply<'static> + 'static,
+    ) -> Reply<'static> {
+        Reply(Kind::Later(Box::new(Later::offload(work, finish))))
+    }
+
     /// Whether it sends nothing.
     #[must_use]
     pub fn is_none(&self) -> bool {
@@ -149,7 +161,21 @@ impl<'m> Reply<'m> {
             Kind::Text(Cow::Owned(_))
             | Kind::Binary(Cow::Owned(_))
             | Kind::Shared(_)
-            | Kind::Later(_) => false,
+            | Kind::Later(_)
+            | Kind::Then(_) => false,
+        }
+    }
+
+    /// An answer that is still to be made, on the connection's shard.
+    pub(super) fn then(then: Then) -> Self {
+        Self(Kind::Then(then))
+    }
+
+    /// What is still to be called, if it is that.
+    pub(crate) fn into_then(self) -> Result<Then, Self> {
+        match self.0 {
+            Kind::Then(then) => Ok(then),
+            kind => Err(Self(kind)),
         }
     }
 
@@ -165,11 +191,46 @@ impl<'m> Reply<'m> {
     #[inline]
     pub(crate) fn message(&self) -> Option<Message<'_>> {
         match &self.0 {
-            Kind::None | Kind::Later(_) => None,
+            Kind::None | Kind::Later(_) | Kind::Then(_) => None,
             Kind::Text(text) => Some(Message::Text(text)),
             Kind::Binary(bytes) => Some(Message::Binary(bytes)),
             Kind::Shared(bytes) => Some(Message::Binary(bytes)),
         }
+    }
+}
+
+/// A value to be sent as JSON, in a text message: for [offloaded](Reply::offload) work, whose
+/// result changes threads, as a [`Reply`] may not.
+///
+/// ```
+/// use peregrine::{Callbacks, Json, Reply};
+///
+/// #[derive(serde::Serialize)]
+/// struct Size {
+///     bytes: u64,
+/// }
+///
+/// let sizes = Callbacks::<()>::new().on_message(|_ws, message| {
+///     let path = message.as_text().unwrap_or_default().to_owned();
+///     Reply::offload(move || {
+///         let found = std::fs::metadata(path).ok()?;
+///         Some(Json(Size { bytes: found.len() }))
+///     })
+/// });
+/// ```
+///
+/// It becomes a reply as [`Reply::json`] does, and panics as that does.
+#[cfg(feature = "serde")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Json<T>(
+    /// The value.
+    pub T,
+);
+
+#[cfg(feature = "serde")]
+impl<T: serde::Serialize> From<Json<T>> for Reply<'_> {
+    fn from(Json(value): Json<T>) -> Self {
+        Self::text(crate::message::to_json(&value))
     }
 }
 

@@ -221,9 +221,11 @@ impl Upgrade {
         Self(Decision::Accept(Acceptance::default()))
     }
 
-    /// Refuses the upgrade with this response; the connection is closed after it.
+    /// Refuses the upgrade with this response; the connection is closed after it. A status alone
+    /// (`reject(401)`) is a response; so is a text (`reject("not today")`). One that tells of
+    /// success is sent as 403. Browsers tell pages neither status nor body.
     pub fn reject(response: impl Into<Response>) -> Self {
-        Self(Decision::Reject(response.into()))
+        Self(Decision::Reject(response.into().refusing()))
     }
 
     /// Decides when the future has resolved: authentication against a database, for example. It
@@ -289,8 +291,8 @@ impl Upgrade {
 
     /// Names the subprotocol that was chosen. It must be one that the client
     /// [offers](Request::subprotocols): another one would make it fail the connection
-    /// (RFC 6455 section 4.1), so it is not sent, and that is logged. On a rejection it has no
-    /// effect.
+    /// (RFC 6455 section 4.1), so it is not sent, and that is logged. On a rejection, and on a
+    /// decision that comes later, it has no effect.
     ///
     /// # Panics
     /// If the name is not a token.
@@ -300,8 +302,12 @@ impl Upgrade {
 
     /// Lists the subprotocols that the server speaks, best first: the first one that the client
     /// offers is chosen, none if it offers none of them.
-    /// [`WebSocket::subprotocol`](crate::WebSocket::subprotocol) tells which. On a rejection it
-    /// has no effect.
+    /// [`WebSocket::subprotocol`](crate::WebSocket::subprotocol) tells which. On a rejection, and
+    /// on a decision that comes later, it has no effect.
+    ///
+    /// A browser that offers some and is answered none fails the connection, right after
+    /// `on_connect`: so do not leave out this call if clients offer any, or reject those that offer
+    /// none of yours.
     ///
     /// ```
     /// use peregrine::{Callbacks, Upgrade};
@@ -330,7 +336,7 @@ impl Upgrade {
     /// Replaces the session of the connection: for a decision that is made where the session
     /// cannot be reached. It must have the type that the handler's
     /// [`Session`](super::Handler::Session) has: with another one the request gets status 500, and
-    /// that is logged. On a rejection it has no effect.
+    /// that is logged. On a rejection, and on a decision that comes later, it has no effect.
     pub fn session<S: 'static>(mut self, session: S) -> Self {
         if let Decision::Accept(acceptance) = &mut self.0 {
             acceptance.session = Some(Box::new(session));
@@ -341,7 +347,9 @@ impl Upgrade {
     /// Adds a header to the response. On a decision that comes later it has no effect.
     ///
     /// # Panics
-    /// As [`Response::header`].
+    /// As [`Response::header`]; in an accepted upgrade also if it is `Upgrade`,
+    /// `Sec-WebSocket-Accept`, `-Extensions` or `-Protocol`, for which there is
+    /// [`subprotocols`](Self::subprotocols).
     pub fn header(
         mut self,
         name: impl Into<Cow<'static, str>>,
@@ -351,6 +359,8 @@ impl Upgrade {
         match &mut self.0 {
             Decision::Accept(acceptance) => {
                 http::check_header(&name, &value);
+                http::check_free(&name, &http::FRAMING);
+                http::check_free(&name, &http::HANDSHAKE);
                 acceptance.headers.push((name, value));
             }
             Decision::Reject(response) => {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::Dependencies;
+use super::{Dependencies, Reply, Then};
 use crate::error::SendError;
 use crate::hub::stream::Credit;
 use crate::hub::{BroadcastDelivery, ConnectionId, Delivery, Hub, Piece, Stream};
@@ -93,7 +93,7 @@ impl<'w, S> WebSocket<'w, S> {
     /// # Errors
     /// [`Overloaded`](SendError::Overloaded) if the outbox cannot take it: the client reads too
     /// slowly, and the [`Overflow`](crate::Overflow) policy acts;
-    /// [`Closed`](SendError::Closed) after [`close`](Self::close).
+    /// [`Closed`](SendError::Closed) after [`close`](Self::close), and in `on_close`.
     pub fn send(&mut self, message: impl AsMessage) -> Result<(), SendError> {
         self.reach.send(message.as_message())
     }
@@ -261,7 +261,10 @@ impl<'w, S> WebSocket<'w, S> {
     /// now on waits for its end; control frames pass. See [`Stream`].
     ///
     /// When the connection closes meanwhile, the message may still be finished, for at most
-    /// [`Limits::closing`](crate::Limits::closing), or the grace when the server shuts down.
+    /// [`Limits::closing`](crate::Limits::closing), or the grace when the server shuts down;
+    /// `on_close` is called after that. So a stream that is kept in the session cannot be finished
+    /// by `on_close`. And who awaits a message to this connection that waits behind the stream has
+    /// to finish the stream first.
     ///
     /// # Errors
     /// [`Overloaded`](SendError::Overloaded) while another one is not finished;
@@ -269,6 +272,68 @@ impl<'w, S> WebSocket<'w, S> {
     pub fn stream<T: Piece + ?Sized>(&mut self) -> Result<Stream<T>, SendError> {
         let credit = self.reach.stream()?;
         Ok(Stream::new(self.hub(), self.id(), credit))
+    }
+
+    /// Answers when the future has resolved, with what `then` makes of its value. It is
+    /// [`Reply::later`] for those who need the connection or its session again: `then` is called
+    /// as a handler is, and its connection waits in the same way. When the peer goes before, it is
+    /// not called.
+    ///
+    /// ```
+    /// use peregrine::{Callbacks, Server};
+    ///
+    /// async fn look_up(token: String) -> Option<String> {
+    ///     (token == "secret").then(|| "Alice".to_owned())
+    /// }
+    ///
+    /// let members = Callbacks::<Option<String>>::new().on_message(|ws, message| {
+    ///     let token = message.as_text().unwrap_or_default().to_owned();
+    ///     ws.later(look_up(token), |ws, user| {
+    ///         *ws.session() = user;
+    ///         match ws.session() {
+    ///             Some(user) => format!("Welcome, {user}"),
+    ///             None => {
+    ///                 ws.close_with(4001, "unknown");
+    ///                 "Who are you?".to_owned()
+    ///             }
+    ///         }
+    ///     })
+    /// });
+    /// let server = Server::builder().websocket("/members", members).bind("127.0.0.1:0")?;
+    /// # Ok::<(), peregrine::Error>(())
+    /// ```
+    pub fn later<F, R>(
+        &self,
+        future: F,
+        then: impl FnOnce(&mut WebSocket<'_, S>, F::Output) -> R + 'static,
+    ) -> Reply<'static>
+    where
+        F: Future + 'static,
+        R: Into<Reply<'static>>,
+        S: 'static,
+    {
+        Reply::later(async move {
+            let value = future.await;
+            continued(move |ws: &mut WebSocket<'_, S>| then(ws, value).into())
+        })
+    }
+
+    /// Lets a thread of the server's pool run the work, and answers with what `then` makes of its
+    /// value: [`Reply::offload`] for those who need the connection or its session again, as
+    /// [`later`](Self::later).
+    pub fn offload<T, R>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+        then: impl FnOnce(&mut WebSocket<'_, S>, T) -> R + 'static,
+    ) -> Reply<'static>
+    where
+        T: Send + 'static,
+        R: Into<Reply<'static>>,
+        S: 'static,
+    {
+        Reply::offload_then(work, move |value| {
+            continued(move |ws: &mut WebSocket<'_, S>| then(ws, value).into())
+        })
     }
 
     /// Closes this connection with code 1000; see [`close_with`](Self::close_with).
@@ -298,7 +363,7 @@ impl<'w, S> WebSocket<'w, S> {
     }
 
     /// The first value of a query parameter of the upgrade request, percent-decoded, `+` as
-    /// space.
+    /// space. It borrows this `WebSocket`: to send it, take `into_owned()` of it first.
     #[must_use]
     pub fn query(&self, name: &str) -> Option<Cow<'_, str>> {
         self.query_params().first(name)
@@ -421,4 +486,13 @@ impl<'w, S> WebSocket<'w, S> {
     pub fn hub(&self) -> Hub {
         self.reach.hub().clone()
     }
+}
+
+/// An answer that is made with the connection at hand.
+fn continued<S: 'static>(
+    then: impl FnOnce(&mut WebSocket<'_, S>) -> Reply<'static> + 'static,
+) -> Reply<'static> {
+    Reply::then(Then(Box::new(move |dependencies, reach, session| {
+        then(&mut WebSocket::new(dependencies, reach, super::typed(session)))
+    })))
 }

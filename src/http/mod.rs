@@ -135,7 +135,8 @@ impl Response {
     ///
     /// # Panics
     /// If the name is not a token, or the value holds a control character (RFC 9110 section 5):
-    /// either could smuggle a header.
+    /// either could smuggle a header. If it is `Content-Length`, `Transfer-Encoding` or
+    /// `Connection`, which are the server's to write.
     #[must_use]
     pub fn header(
         mut self,
@@ -144,6 +145,7 @@ impl Response {
     ) -> Self {
         let (name, value) = (name.into(), value.into());
         check_header(&name, &value);
+        check_free(&name, &FRAMING);
         self.headers.push((name, value));
         self
     }
@@ -161,10 +163,19 @@ impl Response {
         self.status
     }
 
-    /// Sets the body to plain text.
+    /// Sets the body to plain text, and the content type with it.
     #[must_use]
-    pub fn with_text(self, body: impl Into<Cow<'static, str>>) -> Self {
+    pub fn with_text(mut self, body: impl Into<Cow<'static, str>>) -> Self {
+        self.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("content-type"));
         self.header("Content-Type", "text/plain; charset=utf-8").body(owned(body.into()))
+    }
+
+    /// The same, with a status that does not tell of success.
+    pub(crate) fn refusing(mut self) -> Self {
+        if self.status < 300 {
+            self.status = 403;
+        }
+        self
     }
 
     /// The body; shared, not copied.
@@ -199,6 +210,13 @@ impl Response {
             bytes.extend_from_slice(&self.body);
         }
         bytes.into()
+    }
+}
+
+impl From<u16> for Response {
+    /// As [`Response::new`].
+    fn from(status: u16) -> Self {
+        Self::new(status)
     }
 }
 
@@ -257,6 +275,20 @@ pub(crate) fn check_header(name: &str, value: &str) {
         value.bytes().all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7F)),
         "the value of header {name:?} holds a control character"
     );
+}
+
+/// The headers by which a response is told from the next one (RFC 9112 section 6): a second one
+/// that says otherwise would let a proxy see another response than the client.
+pub(crate) const FRAMING: [&str; 3] = ["content-length", "transfer-encoding", "connection"];
+/// The headers that decide about an upgrade (RFC 6455 section 4.2.2): a second one would make the
+/// client fail the connection.
+pub(crate) const HANDSHAKE: [&str; 4] =
+    ["upgrade", "sec-websocket-accept", "sec-websocket-protocol", "sec-websocket-extensions"];
+
+/// Panics on a header that is the server's to write.
+pub(crate) fn check_free(name: &str, written: &[&str]) {
+    let is_written = written.iter().any(|header| name.eq_ignore_ascii_case(header));
+    assert!(!is_written, "{name} is written by the server");
 }
 
 /// Whether the text is a token (RFC 9110 section 5.6.2).

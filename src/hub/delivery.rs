@@ -1,8 +1,8 @@
 //! What became of a message: the futures that senders hold, and the tickets that travel with the
 //! message and are settled where its fate is decided.
 //!
-//! A ticket cannot be forgotten: one that is dropped unsettled, as its shard has ended, settles
-//! itself. Whoever drops a future cancels nothing.
+//! A ticket cannot be forgotten: one that is dropped unsettled, because its shard has ended,
+//! settles itself. Whoever drops a future cancels nothing.
 //!
 //! Knows outcomes. Must not know where a message is on its way.
 
@@ -12,7 +12,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Wake, ready};
+use std::thread::{self, Thread};
 
 use futures_channel::oneshot;
 
@@ -24,7 +25,8 @@ use crate::error::SendError;
 /// The message is on its way already: the future only tells. It resolves to `Ok` when the kernel
 /// has taken the last byte of the message, else to the reason why the connection did not get it. It
 /// needs no particular runtime, belongs to no thread, and resolves also when the server stops.
-/// Dropping it cancels nothing.
+/// Dropping it cancels nothing. Whoever waits is woken on a shard's thread: a waker must return
+/// soon, as all wakers should.
 #[must_use = "it tells whether the message was delivered"]
 pub struct Delivery(Told<Result<(), SendError>>);
 
@@ -76,14 +78,66 @@ impl Delivery {
 
     /// The future for a message, and the ticket to travel with it.
     pub(crate) fn new() -> (Self, Ticket) {
-        let (delivery, sender) = Self::pair();
-        (delivery, Ticket::One(sender))
+        let (delivery, answer) = Self::pair();
+        (delivery, Ticket::One(answer))
     }
 
-    /// The future, and who tells it.
-    pub(super) fn pair() -> (Self, oneshot::Sender<Result<(), SendError>>) {
+    /// Blocks the calling thread until it is known what became of the message: for threads that
+    /// await nothing, such as [offloaded](crate::Reply::offload) work. Not to be called by a
+    /// handler: the shard that it blocks may be the one that has to deliver.
+    ///
+    /// ```
+    /// use std::fs::File;
+    /// use std::io::{self, Read};
+    ///
+    /// use peregrine::{SendError, Stream};
+    ///
+    /// /// Sends a file, piece by piece, as fast as the client takes it.
+    /// fn send_file(mut file: File, mut stream: Stream<[u8]>) -> io::Result<Result<(), SendError>> {
+    ///     let mut piece = vec![0; 64 << 10];
+    ///     loop {
+    ///         let count = file.read(&mut piece)?;
+    ///         if count == 0 {
+    ///             return Ok(stream.finish());
+    ///         }
+    ///         if let Err(error) = stream.write_async(&piece[..count]).wait() {
+    ///             return Ok(Err(error));
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// What the future resolves to.
+    pub fn wait(self) -> Result<(), SendError> {
+        wait(self)
+    }
+
+    /// The future, and what tells it.
+    pub(super) fn pair() -> (Self, Answer<Result<(), SendError>>) {
         let (sender, receiver) = oneshot::channel();
-        (Self(Told::Pending(receiver)), sender)
+        (Self(Told::Pending(receiver)), Answer(Some(sender)))
+    }
+}
+
+/// Wakes the thread that waits.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn wait<F: Future + Unpin>(mut future: F) -> F::Output {
+    let waker = Arc::new(Unpark(thread::current())).into();
+    let mut context = Context::from_waker(&waker);
+    loop {
+        match Pin::new(&mut future).poll(&mut context) {
+            Poll::Ready(told) => return told,
+            // Woken before, or for another reason: either way the future is asked again.
+            Poll::Pending => thread::park(),
+        }
     }
 }
 
@@ -102,6 +156,15 @@ impl fmt::Debug for Delivery {
 }
 
 impl BroadcastDelivery {
+    /// Blocks the calling thread until it is known whom the message reached; see
+    /// [`Delivery::wait`].
+    ///
+    /// # Errors
+    /// What the future resolves to.
+    pub fn wait(self) -> Result<BroadcastReport, SendError> {
+        wait(self)
+    }
+
     /// A message that was not accepted.
     pub(crate) fn refused(error: SendError) -> Self {
         Self(Told::Refused(error))
@@ -112,7 +175,7 @@ impl BroadcastDelivery {
     pub(crate) fn new() -> (Self, Arc<Tally>) {
         let (sender, receiver) = oneshot::channel();
         let mut tally = Tally::default();
-        tally.answer = Some(sender);
+        tally.answer = Answer(Some(sender));
         (Self(Told::Pending(receiver)), Arc::new(tally))
     }
 }
@@ -131,16 +194,6 @@ impl fmt::Debug for BroadcastDelivery {
     }
 }
 
-/// Tells who waits, if anybody does any more. Their waker is foreign: its panic must not be ours.
-pub(super) fn tell<T>(who: oneshot::Sender<T>, what: T) {
-    let woken = catch_unwind(AssertUnwindSafe(|| drop(who.send(what))));
-    if let Err(panic) = woken {
-        log::error!("the waker of somebody who waits for a delivery panicked");
-        // Its destructor might panic, too.
-        std::mem::forget(panic);
-    }
-}
-
 /// Counts the deliveries of a message for many, on all shards. Whatever may still deliver it holds
 /// a reference; the last one to go tells the sender.
 #[derive(Debug, Default)]
@@ -148,7 +201,7 @@ pub(crate) struct Tally {
     reached_count: AtomicUsize,
     gone_count: AtomicUsize,
     overloaded_count: AtomicUsize,
-    answer: Option<oneshot::Sender<BroadcastReport>>,
+    answer: Answer<BroadcastReport>,
 }
 
 impl Tally {
@@ -171,16 +224,51 @@ impl Drop for Tally {
             gone_count: *self.gone_count.get_mut(),
             overloaded_count: *self.overloaded_count.get_mut(),
         };
-        if let Some(answer) = self.answer.take() {
-            tell(answer, report);
+        self.answer.tell(report);
+    }
+}
+
+/// Tells the future. That wakes whoever waits for it, which is the application's code: what panics
+/// there has to harm no shard.
+#[derive(Debug)]
+pub(crate) struct Answer<T>(Option<oneshot::Sender<T>>);
+
+impl<T> Default for Answer<T> {
+    /// To nobody.
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> Answer<T> {
+    pub(super) fn tell(&mut self, value: T) {
+        if let Some(sender) = self.0.take() {
+            // Nobody may be waiting any more.
+            contain(|| drop(sender.send(value)));
         }
+    }
+}
+
+impl<T> Drop for Answer<T> {
+    fn drop(&mut self) {
+        if let Some(sender) = self.0.take() {
+            contain(|| drop(sender));
+        }
+    }
+}
+
+fn contain(wake: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(wake)) {
+        log::error!("a waker panicked");
+        // Its destructor may panic, too.
+        std::mem::forget(panic);
     }
 }
 
 /// Travels with one delivery and is settled where its fate is decided.
 #[derive(Debug)]
 pub(crate) enum Ticket {
-    One(oneshot::Sender<Result<(), SendError>>),
+    One(Answer<Result<(), SendError>>),
     Share(Share),
     /// A piece of a message: it must not be dropped for others.
     Piece(PieceTicket),
@@ -198,7 +286,7 @@ impl Ticket {
 
     pub(crate) fn settle(self, outcome: Result<(), SendError>) {
         match self {
-            Self::One(sender) => tell(sender, outcome),
+            Self::One(mut answer) => answer.tell(outcome),
             Self::Piece(piece) => piece.settle(outcome),
             Self::Share(mut share) => {
                 if let Some(tally) = share.0.take() {
@@ -240,6 +328,17 @@ mod tests {
         let (mut delivery, ticket) = Delivery::new();
         drop(ticket);
         assert_eq!(now(&mut delivery), Poll::Ready(Err(SendError::ShuttingDown)));
+    }
+
+    #[test]
+    fn a_thread_waits_until_the_ticket_is_settled() {
+        for outcome in [Ok(()), Err(SendError::Gone)] {
+            let (delivery, ticket) = Delivery::new();
+            let waiting = thread::spawn(|| delivery.wait());
+            ticket.settle(outcome);
+            assert!(waiting.join().is_ok_and(|told| told == outcome));
+        }
+        assert_eq!(Delivery::refused(SendError::Closed).wait(), Err(SendError::Closed));
     }
 
     #[test]

@@ -210,11 +210,26 @@ impl<T> Inbox<T> {
 
     /// Whether nothing is in the mailbox, nor promised to it.
     pub(crate) fn is_settled(&self) -> bool {
-        self.mailbox.reserved.load(Ordering::Relaxed) & !CLOSED == 0
+        self.mailbox.reserved.load(Ordering::Relaxed) & !CLOSED < COUNT_ONE
     }
 
     pub(crate) fn mailbox(&self) -> &Mailbox<T> {
         &self.mailbox
+    }
+}
+
+impl<T> Drop for Inbox<T> {
+    /// Nobody takes any more: what is there is dropped, and with it the tickets that it carries.
+    /// The channel itself would keep it for as long as somebody holds a sender.
+    fn drop(&mut self) {
+        self.mailbox.close();
+        while !self.is_settled() {
+            match self.receiver.try_recv() {
+                Ok(_) => drop(self.mailbox.reserved.fetch_sub(COUNT_ONE, Ordering::Release)),
+                // Some thread is between its reservation and its send.
+                Err(_) => std::thread::yield_now(),
+            }
+        }
     }
 }
 
@@ -266,6 +281,21 @@ mod tests {
         assert_eq!(promised.send(7), Ok(()));
         assert_eq!(inbox.take(|&bytes| bytes), Some(7));
         assert!(inbox.is_settled() && mailbox.is_closed());
+    }
+
+    #[test]
+    fn what_is_in_it_when_its_shard_ends_is_dropped() {
+        let poll = mio::Poll::new().expect("a poll");
+        let waker = mio::Waker::new(poll.registry(), mio::Token(0)).expect("a waker");
+        let (mailbox, inbox) = mailbox::<Arc<()>>(waker, 8, 100);
+        let envelope = Arc::new(());
+        for _ in 0..3 {
+            let room = mailbox.reserve(5).expect("room");
+            assert_eq!(room.send(Arc::clone(&envelope)), Ok(()));
+        }
+        drop(inbox);
+        assert_eq!(Arc::strong_count(&envelope), 1);
+        assert_eq!(mailbox.reserve(1).err(), Some(SendError::ShuttingDown));
     }
 
     #[test]

@@ -10,10 +10,8 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use futures_channel::oneshot;
-
 use super::alarm::Alarm;
-use super::delivery::{Delivery, Ticket, tell};
+use super::delivery::{Answer, Delivery, Ticket};
 use super::{ConnectionId, Envelope, Hub};
 use crate::error::SendError;
 use crate::message::{AsMessage, Message};
@@ -159,9 +157,8 @@ impl<T: Piece + ?Sized> Stream<T> {
             return Err(SendError::Closed);
         }
         if piece.is_empty() && after == Progress::Begun {
-            if let Some(told) = told {
-                // Nobody may be waiting any more.
-                let _ = told.send(Ok(()));
+            if let Some(mut told) = told {
+                told.tell(Ok(()));
             }
             return Ok(());
         }
@@ -189,7 +186,7 @@ impl<T: Piece + ?Sized> Drop for Stream<T> {
 }
 
 /// Who is told what became of a piece.
-type Told = oneshot::Sender<Result<(), SendError>>;
+type Told = Answer<Result<(), SendError>>;
 
 /// What the handle and the connection share: how much is on its way, and whether either has given
 /// up.
@@ -259,8 +256,8 @@ impl PieceTicket {
         let told = self.told.take();
         // First the credit: who is told may send the next piece at once.
         drop(self);
-        if let Some(told) = told {
-            tell(told, outcome);
+        if let Some(mut told) = told {
+            told.tell(outcome);
         }
     }
 }

@@ -162,8 +162,22 @@ pub(crate) fn ends_message(frame: &[u8]) -> bool {
     frame.first().is_some_and(|first| first & FIN != 0 && first & 0x8 == 0)
 }
 
-/// Appends the message as one unmasked, final frame.
+/// Appends the message as one unmasked, final frame; the quick way for a short one.
 #[inline]
+pub(crate) fn append(out: &mut Vec<u8>, message: Message<'_>) {
+    let payload = message.as_bytes();
+    match u8::try_from(payload.len()) {
+        Ok(short @ 0..=125) => {
+            out.reserve(2 + payload.len());
+            out.push(if message.is_text() { WHOLE_TEXT } else { WHOLE_BINARY });
+            out.push(short);
+            out.extend_from_slice(payload);
+        }
+        _ => encode(out, message),
+    }
+}
+
+/// Appends the message as one unmasked, final frame.
 pub(crate) fn encode(out: &mut impl BufMut, message: Message<'_>) {
     let first = if message.is_text() { WHOLE_TEXT } else { WHOLE_BINARY };
     encode_payload(out, first, message.as_bytes());

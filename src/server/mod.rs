@@ -74,7 +74,8 @@ impl Server {
         self.parts.hub.clone()
     }
 
-    /// Serves on threads of its own, and blocks until they end.
+    /// Serves on threads of its own, and blocks until they end, which they do only if one
+    /// of them fails. To stop a server, [`start`](Self::start) it and call [`Running::shutdown`].
     ///
     /// # Errors
     /// [`Error::Io`] if a thread cannot be started; [`Error::ShardPanicked`].
@@ -197,7 +198,8 @@ impl Running {
     /// Stops serving: accepts nobody any more, delivers every message that was accepted, closes
     /// every connection with 1001 and waits for the closing handshakes, for as long as `grace`;
     /// what is left is then dropped. `on_close` is called for all. Not to be called by a handler:
-    /// its own shard could not end.
+    /// its own shard cannot go on meanwhile, so the others wait for the whole grace and then drop
+    /// their connections, and the report is wrong. Let another thread call it.
     ///
     /// # Errors
     /// As of [`join`](Self::join).

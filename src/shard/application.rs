@@ -188,7 +188,7 @@ impl Application {
         });
     }
 
-    /// Runs a handler and sends what it returns. A panic ends the connection.
+    /// Runs a handler and sends what it returns.
     #[inline]
     fn call<'m>(
         &mut self,
@@ -196,24 +196,40 @@ impl Application {
         slot: Slot,
         handle: impl FnOnce(&ServedEndpoint, &mut dyn Reach, &mut dyn Any) -> Reply<'m>,
     ) {
+        match self.visit(shard, slot, handle) {
+            Some(reply) if reply.is_plain() => {
+                if let Some(message) = reply.message() {
+                    shard.reply(slot, message);
+                }
+                // It owns nothing; to find that out once more is not free.
+                std::mem::forget(reply);
+            }
+            Some(reply) => self.finish(shard, slot, reply),
+            None => {}
+        }
+    }
+
+    /// Runs a handler, or what it has left to be run. A panic ends the connection.
+    #[inline]
+    pub(super) fn visit<'m>(
+        &mut self,
+        shard: &mut Shard,
+        slot: Slot,
+        handle: impl FnOnce(&ServedEndpoint, &mut dyn Reach, &mut dyn Any) -> Reply<'m>,
+    ) -> Option<Reply<'m>> {
         let endpoint = usize::from(shard.connections[slot].endpoint);
         let endpoint = &self.service.endpoints[endpoint];
         let Some(session) = self.sessions[slot].as_deref_mut() else {
             debug_assert!(false, "an open connection has a session");
-            return;
+            return None;
         };
         let mut visit = Visit { shard, slot };
-        let outcome = catch_unwind(AssertUnwindSafe(|| handle(endpoint, &mut visit, session)));
-        match outcome {
-            Ok(reply) if reply.is_plain() => {
-                if let Some(message) = reply.message() {
-                    shard.reply(slot, message);
-                }
-            }
-            Ok(reply) => self.finish(shard, slot, reply),
+        match catch_unwind(AssertUnwindSafe(|| handle(endpoint, &mut visit, session))) {
+            Ok(reply) => Some(reply),
             Err(panic) => {
                 discard(panic);
                 shard.fail(slot);
+                None
             }
         }
     }

@@ -58,30 +58,27 @@ impl Shard {
 
     /// Drops on the application's wish.
     pub(super) fn abort(&mut self, slot: Slot) {
-        match &mut self.connections[slot].phase {
-            Phase::Leaving(leaving) => {
-                leaving.farewell = Farewell::Nothing;
-                // It may be waiting for an answer that is of no use any more.
-                self.leaving.push(slot);
-            }
-            Phase::Closing(_) => self.kill(slot),
-            _ => {
-                let close = Close::new(CloseCode::ABNORMAL, "aborted", ClosedBy::Application);
-                self.begin_close(slot, close, Farewell::Nothing);
-            }
-        }
+        let close = Close::new(CloseCode::ABNORMAL, "aborted", ClosedBy::Application);
+        self.cut_off(slot, close);
     }
 
     /// The connection is broken: nothing can be read or written any more.
     pub(super) fn lose(&mut self, slot: Slot) {
+        let close = Close::new(CloseCode::ABNORMAL, "connection lost", ClosedBy::Peer);
+        self.cut_off(slot, close);
+    }
+
+    /// Ends a connection that gets nothing any more, however far its end has come.
+    fn cut_off(&mut self, slot: Slot, close: Close) {
+        self.begin_close(slot, close, Farewell::Nothing);
         match &mut self.connections[slot].phase {
-            Phase::Open => {
-                let close = Close::new(CloseCode::ABNORMAL, "connection lost", ClosedBy::Peer);
-                self.begin_close(slot, close, Farewell::Nothing);
+            Phase::Leaving(leaving) => {
+                // Its end was decided before; it may be waiting for what is of no use any more.
+                leaving.farewell = Farewell::Nothing;
+                self.leaving.push(slot);
             }
-            Phase::Leaving(_) => self.abort(slot),
             Phase::Upgrading { .. } | Phase::Closing(_) => self.kill(slot),
-            Phase::Dead => {}
+            Phase::Open | Phase::Dead => {}
         }
     }
 
@@ -107,8 +104,8 @@ impl Shard {
     /// What those are told whose messages are lost with a connection.
     pub(super) fn why_lost(&self) -> SendError {
         match self.hub.shared().shutdown.deadline() {
-            Some(_) => SendError::ShuttingDown,
-            None => SendError::Gone,
+            Some(deadline) if deadline <= self.now => SendError::ShuttingDown,
+            _ => SendError::Gone,
         }
     }
 

@@ -57,6 +57,7 @@ use self::state::{Outgoing, Shard, Slot};
 use self::timers::Tick;
 use self::transport::Transport;
 use crate::config::HEAD_BYTES_MAX;
+use crate::error::SendError;
 use crate::hub::mailbox::Inbox;
 use crate::hub::{Address, Envelope, Hub, SLOT_COUNT_MAX};
 use crate::message::{Close, CloseCode, ClosedBy};
@@ -381,7 +382,7 @@ impl EventLoop {
             Envelope::Publish(publication) => shard.publish_here(&publication),
             Envelope::Subscribe { to, topic } => {
                 if let Some(slot) = shard.find(to)
-                    && shard.subscribe(slot, &topic).is_err()
+                    && shard.subscribe(slot, &topic) == Err(SendError::Overloaded)
                 {
                     log::warn!("connection {} has too many topics for {topic:?}", shard.id(slot));
                 }

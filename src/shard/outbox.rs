@@ -17,13 +17,18 @@ use crate::protocol::frame::{self, Header};
 /// How many segments go into one write.
 const SEGMENTS_PER_WRITE: usize = 32;
 
+/// What a segment costs beside its bytes, which have an allocation of their own and may have a
+/// ticket with a future.
+const SEGMENT_BYTES: usize = 192;
+
 /// From this size on, frames that others share are referred to instead of copied, in bytes. What is
 /// smaller would keep a larger buffer alive for long.
 pub(super) const REFER_BYTES: usize = 16 << 10;
 
 /// The queue, which exists only while something is queued.
 ///
-/// * Getters: [`bytes`](Self::bytes), [`is_empty`](Self::is_empty).
+/// * Getters: [`bytes`](Self::bytes), [`output_bytes`](Self::output_bytes),
+///   [`is_empty`](Self::is_empty).
 /// * Commands: [`push`](Self::push) and its kin, [`seal`](Self::seal),
 ///   [`drop_oldest`](Self::drop_oldest), [`give_up`](Self::give_up).
 /// * To do: [`write`](Self::write) whenever the transport takes bytes.
@@ -66,14 +71,21 @@ pub(super) enum Flushed {
 }
 
 impl Outbox {
+    /// What counts for the bounds: the bytes that are queued, and what it costs to queue them in
+    /// many small segments.
     #[inline]
     pub(super) fn bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |queue| queue.bytes + queue.overhead_bytes())
+    }
+
+    /// How many bytes are still to be written.
+    pub(super) fn output_bytes(&self) -> usize {
         self.0.as_ref().map_or(0, |queue| queue.bytes)
     }
 
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.bytes() == 0
+        self.output_bytes() == 0
     }
 
     fn queue(&mut self) -> &mut Queue {
@@ -123,6 +135,11 @@ impl Outbox {
         self.0.as_mut().map_or(0, |queue| queue.message_count())
     }
 
+    /// How much must stay, whatever is dropped for others.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |queue| queue.begun_bytes)
+    }
+
     /// Drops the oldest data frame that has not begun to leave; `false` if there is none.
     pub(super) fn drop_oldest(&mut self) -> bool {
         self.0.as_mut().is_some_and(|queue| queue.drop_oldest())
@@ -162,6 +179,12 @@ impl Outbox {
 }
 
 impl Queue {
+    /// What the segments themselves take, beyond those of one write.
+    #[inline]
+    fn overhead_bytes(&self) -> usize {
+        self.segments.len().saturating_sub(SEGMENTS_PER_WRITE) * SEGMENT_BYTES
+    }
+
     /// Queues whole frames.
     fn push(&mut self, frames: Bytes) {
         if frames.len() < REFER_BYTES {
@@ -177,7 +200,9 @@ impl Queue {
     fn push_told(&mut self, frame: Bytes, ticket: Ticket) {
         self.bytes += frame.len();
         self.end_tail();
-        self.segments.push_back(Segment { frames: frame, ticket: Some(ticket) });
+        let is_small = frame.len() < REFER_BYTES;
+        let frames = if is_small { Bytes::copy_from_slice(&frame) } else { frame };
+        self.segments.push_back(Segment { frames, ticket: Some(ticket) });
     }
 
     /// Queues whole frames, which are copied.
@@ -238,7 +263,15 @@ impl Queue {
 
     /// Drops the oldest data frame that has not begun to leave; `false` if there is none.
     fn drop_oldest(&mut self) -> bool {
+        if self.drop_oldest_of_segments() {
+            return true;
+        }
+        // Only now: a tail that is ended for each message would make a segment of each.
         self.end_tail();
+        self.drop_oldest_of_segments()
+    }
+
+    fn drop_oldest_of_segments(&mut self) -> bool {
         let (first, mut skip) = self.begun_end();
         for at in first..self.segments.len() {
             let segment = &mut self.segments[at];

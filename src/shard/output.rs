@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::clock;
 use super::connection::Farewell;
-use super::outbox::{Flushed, REFER_BYTES, begun_after, count_messages};
+use super::outbox::{Flushed, Outbox, REFER_BYTES, begun_after, count_messages};
 use super::state::{Outgoing, Shard, Slot};
 use super::transport::Output;
 use crate::config::Overflow;
@@ -35,7 +35,7 @@ impl Shard {
         if has_stream || !self.fits(slot, frame::encoded_bytes(message)) {
             return self.push(slot, Outgoing::Message(message), None);
         }
-        frame::encode(&mut self.scratch, message);
+        frame::append(&mut self.scratch, message);
         Ok(())
     }
 
@@ -63,7 +63,7 @@ impl Shard {
             self.hold(slot, outgoing, ticket);
         } else if self.current == Some(slot) {
             match outgoing {
-                Outgoing::Message(message) => frame::encode(&mut self.scratch, message),
+                Outgoing::Message(message) => frame::append(&mut self.scratch, message),
                 Outgoing::Frames(frames) if frames.len() < REFER_BYTES && ticket.is_none() => {
                     self.scratch.extend_from_slice(frames);
                 }
@@ -73,12 +73,10 @@ impl Shard {
                 }
             }
         } else {
-            let outbox = &mut self.connections[slot].outbox;
-            match outgoing {
+            self.queue(slot, |outbox| match outgoing {
                 Outgoing::Message(message) => outbox.push_message(message),
                 Outgoing::Frames(frames) => outbox.push(frames.clone(), ticket),
-            }
-            self.note_queued(slot, bytes);
+            });
         }
         Ok(())
     }
@@ -106,6 +104,12 @@ impl Shard {
                 if self.current == Some(slot) {
                     self.spill(slot);
                 }
+                let kept = self.connections[slot].outbox.kept_bytes();
+                let limits = self.limits_of(slot);
+                if kept > limits.outbox_high_water_bytes && kept + bytes > limits.outbox_bytes {
+                    // Whatever is dropped, it would be in vain.
+                    return Err(SendError::Overloaded);
+                }
                 while !self.fits(slot, bytes) {
                     let connection = &mut self.connections[slot];
                     let outbox = connection.back();
@@ -113,7 +117,7 @@ impl Shard {
                     if !outbox.drop_oldest() {
                         return Err(SendError::Overloaded);
                     }
-                    self.queued_bytes -= before - outbox.bytes();
+                    self.queued_bytes = self.queued_bytes + outbox.bytes() - before;
                     self.count_dropped(1);
                 }
                 return Ok(());
@@ -123,15 +127,16 @@ impl Shard {
     }
 
     pub(super) fn enqueue(&mut self, slot: Slot, frames: Bytes, ticket: Option<Ticket>) {
-        let bytes = frames.len();
-        self.connections[slot].outbox.push(frames, ticket);
-        self.note_queued(slot, bytes);
+        self.queue(slot, |outbox| outbox.push(frames, ticket));
     }
 
-    /// So many bytes were added to an outbox.
-    pub(super) fn note_queued(&mut self, slot: Slot, bytes: usize) {
-        debug_assert!(!self.connections[slot].is_dead(), "nothing is queued for the dead");
-        self.queued_bytes += bytes;
+    /// Adds something to an outbox, and to the account of all.
+    pub(super) fn queue(&mut self, slot: Slot, add: impl FnOnce(&mut Outbox)) {
+        let connection = &mut self.connections[slot];
+        debug_assert!(!connection.is_dead(), "nothing is queued for the dead");
+        let before = connection.outbox.bytes();
+        add(&mut connection.outbox);
+        self.queued_bytes += connection.outbox.bytes() - before;
         self.press(slot);
         self.make_dirty(slot);
     }
@@ -143,8 +148,7 @@ impl Shard {
             self.scratch.extend_from_slice(frame);
             return;
         }
-        connection.outbox.push_control(Bytes::copy_from_slice(frame));
-        self.note_queued(slot, frame.len());
+        self.queue(slot, |outbox| outbox.push_control(Bytes::copy_from_slice(frame)));
     }
 
     /// Notes that the outbox is above its high-water mark, if it is.
@@ -303,10 +307,11 @@ impl Shard {
             return;
         }
         if self.scratch_http_bytes > 0 {
-            connection.outbox.seal(connection.outbox.bytes() + self.scratch_http_bytes);
+            connection.outbox.seal(connection.outbox.output_bytes() + self.scratch_http_bytes);
         }
-        connection.outbox.push_slice(&self.scratch);
-        self.note_queued(slot, self.scratch.len());
+        let scratch = std::mem::take(&mut self.scratch);
+        self.queue(slot, |outbox| outbox.push_slice(&scratch));
+        self.scratch = scratch;
         self.clear_scratch();
     }
 
@@ -318,7 +323,7 @@ impl Shard {
         } else {
             self.spill(slot);
             let outbox = &mut self.connections[slot].outbox;
-            outbox.seal(outbox.bytes());
+            outbox.seal(outbox.output_bytes());
         }
     }
 
@@ -364,7 +369,8 @@ impl Shard {
         let before = connection.outbox.bytes();
         let flushed = connection.outbox.write(&mut connection.transport);
         let after = connection.outbox.bytes();
-        self.queued_bytes -= before - after;
+        // The segments may have become more, though their bytes did not.
+        self.queued_bytes = self.queued_bytes + after - before;
         connection.flags.is_blocked = flushed == Flushed::Blocked;
         let is_pressed = connection.flags.is_pressed;
         if is_pressed && self.buffered_bytes(slot) <= self.limits_of(slot).outbox_low_water_bytes {

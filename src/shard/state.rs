@@ -206,6 +206,9 @@ impl Shard {
             return Err(SendError::Closed);
         }
         self.catch_up(slot);
+        if !self.connections[slot].is_open() {
+            return Err(SendError::Overloaded);
+        }
         self.push_own(slot, message)
     }
 
@@ -262,7 +265,11 @@ impl Shard {
         let error = match self.find(to) {
             Some(slot) if self.connections[slot].is_open() => {
                 self.catch_up(slot);
-                return self.push(slot, outgoing, ticket);
+                if self.connections[slot].is_open() {
+                    return self.push(slot, outgoing, ticket);
+                }
+                // What was published before has overflowed its outbox: it gets nothing after that.
+                SendError::Overloaded
             }
             Some(slot) if self.current == Some(slot) => SendError::Closed,
             _ => SendError::Gone,

@@ -110,9 +110,9 @@ impl Shard {
 
     /// The message is finished: what was held back follows it.
     fn end_stream(&mut self, slot: Slot) {
-        let connection = &mut self.connections[slot];
-        if let Some(mut streaming) = connection.take_streaming() {
-            connection.outbox.append(std::mem::take(&mut streaming.held));
+        if let Some(mut streaming) = self.connections[slot].take_streaming() {
+            self.queued_bytes -= streaming.held.bytes();
+            self.queue(slot, |outbox| outbox.append(std::mem::take(&mut streaming.held)));
         }
         self.go_on_leaving(slot);
     }
@@ -145,14 +145,14 @@ impl Shard {
 
     /// Keeps something back until the message in pieces is finished.
     pub(super) fn hold(&mut self, slot: Slot, outgoing: Outgoing<'_>, ticket: Option<Ticket>) {
-        let bytes = outgoing.bytes();
         debug_assert!(self.connections[slot].flags.has_stream, "nothing is to be waited for");
         let held = self.connections[slot].back();
+        let before = held.bytes();
         match outgoing {
             Outgoing::Message(message) => held.push_message(message),
             Outgoing::Frames(frames) => held.push(frames.clone(), ticket),
         }
-        self.queued_bytes += bytes;
+        self.queued_bytes += held.bytes() - before;
         self.press(slot);
     }
 }

@@ -137,15 +137,24 @@ impl Application {
     }
 
     /// Sends a reply; whether it is one that comes later, which is to be polled.
-    fn deliver(&mut self, shard: &mut Shard, slot: Slot, reply: Reply<'_>) -> bool {
-        let later = match reply.into_later() {
-            Ok(later) => later,
-            Err(reply) => {
-                if let Some(message) = reply.message() {
-                    shard.reply(slot, message);
+    fn deliver(&mut self, shard: &mut Shard, slot: Slot, mut reply: Reply<'_>) -> bool {
+        let later = loop {
+            match reply.into_then().map_err(Reply::into_later) {
+                Ok(then) => {
+                    let next = self.visit(shard, slot, |endpoint, reach, session| {
+                        then.call(&endpoint.dependencies, reach, session)
+                    });
+                    let Some(next) = next else { return false };
+                    reply = next;
                 }
-                discard(reply);
-                return false;
+                Err(Ok(later)) => break later,
+                Err(Err(reply)) => {
+                    if let Some(message) = reply.message() {
+                        shard.reply(slot, message);
+                    }
+                    discard(reply);
+                    return false;
+                }
             }
         };
         let Later { future, job } = later;
@@ -303,8 +312,15 @@ impl EventLoop {
         let Some(task) = self.application.tasks.0.get_mut(&slot) else { return };
         let Shard { connections, limits, now, .. } = &mut self.shard;
         let connection = &mut connections[slot];
-        if matches!(connection.phase, Phase::Upgrading { .. }) {
-            return;
+        match &connection.phase {
+            Phase::Upgrading { .. } => return,
+            // After its Close, or its fault, nothing that the peer says counts.
+            Phase::Leaving(leaving)
+                if matches!(leaving.farewell, Farewell::Answer | Farewell::Fail) =>
+            {
+                return;
+            }
+            _ => {}
         }
         let limits = &limits[connection.endpoint];
         let (input, skimmed) = (&mut connection.backlog, &mut task.skimmed_bytes);

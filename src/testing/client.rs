@@ -10,7 +10,7 @@ use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
 
-use super::request::{Answer, read_answer};
+use super::request::{Answer, find, read_answer};
 use crate::hub::ConnectionId;
 use crate::message::{CloseCode, Message};
 use crate::shard::ClientEnd;
@@ -101,8 +101,13 @@ impl Client {
             self.stage = Stage::Open(Box::new(context));
             return Some(answer);
         }
-        // A refusal ends with the connection.
-        self.has_ended.then_some(answer)
+        // A refusal ends with the connection, a page with its length.
+        let body_bytes = match answer.status {
+            204 | 304 => Some(0),
+            _ => find(&answer.headers, "Content-Length").and_then(|text| text.parse().ok()),
+        };
+        let is_whole = body_bytes.is_some_and(|bytes| self.bytes.len() - head_bytes >= bytes);
+        (is_whole || self.has_ended).then_some(answer)
     }
 
     // Commands. What does not fit into the pipe waits on the client's side.

@@ -136,8 +136,13 @@ impl TestServer {
 
     /// Asks for an upgrade, and tells what became of it.
     ///
+    /// The time stands still: an upgrade that is decided later, by what another thread does, has
+    /// ten seconds of real time. To see it time out, [`open`](Self::open) a client, send the
+    /// request by hand and [`advance`](Self::advance).
+    ///
     /// # Errors
-    /// [`Refused`], with the server's answer.
+    /// [`Refused`], with the server's answer, also if that is a page; with status 0 if there was
+    /// none in time.
     pub fn connect(&mut self, request: impl Into<TestRequest>) -> Result<TestClient, Refused> {
         let request = request.into();
         let client = self.open_from(request.peer);
@@ -155,6 +160,8 @@ impl TestServer {
             self.await_others();
         };
         if answer.status != 101 {
+            // After a page it would go on, with nobody to speak for it.
+            self.drop_connection(client);
             return Err(answer);
         }
         self.headers[client.0] = answer.headers;

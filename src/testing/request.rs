@@ -86,7 +86,7 @@ impl<P: Into<String>> From<P> for TestRequest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refused {
-    /// The status; 0 if the connection ended without an answer.
+    /// The status; 0 if the connection ended without an answer, or none came in time.
     pub status: u16,
     /// The headers, names and values as sent.
     pub headers: Vec<(String, String)>,
@@ -97,7 +97,7 @@ pub struct Refused {
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.status {
-            0 => f.write_str("the connection ended without an answer"),
+            0 => f.write_str("no answer came"),
             status => write!(f, "refused with {status}: {}", self.body),
         }
     }

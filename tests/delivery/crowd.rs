@@ -41,6 +41,7 @@ impl Book {
             Target::All => hub.broadcast(path, text),
             Target::AllBut(member) => hub.broadcast_except(path, self.id(member), text),
             Target::One(member) => hub.send_to(self.id(member), text),
+            Target::Topic(topic) => hub.publish(&topic.to_string(), text),
         })
     }
 }
@@ -54,16 +55,18 @@ pub(crate) fn order(sender: usize, targets: &[Target]) -> String {
         Target::All => " *".to_owned(),
         Target::AllBut(member) => format!(" -{member}"),
         Target::One(member) => format!(" {member}"),
+        Target::Topic(topic) => format!(" #{topic}"),
     });
     format!("{sender}{}", words.collect::<String>())
 }
 
-fn target(word: &str) -> Target {
-    let number = |text: &str| text.parse().expect("a member");
-    match word.strip_prefix('-') {
+pub(crate) fn target(word: &str) -> Target {
+    let number = |text: &str| text.parse().expect("a member or a topic");
+    match (word.strip_prefix('-'), word.strip_prefix('#')) {
         _ if word == "*" => Target::All,
-        Some(member) => Target::AllBut(number(member)),
-        None => Target::One(number(word)),
+        (Some(member), _) => Target::AllBut(number(member)),
+        (_, Some(topic)) => Target::Topic(number(topic)),
+        _ => Target::One(number(word)),
     }
 }
 
@@ -82,6 +85,7 @@ impl Handler for Sending {
                 Target::All => ws.broadcast(text),
                 Target::AllBut(member) => ws.broadcast_except(self.0.id(member), text),
                 Target::One(member) => ws.send_to(self.0.id(member), text),
+                Target::Topic(topic) => ws.publish(&topic.to_string(), text),
             });
         }
         Reply::none()

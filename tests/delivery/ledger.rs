@@ -32,14 +32,34 @@ pub(crate) enum Target {
     All,
     AllBut(usize),
     One(usize),
+    /// Whoever subscribes to this topic; see [`topics_of`].
+    Topic(usize),
+}
+
+pub(crate) const TOPIC_COUNT: usize = 32;
+
+/// The topics of a member: sometimes the same twice.
+pub(crate) fn topics_of(member: usize) -> [usize; 2] {
+    [member % TOPIC_COUNT, member / TOPIC_COUNT % TOPIC_COUNT]
 }
 
 impl Target {
-    fn includes(self, member: usize) -> bool {
+    pub(crate) fn includes(self, member: usize) -> bool {
         match self {
             Self::All => true,
             Self::AllBut(other) => other != member,
             Self::One(one) => one == member,
+            Self::Topic(topic) => topics_of(member).contains(&topic),
+        }
+    }
+
+    /// How many of so many members it includes.
+    pub(crate) fn count(self, member_count: usize) -> usize {
+        match self {
+            Self::All => member_count,
+            Self::AllBut(_) => member_count - 1,
+            Self::One(_) => 1,
+            Self::Topic(_) => (0..member_count).filter(|&member| self.includes(member)).count(),
         }
     }
 }
@@ -95,14 +115,10 @@ impl Ledger {
 
     /// How many messages have to arrive at a swarm of so many members.
     pub(crate) fn delivery_count(&self, member_count: usize) -> usize {
-        let count = |target| match target {
-            Target::All => member_count,
-            Target::AllBut(_) => member_count - 1,
-            Target::One(_) => 1,
-        };
         let accepted = |sender| {
             let page = self.page(sender);
-            page.iter().filter(|(_, result)| result.is_ok()).map(|(target, _)| count(*target)).sum()
+            let accepted = page.iter().filter(|(_, result)| result.is_ok());
+            accepted.map(|(target, _)| target.count(member_count)).sum()
         };
         (0..self.pages.len()).map(accepted).collect::<Vec<usize>>().into_iter().sum()
     }

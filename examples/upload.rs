@@ -1,0 +1,199 @@
+//! Files: uploaded while they arrive, downloaded while they are read, never in memory as a whole.
+//!
+//! ```text
+//! cargo run --release --example upload -- [ADDRESS] [DIRECTORY]
+//! ```
+//!
+//! `/upload/NAME` takes one binary message, answers each MiB of it that is on disk by its progress,
+//! and `stored NAME, N bytes` at its end; then it closes. `/download/NAME` sends the file as one
+//! binary message, and closes.
+
+#![allow(clippy::print_stdout, reason = "it tells where it serves")]
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use peregrine::{
+    Builder, CloseCode, Endpoint, Fragment, Handler, Hub, Limits, Reply, Server, Stream, WebSocket,
+};
+
+/// The largest upload.
+pub(crate) const FILE_BYTES: usize = 1 << 30;
+/// How much of an upload is gathered before a thread of the pool writes it.
+const BATCH_BYTES: usize = 1 << 20;
+const PIECE_BYTES: usize = 64 << 10;
+
+/// Where the files are.
+pub(crate) struct Files(pub(crate) PathBuf);
+
+/// The name of a file, which leads nowhere else: no slashes, no dot in front.
+struct Name(String);
+
+impl FromStr for Name {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        let is_name = !name.starts_with('.') && name.len() <= 100 && name.bytes().all(is_safe);
+        if is_name && !name.is_empty() { Ok(Self(name.to_owned())) } else { Err(()) }
+    }
+}
+
+/// The file that a connection is about.
+fn file_of<S>(ws: &WebSocket<'_, S>) -> Option<(String, PathBuf)> {
+    let Name(name) = ws.param_as("name")?;
+    let path = ws.dependency::<Files>().0.join(&name);
+    Some((name, path))
+}
+
+struct Upload;
+
+/// An upload on its way.
+#[derive(Default)]
+struct Progress {
+    /// What was received and is not written yet.
+    batch: Vec<u8>,
+    part: Option<Arc<Part>>,
+    bytes: usize,
+}
+
+/// A file that is not whole yet; it vanishes with the last who knows it, if it never becomes whole.
+struct Part(PathBuf);
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // What has become whole has another name by now.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+impl Part {
+    fn append(&self, batch: &[u8]) -> io::Result<()> {
+        OpenOptions::new().append(true).create(true).open(&self.0)?.write_all(batch)
+    }
+
+    fn finish(&self, batch: &[u8], path: &Path) -> io::Result<()> {
+        self.append(batch)?;
+        File::open(&self.0)?.sync_all()?;
+        fs::rename(&self.0, path)
+    }
+}
+
+impl Handler for Upload {
+    type Session = Progress;
+
+    fn receives_fragments(&self) -> bool {
+        true
+    }
+
+    fn on_fragment<'m>(
+        &self,
+        ws: &mut WebSocket<'_, Progress>,
+        fragment: Fragment<'m>,
+    ) -> Reply<'m> {
+        let Some((name, path)) = file_of(ws) else { return Reply::none() };
+        let (id, hub) = (ws.id(), ws.hub());
+        let progress = ws.session();
+        progress.batch.extend_from_slice(fragment.as_bytes());
+        progress.bytes += fragment.as_bytes().len();
+        if progress.batch.len() < BATCH_BYTES && !fragment.is_last() {
+            return Reply::none();
+        }
+        let batch = std::mem::take(&mut progress.batch);
+        let bytes = progress.bytes;
+        let part = progress
+            .part
+            .get_or_insert_with(|| Arc::new(Part(path.with_file_name(format!(".{id}.part")))));
+        let part = Arc::clone(part);
+        // While the pool writes, no more of the upload is read: the client's pace becomes the disk's.
+        if !fragment.is_last() {
+            return Reply::offload(move || match part.append(&batch) {
+                Ok(()) => format!("{bytes} bytes"),
+                Err(error) => give_up(&hub, id, &error),
+            });
+        }
+        *progress = Progress::default();
+        Reply::offload(move || match part.finish(&batch, &path) {
+            Ok(()) => {
+                let _ = hub.close(id);
+                format!("stored {name}, {bytes} bytes")
+            }
+            Err(error) => give_up(&hub, id, &error),
+        })
+    }
+}
+
+/// The last words to an uploader whose file cannot be stored.
+fn give_up(hub: &Hub, id: peregrine::ConnectionId, error: &io::Error) -> String {
+    // If it has gone meanwhile, all the better.
+    let _ = hub.close_with(id, CloseCode::INTERNAL_ERROR, "not stored");
+    format!("not stored: {error}")
+}
+
+struct Download;
+
+impl Handler for Download {
+    type Session = ();
+
+    fn on_connect(&self, ws: &mut WebSocket<'_, ()>) -> Reply<'static> {
+        let Some((_, path)) = file_of(ws) else { return Reply::none() };
+        let (id, hub) = (ws.id(), ws.hub());
+        match ws.stream::<[u8]>() {
+            // A download keeps its thread of the pool until the client has taken all of it.
+            Ok(stream) => Reply::offload(move || {
+                let code = match send(&path, stream) {
+                    Ok(()) => CloseCode::NORMAL,
+                    Err(_) => CloseCode::INTERNAL_ERROR,
+                };
+                let _ = hub.close_with(id, code, "");
+            }),
+            Err(error) => error.to_string().into(),
+        }
+    }
+}
+
+/// Sends a file as fast as the client takes it. On an error the stream is dropped unfinished, which
+/// closes the connection.
+fn send(path: &Path, mut stream: Stream<[u8]>) -> io::Result<()> {
+    let mut file = File::open(path)?;
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        let count = file.read(&mut piece)?;
+        if count == 0 {
+            return stream.finish().map_err(io::Error::other);
+        }
+        stream.write_async(&piece[..count]).wait().map_err(io::Error::other)?;
+    }
+}
+
+pub(crate) fn app(files: Files) -> Builder {
+    let upload = Endpoint::new(Upload).required_param::<Name>("name").adjust_limits(|limits| {
+        limits.message_bytes = FILE_BYTES;
+        limits.frame_bytes = FILE_BYTES;
+        limits.fragment_count = 1 << 20;
+    });
+    let download = Endpoint::new(Download).required_param::<Name>("name");
+    let mut limits = Limits::default();
+    // They wait for disks and for slow clients, not for processors.
+    limits.offload_thread_count = Some(64);
+    Server::builder()
+        .limits(limits)
+        .global(files)
+        .requires::<Files>()
+        .websocket("/upload/{name}", upload)
+        .websocket("/download/{name}", download)
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let address = arguments.next().unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+    let directory = arguments.next().unwrap_or_else(|| "files".to_owned());
+    fs::create_dir_all(&directory)?;
+    let server = app(Files(directory.into())).bind(address)?;
+    println!("ws://{}/upload/NAME, /download/NAME", server.local_addr());
+    server.run()?;
+    Ok(())
+}
