@@ -141,7 +141,10 @@ impl Chaos {
                 Ok(stream) => self.later(Some(stream)),
                 Err(_) => Reply::none(),
             },
-            4 => Reply::none(),
+            4 => {
+                let world = self.clone();
+                ws.later(yield_now(), move |ws, ()| world.act(ws))
+            }
             5 if self.roll(4) == 0 => panic!("{ON_PURPOSE}"),
             _ => Reply::text("an answer"),
         }
