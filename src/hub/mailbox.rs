@@ -22,9 +22,12 @@ use crossbeam_channel::{Receiver, Sender};
 use super::Address;
 use crate::error::SendError;
 
-/// The counter's layout: reserved bytes (40 bits), reserved envelopes (23), closed (the top bit).
-const COUNT_ONE: u64 = 1 << 40;
+/// The counter's layout: reserved bytes (39 bits), reserved envelopes (23), ended, closed.
+const COUNT_ONE: u64 = 1 << 39;
 const BYTES_MASK: u64 = COUNT_ONE - 1;
+/// Nobody takes envelopes any more; it is closed, too.
+const ENDED: u64 = 1 << 62;
+/// Nothing new is taken.
 const CLOSED: u64 = 1 << 63;
 
 /// The sending side, shared by all threads.
@@ -66,6 +69,11 @@ fn cost(bytes: usize) -> u64 {
     COUNT_ONE | (bytes as u64).min(BYTES_MASK >> 1)
 }
 
+/// What is reserved, as of the counter.
+fn held(reserved: u64) -> u64 {
+    reserved & !(CLOSED | ENDED)
+}
+
 /// A mailbox and its inbox.
 pub(crate) fn mailbox<T>(
     waker: mio::Waker,
@@ -101,21 +109,21 @@ impl<T> Mailbox<T> {
     /// Like [`reserve`](Self::reserve), also when the mailbox is closed: for the rest of what was
     /// begun before, as long as the shard lives.
     pub(crate) fn reserve_for_rest(&self, bytes: usize) -> Result<Room<'_, T>, SendError> {
-        self.reserve_unless(0, bytes)
+        self.reserve_unless(ENDED, bytes)
     }
 
-    fn reserve_unless(&self, closed: u64, bytes: usize) -> Result<Room<'_, T>, SendError> {
+    fn reserve_unless(&self, end: u64, bytes: usize) -> Result<Room<'_, T>, SendError> {
         let cost = cost(bytes);
         let reserve = |now: u64| {
-            let next = now.checked_add(cost)?;
-            let fits = (next & !CLOSED) / COUNT_ONE <= self.limit_count
-                && (now & !CLOSED == 0 || next & BYTES_MASK <= self.limit_bytes);
-            (now & closed == 0 && fits).then_some(next)
+            let held = held(now);
+            let fits = held / COUNT_ONE < self.limit_count
+                && (held == 0 || (held + cost) & BYTES_MASK <= self.limit_bytes);
+            (now & end == 0 && fits).then_some(now + cost)
         };
         // Acquire: whoever sees the room that `take` gave back sees the channel's free slot, too.
         match self.reserved.fetch_update(Ordering::Acquire, Ordering::Relaxed, reserve) {
             Ok(_) => Ok(Room { mailbox: self, cost }),
-            Err(now) if now & closed != 0 => Err(SendError::ShuttingDown),
+            Err(now) if now & end != 0 => Err(SendError::ShuttingDown),
             Err(_) => Err(SendError::Overloaded),
         }
     }
@@ -210,7 +218,7 @@ impl<T> Inbox<T> {
 
     /// Whether nothing is in the mailbox, nor promised to it.
     pub(crate) fn is_settled(&self) -> bool {
-        self.mailbox.reserved.load(Ordering::Relaxed) & !CLOSED < COUNT_ONE
+        held(self.mailbox.reserved.load(Ordering::Relaxed)) < COUNT_ONE
     }
 
     pub(crate) fn mailbox(&self) -> &Mailbox<T> {
@@ -222,7 +230,7 @@ impl<T> Drop for Inbox<T> {
     /// Nobody takes any more: what is there is dropped, and with it the tickets that it carries.
     /// The channel itself would keep it for as long as somebody holds a sender.
     fn drop(&mut self) {
-        self.mailbox.close();
+        self.mailbox.reserved.fetch_or(CLOSED | ENDED, Ordering::Relaxed);
         while !self.is_settled() {
             match self.receiver.try_recv() {
                 Ok(_) => drop(self.mailbox.reserved.fetch_sub(COUNT_ONE, Ordering::Release)),
@@ -276,6 +284,7 @@ mod tests {
         let (_poll, mailbox, inbox) = test_mailbox(8, 100);
         let promised = mailbox.reserve(7).expect("room");
         mailbox.close();
+        drop(mailbox.reserve_for_rest(1).expect("room for what was begun"));
         assert_eq!(send(&mailbox, 1), Err(SendError::ShuttingDown));
         assert!(!inbox.is_settled());
         assert_eq!(promised.send(7), Ok(()));
@@ -296,6 +305,7 @@ mod tests {
         drop(inbox);
         assert_eq!(Arc::strong_count(&envelope), 1);
         assert_eq!(mailbox.reserve(1).err(), Some(SendError::ShuttingDown));
+        assert_eq!(mailbox.reserve_for_rest(1).err(), Some(SendError::ShuttingDown));
     }
 
     #[test]

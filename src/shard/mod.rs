@@ -532,6 +532,7 @@ impl EventLoop {
                 listener.resting_until = None;
             }
         }
+        debug_assert!(!self.shard.connections.is_empty() || self.shard.queued_bytes == 0);
     }
 
     /// Whether there is room for what handlers send to other shards.
