@@ -14,10 +14,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
 
 use peregrine::{
-    Builder, CloseCode, Endpoint, Fragment, Handler, Hub, Limits, Reply, Server, Stream, WebSocket,
+    Builder, CloseCode, Endpoint, Fragment, Handler, Limits, Reply, Server, Stream, WebSocket,
 };
 
 /// The largest upload.
@@ -56,11 +55,11 @@ struct Upload;
 struct Progress {
     /// What was received and is not written yet.
     batch: Vec<u8>,
-    part: Option<Arc<Part>>,
+    part: Option<Part>,
     bytes: usize,
 }
 
-/// A file that is not whole yet; it vanishes with the last who knows it, if it never becomes whole.
+/// A file that is not whole yet. Dropped before it is, it vanishes.
 struct Part(PathBuf);
 
 impl Drop for Part {
@@ -94,42 +93,44 @@ impl Handler for Upload {
         ws: &mut WebSocket<'_, Progress>,
         fragment: Fragment<'m>,
     ) -> Reply<'m> {
-        let Some((name, path)) = file_of(ws) else { return Reply::none() };
-        let (id, hub) = (ws.id(), ws.hub());
         let progress = ws.session();
         progress.batch.extend_from_slice(fragment.as_bytes());
         progress.bytes += fragment.as_bytes().len();
         if progress.batch.len() < BATCH_BYTES && !fragment.is_last() {
             return Reply::none();
         }
-        let batch = std::mem::take(&mut progress.batch);
-        let bytes = progress.bytes;
-        let part = progress
-            .part
-            .get_or_insert_with(|| Arc::new(Part(path.with_file_name(format!(".{id}.part")))));
-        let part = Arc::clone(part);
+        let Progress { batch, part, bytes } = std::mem::take(progress);
+        let Some((name, path)) = file_of(ws) else { return Reply::none() };
+        let part = part.unwrap_or_else(|| Part(path.with_file_name(format!(".{}.part", ws.id()))));
         // While the pool writes, no more of the upload is read: the disk sets the client's pace.
         if !fragment.is_last() {
-            return Reply::offload(move || match part.append(&batch) {
-                Ok(()) => format!("{bytes} bytes"),
-                Err(error) => give_up(&hub, id, &error),
-            });
+            return ws.offload(
+                move || part.append(&batch).map(|()| part),
+                move |ws, appended| match appended {
+                    Ok(part) => {
+                        *ws.session() = Progress { batch: Vec::new(), part: Some(part), bytes };
+                        format!("{bytes} bytes")
+                    }
+                    Err(error) => give_up(ws, &error),
+                },
+            );
         }
-        *progress = Progress::default();
-        Reply::offload(move || match part.finish(&batch, &path) {
-            Ok(()) => {
-                let _ = hub.close(id);
-                format!("stored {name}, {bytes} bytes")
-            }
-            Err(error) => give_up(&hub, id, &error),
-        })
+        ws.offload(
+            move || part.finish(&batch, &path),
+            move |ws, finished| match finished {
+                Ok(()) => {
+                    ws.close();
+                    format!("stored {name}, {bytes} bytes")
+                }
+                Err(error) => give_up(ws, &error),
+            },
+        )
     }
 }
 
 /// The last words to an uploader whose file cannot be stored.
-fn give_up(hub: &Hub, id: peregrine::ConnectionId, error: &io::Error) -> String {
-    // If it has gone meanwhile, all the better.
-    let _ = hub.close_with(id, CloseCode::INTERNAL_ERROR, "not stored");
+fn give_up(ws: &mut WebSocket<'_, Progress>, error: &io::Error) -> String {
+    ws.close_with(CloseCode::INTERNAL_ERROR, "not stored");
     format!("not stored: {error}")
 }
 
@@ -140,16 +141,15 @@ impl Handler for Download {
 
     fn on_connect(&self, ws: &mut WebSocket<'_, ()>) -> Reply<'static> {
         let Some((_, path)) = file_of(ws) else { return Reply::none() };
-        let (id, hub) = (ws.id(), ws.hub());
         match ws.stream::<[u8]>() {
             // A download keeps its thread of the pool until the client has taken all of it.
-            Ok(stream) => Reply::offload(move || {
-                let code = match send(&path, stream) {
-                    Ok(()) => CloseCode::NORMAL,
-                    Err(_) => CloseCode::INTERNAL_ERROR,
-                };
-                let _ = hub.close_with(id, code, "");
-            }),
+            Ok(stream) => ws.offload(
+                move || send(&path, stream),
+                |ws, sent| match sent {
+                    Ok(()) => ws.close(),
+                    Err(_) => ws.close_with(CloseCode::INTERNAL_ERROR, ""),
+                },
+            ),
             Err(error) => error.to_string().into(),
         }
     }
