@@ -46,10 +46,22 @@
 //! ```
 //!
 //! A **shard** is one thread with its own epoll, its own listener (`SO_REUSEPORT`) and its own
-//! connections. Shards share nothing but bounded lock-free mailboxes. A whole frame is unmasked
-//! where it lies in the shard's receive buffer and handed to your handler as a borrowed
-//! [`Message`]; an echo copies its payload once, into the write, and allocates nothing. Everything
-//! else of RFC 6455 is decided by [tungstenite](https://docs.rs/tungstenite).
+//! connections. Messages cross between shards by nothing but bounded lock-free mailboxes. A whole
+//! frame is unmasked where it lies in the shard's receive buffer and handed to your handler as a
+//! borrowed [`Message`]; an echo copies its payload once, into the write, and allocates nothing.
+//! Everything else of RFC 6455 is decided by [tungstenite](https://docs.rs/tungstenite).
+//!
+//! # Where to look
+//!
+//! | to | see |
+//! | --- | --- |
+//! | handle connections, messages, closing | [`Handler`], [`Callbacks`] |
+//! | decide who comes in, and with what | [`Handler::on_upgrade`], [`Request`], [`Upgrade`] |
+//! | answer at once, later, from a thread that may block | [`Reply`], [`WebSocket::later`] |
+//! | reach others: one, all, a topic's subscribers | [`WebSocket`], [`Hub`] |
+//! | know what became of a message | [`Delivery`], [`BroadcastDelivery`] |
+//! | send or receive what is too large for memory | [`Stream`], [`Handler::on_fragment`] |
+//! | put an app together: paths, dependencies, limits | [`Builder`], [`Router`], [`Endpoint`] |
 //!
 //! # What is promised
 //!
