@@ -174,12 +174,16 @@ fn a_panic_in_a_future_or_in_offloaded_work_ends_its_own_connection() {
 fn offloaded_work_runs_elsewhere_and_a_full_pool_is_told() {
     each(|shard_count| {
         let (release, gate) = crossbeam_channel::bounded::<()>(0);
+        let (begun, has_begun) = crossbeam_channel::unbounded();
         let handler = Callbacks::<()>::new().on_message(move |_ws, message| {
             if message.as_text() == Some("thread") {
                 return Reply::offload(|| thread::current().name().unwrap_or_default().to_owned());
             }
-            let gate = gate.clone();
-            Reply::offload(move || gate.recv().map(|()| "released").ok())
+            let (begun, gate) = (begun.clone(), gate.clone());
+            Reply::offload(move || {
+                begun.send(()).ok()?;
+                gate.recv().map(|()| "released").ok()
+            })
         });
         let server = start(shard_count, |builder| {
             let mut limits = peregrine::Limits::default();
@@ -193,12 +197,15 @@ fn offloaded_work_runs_elsewhere_and_a_full_pool_is_told() {
         assert!(client.text().starts_with("peregrine-pool-"));
         // One is being run, one waits, and there is no room for more.
         let (sender, outcomes) = mpsc::channel();
-        for mut client in (0..6).map(|_| connect()) {
-            let sender = sender.clone();
+        for index in 0..6 {
+            let (mut client, sender) = (connect(), sender.clone());
             thread::spawn(move || {
                 client.send("block");
                 let _ = sender.send(client.read());
             });
+            if index == 0 {
+                has_begun.recv().expect("the thread takes it");
+            }
         }
         for _ in 0..4 {
             let outcome = outcomes.recv().expect("an outcome");
