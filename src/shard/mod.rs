@@ -190,6 +190,8 @@ impl EventLoop {
             self.file_events();
             self.turn();
         }
+        // The last shard drops the handlers; a panic there is not the shard's.
+        application::discard(self.application);
         Ok(())
     }
 

@@ -124,8 +124,7 @@ impl Shard {
         // Nothing but control frames can follow half a message.
         self.connections[slot].flags.is_cut_short = streaming.has_begun;
         self.queued_bytes -= streaming.held.bytes();
-        // The message itself, too.
-        self.count_dropped(streaming.held.message_count() + 1);
+        self.count_dropped(streaming.held.message_count());
         streaming.held.give_up(why);
         // Without it the outbox may count as drained.
         self.make_dirty(slot);

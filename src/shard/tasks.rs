@@ -330,14 +330,16 @@ impl EventLoop {
         }
         match found {
             Ok(has_close) if has_close && self.shard.connections[slot].is_open() => {
-                // The peer waits for an answer to its Close: so long the handler may take.
+                // The peer waits for an answer to its Close: so long the handler may take, and
+                // those of the messages before it.
                 let due = self.shard.now + self.shard.limits_of(slot).closing;
                 let connection = &mut self.shard.connections[slot];
                 if !std::mem::replace(&mut connection.flags.has_peer_closed, true) {
                     connection.deadline = due;
+                    self.shard.arm(slot, due);
+                } else if connection.deadline <= self.shard.now {
+                    self.stop_waiting(slot);
                 }
-                let due = connection.deadline;
-                self.shard.arm(slot, due);
             }
             Ok(_) => {}
             Err(violation) => {
