@@ -92,7 +92,8 @@ pub struct Limits {
     /// Counts per endpoint.
     pub dead_after: Duration,
     /// How long the closing handshake may take, the delivery of what was queued included.
-    /// Default 5 s; then the connection is dropped.
+    /// Default 5 s; then the connection is dropped. Before it, an answer that comes later and a
+    /// message in pieces have as long to come to their end.
     ///
     /// Counts per endpoint.
     pub closing: Duration,

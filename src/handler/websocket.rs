@@ -343,11 +343,12 @@ impl<'w, S> WebSocket<'w, S> {
 
     /// Closes this connection (RFC 6455 section 7.1.2).
     ///
-    /// It leaves the endpoint at once: no later broadcast or send reaches it. What was queued
-    /// before and this call's return value are still delivered, then what
-    /// [`on_close`](crate::Handler::on_close) returns, then a Close frame. The rest of the closing
-    /// handshake has [`Limits::closing`](crate::Limits::closing) to happen. A second call has no
-    /// effect.
+    /// It leaves the endpoint and its topics at once: no later broadcast or send reaches it. What
+    /// was queued before and this call's return value are still delivered, also one that comes
+    /// [later](crate::Reply::later); then what [`on_close`](crate::Handler::on_close) returns, then
+    /// a Close frame. The rest of the closing handshake has
+    /// [`Limits::closing`](crate::Limits::closing) to happen, and so has an answer that comes
+    /// later before it. A second call has no effect.
     ///
     /// The reason is cut to [`Close::REASON_LIMIT_BYTES`](crate::Close::REASON_LIMIT_BYTES). A code
     /// that [must not be sent](CloseCode::is_sendable) is sent as 1000.

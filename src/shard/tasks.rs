@@ -85,11 +85,7 @@ impl Application {
         slot: Slot,
         later: Later<Upgrade>,
     ) -> Option<Upgrade> {
-        let Later { future, job } = later;
-        match self.begin(shard, slot, Promise::Upgrade(future), job) {
-            Ok(()) => self.poll(shard, slot),
-            Err(Overloaded) => Some(Upgrade::reject(Refusal::Unavailable)),
-        }
+        self.begin_upgrade(shard, slot, later).or_else(|| self.poll(shard, slot))
     }
 
     /// Polls the future that a connection waits for. A decision about its upgrade is returned;
