@@ -140,6 +140,7 @@ impl Shard {
     }
 
     /// What waits for this connection, scratch included, its HTTP not.
+    #[inline]
     pub(super) fn buffered_bytes(&self, slot: Slot) -> usize {
         let is_current = self.current == Some(slot);
         let own = if is_current { self.scratch.len() - self.scratch_http_bytes } else { 0 };
