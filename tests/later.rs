@@ -274,7 +274,7 @@ fn a_shutdown_waits_for_answers_within_its_grace() {
         let (_, promise) = promises.recv().expect("a call");
         forgotten.send("never answered");
         let (_, _broken) = promises.recv().expect("a call");
-        let stopped = thread::spawn(move || server.shutdown(Duration::from_secs(1)));
+        let stopped = thread::spawn(move || server.shutdown(Duration::from_secs(3)));
         // Others notice that the server shuts down; then the answer comes.
         promise.send("the last word".to_owned()).expect("the server waits");
         assert_eq!(client.text(), "the last word");

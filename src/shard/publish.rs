@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::audience::Audiences;
+use super::audience::{AudienceIndex, Audiences, Place};
 use super::clock;
 use super::fanout::Position;
 use super::state::{Outgoing, Shard, Slot};
@@ -68,7 +68,7 @@ impl Shard {
         let details = connection.details();
         let at = details.subscriptions.partition_point(|&(other, _)| other < index);
         details.subscriptions.insert(at, (index, place));
-        self.tell_count(index);
+        self.tell_count(index, self.fanout.audiences.member_count(index));
         Ok(())
     }
 
@@ -84,19 +84,15 @@ impl Shard {
         }
     }
 
-    fn leave_topic(&mut self, index: usize, place: usize, slot: Slot) {
-        let audiences = &mut self.fanout.audiences;
-        let count = audiences.member_count(index) - 1;
-        if let Some(name) = audiences.name(index) {
-            self.hub.shared().subscribers[self.index].set(name, count);
-        }
-        audiences.leave(index, place, slot);
+    fn leave_topic(&mut self, index: AudienceIndex, place: Place, slot: Slot) {
+        // Before it may be forgotten, and its name with it.
+        self.tell_count(index, self.fanout.audiences.member_count(index) - 1);
+        self.fanout.audiences.leave(index, place, slot);
     }
 
-    fn tell_count(&self, index: usize) {
-        let audiences = &self.fanout.audiences;
-        if let Some(name) = audiences.name(index) {
-            let count = audiences.member_count(index);
+    /// Tells all threads how many subscribers a topic has here.
+    fn tell_count(&self, index: AudienceIndex, count: usize) {
+        if let Some(name) = self.fanout.audiences.name(index) {
             self.hub.shared().subscribers[self.index].set(name, count);
         }
     }
