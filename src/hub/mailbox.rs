@@ -128,6 +128,11 @@ impl<T> Mailbox<T> {
         }
     }
 
+    /// Counts messages that were dropped after they had been accepted.
+    pub(crate) fn count_dropped(&self, count: u64) {
+        self.dropped_count.fetch_add(count, Ordering::Relaxed);
+    }
+
     /// Ends reservations for good.
     pub(crate) fn close(&self) {
         self.reserved.fetch_or(CLOSED, Ordering::Relaxed);

@@ -146,8 +146,11 @@ impl Shared {
         let bytes = publication.frame.len();
         let rooms: Result<Vec<_>, _> =
             self.mailboxes.iter().map(|mailbox| mailbox.reserve(bytes)).collect();
-        for room in rooms? {
-            room.send(Envelope::Publish(Arc::clone(publication)))?;
+        for (room, mailbox) in rooms?.into_iter().zip(&self.mailboxes) {
+            if room.send(Envelope::Publish(Arc::clone(publication))).is_err() {
+                // It has ended just now. The others get it, so it was accepted.
+                mailbox.count_dropped(1);
+            }
         }
         Ok(())
     }

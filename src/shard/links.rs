@@ -81,7 +81,10 @@ impl Links {
         self.check_room(others, publication.frame.len() * others)?;
         let own = self.own;
         for shard in (0..=others).filter(|&shard| shard != own) {
-            self.send_or_wait(shard, Envelope::Publish(Arc::clone(publication)))?;
+            if self.send_or_wait(shard, Envelope::Publish(Arc::clone(publication))).is_err() {
+                // It has ended just now. The others get it, so it was accepted.
+                self.hub.shared().mailboxes[shard].count_dropped(1);
+            }
         }
         Ok(())
     }

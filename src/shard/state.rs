@@ -4,7 +4,6 @@
 //! Knows outboxes, audiences and the ways to other shards. Must not know how events arrive, nor
 //! what a handler is.
 
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -194,8 +193,7 @@ impl Shard {
         if count == 0 {
             return;
         }
-        let mailbox = &self.hub.shared().mailboxes[self.index];
-        mailbox.dropped_count.fetch_add(count, Ordering::Relaxed);
+        self.hub.shared().mailboxes[self.index].count_dropped(count);
     }
 
     // Sending.
