@@ -8,11 +8,10 @@ mod common;
 use std::borrow::Cow;
 use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, mpsc};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
+use common::executor::block_on;
 use common::{Client, PATIENCE, SHARD_COUNTS, connect, eventually, start, within};
 use peregrine::{
     BroadcastReport, Builder, Callbacks, Close, CloseCode, ConnectionId, Endpoint, Error, Hub,
@@ -22,27 +21,6 @@ use peregrine::{
 
 fn each(test: impl Fn(usize) + Send + 'static) {
     within(Duration::from_secs(60), move || SHARD_COUNTS.into_iter().for_each(test));
-}
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// Awaits a future on the test's own thread.
-fn block_on<F: Future>(future: F) -> F::Output {
-    let mut future = std::pin::pin!(future);
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut context = Context::from_waker(&waker);
-    loop {
-        if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
-            return value;
-        }
-        thread::park_timeout(PATIENCE);
-    }
 }
 
 /// Splits a command into three words, the last of which may have spaces.

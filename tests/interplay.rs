@@ -4,15 +4,16 @@
 
 mod common;
 
-use std::future::{Future, pending, poll_fn};
+use std::future::{Future, pending};
 use std::io::{Read, Write};
 use std::pin::{Pin, pin};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
+use common::executor::yield_now;
 use peregrine::testing::{Received, TestClient, TestServer};
 use peregrine::{
     Builder, Callbacks, Endpoint, Handler, Limits, Message, Reply, Response, SendError, Server,
@@ -33,19 +34,6 @@ fn text(text: &str) -> Option<Received> {
 
 fn closed(code: u16, reason: &str) -> Option<Received> {
     Some(Received::Close { code: code.into(), reason: reason.to_owned() })
-}
-
-/// A future that is pending once.
-async fn yield_now() {
-    let mut is_first = true;
-    poll_fn(|context| {
-        if std::mem::take(&mut is_first) {
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        Poll::Ready(())
-    })
-    .await;
 }
 
 /// Says its last word one round later.

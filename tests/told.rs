@@ -15,10 +15,10 @@ mod overloaded;
 #[path = "common/raw.rs"]
 mod raw;
 
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::thread::{self};
 use std::time::Duration;
 
 use common::{SHARD_COUNTS, eventually, start, within};
@@ -32,24 +32,6 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// Whether a future is still open.
 fn is_pending<F: Future + Unpin>(future: &mut F) -> bool {
     Pin::new(future).poll(&mut Context::from_waker(Waker::noop())).is_pending()
-}
-
-/// An executor made by hand.
-fn park_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => thread::park(),
-        }
-    }
 }
 
 #[test]
@@ -130,7 +112,7 @@ fn the_futures_need_no_particular_runtime_nor_thread() {
         let tokio = tokio.expect("a runtime");
         for _ in 0..200 {
             assert_eq!(block_on(hub.send_to_async(id, "pollster")), Ok(()));
-            assert_eq!(park_on(hub.send_to_async(id, "by hand")), Ok(()));
+            assert_eq!(common::executor::block_on(hub.send_to_async(id, "by hand")), Ok(()));
             assert_eq!(tokio.block_on(hub.send_to_async(id, "tokio")), Ok(()));
             let report = tokio.block_on(async {
                 let in_time = tokio::time::timeout(LIMIT, hub.broadcast_async("/", "tokio, too"));
@@ -140,7 +122,8 @@ fn the_futures_need_no_particular_runtime_nor_thread() {
             // Polled here, and awaited elsewhere.
             let mut moving = hub.send_to_async(id, "moving");
             let is_told = !is_pending(&mut moving);
-            let told = thread::spawn(move || (!is_told).then(|| park_on(moving)));
+            let told =
+                thread::spawn(move || (!is_told).then(|| common::executor::block_on(moving)));
             assert_ne!(told.join().expect("no panic"), Some(Err(SendError::Gone)));
         }
     });

@@ -3,6 +3,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test program uses its own part")]
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
+pub mod executor;
+
 use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc;
 use std::thread;

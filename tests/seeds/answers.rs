@@ -9,9 +9,9 @@ use std::thread;
 use futures_channel::oneshot;
 use peregrine::{Callbacks, Close, Handler, Message, Reply, WebSocket};
 
-use super::awaiting::block_on;
 use super::common::{Client, PATIENCE, start};
 use super::{GOODBYE, enough_for, eventually, on_every_shard_count};
+use crate::common::executor::block_on;
 
 /// Lets the shard go on to something else once.
 async fn pause() {

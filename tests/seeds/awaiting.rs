@@ -2,13 +2,12 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::pin::Pin;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use crate::common::executor::block_on;
 use peregrine::{
     BroadcastDelivery, BroadcastReport, ConnectionId, Delivery, Handler, Limits, Message, Overflow,
     Reply, Running, SendError, WebSocket,
@@ -20,26 +19,6 @@ use super::{enough_for, eventually, id_of, on_every_shard_count};
 
 /// What the kernel holds at most for a narrow client: its send buffer has 4 MiB.
 const KERNEL_MIB: usize = 6;
-
-/// Runs a future on this thread: all that an executor needs.
-pub fn block_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(Thread);
-
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => thread::park(),
-        }
-    }
-}
 
 /// Runs a future on tokio's executor.
 fn block_on_tokio<F: Future>(future: F) -> F::Output {
