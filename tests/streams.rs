@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::{Client, SHARD_COUNTS, eventually, start, within};
-use peregrine::{Callbacks, Close, Limits, Reply, SendError, Stream};
+use peregrine::{Callbacks, Close, Limits, Reply, Running, SendError, Stream};
 use tungstenite::Message;
 
 fn each(test: impl Fn(usize) + Send + 'static) {
@@ -40,15 +40,21 @@ fn handler() -> (Callbacks<()>, mpsc::Receiver<Stream<str>>) {
     (handler, streams)
 }
 
+/// A client to which a message has begun that the test will send.
+fn begin(server: &Running, streams: &mpsc::Receiver<Stream<str>>) -> (Client, Stream<str>) {
+    let mut client = Client::connect(server.local_addr(), "/");
+    client.send("begin");
+    let stream = streams.recv().expect("a stream");
+    assert_eq!(client.text(), "before");
+    (client, stream)
+}
+
 #[test]
 fn a_message_in_pieces_arrives_whole_and_others_wait_for_its_end() {
     each(|shard_count| {
         let (handler, streams) = handler();
         let server = start(shard_count, |builder| builder.websocket("/", handler));
-        let mut client = Client::connect(server.local_addr(), "/");
-        client.send("begin");
-        let mut stream = streams.recv().expect("a stream");
-        assert_eq!(client.text(), "before");
+        let (mut client, mut stream) = begin(&server, &streams);
         for piece in ["one, ", "", "two, ", "drei€"] {
             assert_eq!(stream.write(piece), Ok(()));
         }
@@ -160,10 +166,7 @@ fn a_message_that_is_abandoned_closes_its_connection() {
     each(|shard_count| {
         let (handler, streams) = handler();
         let server = start(shard_count, |builder| builder.websocket("/", handler));
-        let mut client = Client::connect(server.local_addr(), "/");
-        client.send("begin");
-        let mut stream = streams.recv().expect("a stream");
-        assert_eq!(client.text(), "before");
+        let (mut client, mut stream) = begin(&server, &streams);
         stream.write("half a ").expect("room");
         drop(stream);
         let closed = loop {
@@ -189,10 +192,7 @@ fn a_closing_connection_waits_for_the_messages_end_but_not_for_ever() {
         });
         let hub = server.hub();
         for is_finished in [true, false] {
-            let mut client = Client::connect(server.local_addr(), "/");
-            client.send("begin");
-            let mut stream = streams.recv().expect("a stream");
-            assert_eq!(client.text(), "before");
+            let (mut client, mut stream) = begin(&server, &streams);
             stream.write("a whole ").expect("room");
             hub.close(stream.id()).expect("room");
             if is_finished {

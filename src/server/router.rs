@@ -113,6 +113,7 @@ impl Router {
         self.settings.adjustments.push(Box::new(adjust));
         self
     }
+
     /// Lets the pages of one more origin open WebSockets here, such as `https://app.example.com`.
     ///
     /// A browser lets any page connect anywhere, with its visitor's cookies, and names the page's
