@@ -194,7 +194,8 @@ fn an_abandoned_message_with_much_behind_it_does_not_keep_the_close_from_being_h
     let mut server = start(Server::builder().websocket("/", handler));
     let client = connect(&mut server);
     server.send(client, "begin");
-    let stream = streams.recv().expect("a stream");
+    let mut stream = streams.recv().expect("a stream");
+    stream.write("half a ").expect("room");
     let id = server.id(client);
     server.hub().send_to(id, "x".repeat(100 << 10)).expect("room");
     server.settle();
@@ -202,6 +203,26 @@ fn an_abandoned_message_with_much_behind_it_does_not_keep_the_close_from_being_h
     assert_eq!(server.receive(client), closed(1011, "a message was not finished"));
     assert!(server.has_ended(client), "the closing handshake is over");
     assert_eq!(server.hub().connection_counts(), [0]);
+}
+
+#[test]
+fn what_waits_behind_a_message_of_which_nothing_left_arrives_though_it_is_abandoned() {
+    let handler = Callbacks::<()>::new()
+        .on_message(|ws, _message| {
+            let stream = ws.stream::<str>().expect("no other one");
+            ws.send("accepted").expect("room");
+            drop(stream);
+            "answered".into()
+        })
+        .on_close(|_ws, close| format!("closed with {}", close.code()).into());
+    let mut server = start(Server::builder().websocket("/", handler));
+    let client = connect(&mut server);
+    server.send(client, "go");
+    for expected in ["accepted", "answered", "closed with 1011"] {
+        assert_eq!(server.receive(client), text(expected));
+    }
+    assert_eq!(server.receive(client), closed(1011, "a message was not finished"));
+    assert_eq!(server.hub().dropped_count(), 0);
 }
 
 #[test]

@@ -110,19 +110,29 @@ impl Shard {
 
     /// The message is finished: what was held back follows it.
     fn end_stream(&mut self, slot: Slot) {
-        if let Some(mut streaming) = self.connections[slot].take_streaming() {
-            self.queued_bytes -= streaming.held.bytes();
-            self.queue(slot, |outbox| outbox.append(std::mem::take(&mut streaming.held)));
+        if let Some(streaming) = self.connections[slot].take_streaming() {
+            self.release(slot, streaming);
         }
         self.go_on_leaving(slot);
     }
 
-    /// The message will not be finished, because its connection ends: what was held back is lost.
+    /// What was held back waits no longer.
+    fn release(&mut self, slot: Slot, mut streaming: Streaming) {
+        self.queued_bytes -= streaming.held.bytes();
+        self.queue(slot, |outbox| outbox.append(std::mem::take(&mut streaming.held)));
+    }
+
+    /// The message will not be finished, because its connection ends: what was held back is lost,
+    /// unless nothing of the message has left.
     pub(super) fn break_stream(&mut self, slot: Slot) {
         let why = self.why_lost();
-        let Some(mut streaming) = self.connections[slot].take_streaming() else { return };
+        let connection = &mut self.connections[slot];
+        let Some(mut streaming) = connection.take_streaming() else { return };
+        if !streaming.has_begun && !connection.is_dead() {
+            return self.release(slot, streaming);
+        }
         // Nothing but control frames can follow half a message.
-        self.connections[slot].flags.is_cut_short = streaming.has_begun;
+        connection.flags.is_cut_short = true;
         self.queued_bytes -= streaming.held.bytes();
         self.count_dropped(streaming.held.message_count());
         streaming.held.give_up(why);
