@@ -1,6 +1,8 @@
 //! The door through which the targets in `fuzz/`, and nothing else, reach the rooms without input
 //! or output. Compiled only with `--cfg fuzzing`, which cargo-fuzz sets; no part of the API.
 
+#[path = "protocol/tests/operations.rs"]
+mod operations;
 #[path = "protocol/tests/reference.rs"]
 mod reference;
 #[path = "protocol/tests/streams.rs"]
@@ -21,6 +23,12 @@ use crate::shard::clock;
 /// every way to cut it.
 pub fn frames(data: &[u8]) {
     reference::check(data, clock::now());
+}
+
+/// A connection keeps its promises in whatever order bytes arrive, wait and are skimmed, the server
+/// closes, and time passes.
+pub fn protocol_ops(data: &[u8]) {
+    operations::check(data, clock::now());
 }
 
 /// Parses a head and checks it as an upgrade; `see` gets the head, its length and the verdict.
@@ -76,7 +84,7 @@ pub fn handshake(data: &[u8]) {
 /// The PROXY protocol's header is complete at its last byte, whatever follows; a verdict is never
 /// taken back. And of `Forwarded` and `X-Forwarded-For` only the trusted end counts: the bytes as
 /// what a client sends there do not change what a trusted proxy appends.
-pub fn proxy(data: &[u8]) {
+pub fn proxy_header(data: &[u8]) {
     let whole = proxy::parse(data);
     for cut in cuts(data.len()) {
         match proxy::parse(&data[..cut]) {

@@ -323,14 +323,14 @@ impl Protocol {
         now: Instant,
     ) -> Result<bool, Violation> {
         let unread = match self.flight.as_deref() {
-            None => 0,
+            None => Some(0),
             // It waits in the middle of a message, and perhaps of a frame.
-            Some(Flight::Pieces(pieces)) if !pieces.is_within_header() => {
-                pieces.payload_left_bytes()
-            }
-            // It leaves, so that it may wait anywhere, or has heard the peer's Close.
-            Some(_) => return Ok(false),
+            Some(Flight::Pieces(pieces)) => pieces.data_left_bytes(),
+            Some(Flight::Engine(_)) => None,
         };
+        // It began to wait anywhere, for it leaves or its outbox has drained; or it has heard the
+        // peer's Close.
+        let Some(unread) = unread else { return Ok(false) };
         let skimmed = skimmed.get_or_insert(unread);
         while let Some(rest) = input.get(*skimmed..)
             && let Some(header) = Header::parse(rest)

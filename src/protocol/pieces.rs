@@ -90,14 +90,11 @@ impl Pieces {
         self.framing.is_at_rest() && self.engine.is_none()
     }
 
-    /// Whether a header has begun and not ended.
-    pub(super) fn is_within_header(&self) -> bool {
-        self.framing.is_within_header()
-    }
-
-    /// How much of the current frame is still to come.
-    pub(super) fn payload_left_bytes(&self) -> usize {
-        self.framing.payload_left_bytes()
+    /// How much of the current data frame is still to come; `None` within a header or a control
+    /// frame, and once the connection closes.
+    pub(super) fn data_left_bytes(&self) -> Option<usize> {
+        let is_among_data = !self.framing.is_within_header() && self.engine.is_none();
+        is_among_data.then(|| self.framing.payload_left_bytes())
     }
 
     /// The engine, for closing.

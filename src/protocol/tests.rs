@@ -2,6 +2,7 @@
 //! is cut, to our three ways through it as to tungstenite alone.
 
 mod closing;
+mod operations;
 mod pieces;
 mod reference;
 mod rfc_6455;
@@ -105,6 +106,14 @@ fn every_input_of_the_fuzz_target_keeps_its_promise() {
     let now = origin();
     for_seeds(LONG_STREAM_COUNT, |seed| {
         reference::check(&random_bytes(seed ^ 0xF022, 500), now);
+    });
+}
+
+#[test]
+fn a_connection_keeps_its_promises_in_whatever_order_things_happen_to_it() {
+    let now = origin();
+    for_seeds(4 * SHORT_STREAM_COUNT, |seed| {
+        operations::check(&random_bytes(seed ^ 0x0B5, 700), now);
     });
 }
 

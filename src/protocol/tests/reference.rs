@@ -301,28 +301,47 @@ impl Expected {
         limits: &Limits,
         now: Instant,
     ) {
-        self.assert_met_by(&drive(Receipt::Messages, stream, cuts, walk, limits, now), &self.codes);
-        let is_broken_text = |text: &Vec<u8>| {
-            std::str::from_utf8(text).is_err_and(|error| error.error_len().is_some())
-        };
-        let is_open =
-            self.codes.is_empty() && !self.seen.iter().any(|seen| matches!(seen, Seen::Close(..)));
-        let codes = match &walk.unfinished_text {
-            Some(text) if is_open && is_broken_text(text) => &[1007],
-            _ => self.codes.as_slice(),
-        };
-        self.assert_met_by(&drive(Receipt::Pieces, stream, cuts, walk, limits, now), codes);
+        for receipt in [Receipt::Messages, Receipt::Pieces] {
+            let seen = drive(receipt, stream, cuts, walk, limits, now);
+            self.assert_met_by(&seen, receipt, walk);
+        }
     }
 
-    fn assert_met_by(&self, seen: &[Seen], codes: &[u16]) {
+    /// This was seen of the whole stream.
+    pub(crate) fn assert_met_by(&self, seen: &[Seen], receipt: Receipt, walk: &Walk) {
         let (events, failure) = match seen {
             [events @ .., Seen::Failure(code)] => (events, Some(code)),
             events => (events, None),
         };
         assert_eq!(events, self.seen, "tungstenite alone sees the right side");
+        let codes = self.codes(receipt, walk);
         match failure {
             Some(code) => assert!(codes.contains(code), "{code}, not {codes:?}"),
             None => assert!(codes.is_empty(), "no failure, not {codes:?}"),
+        }
+    }
+
+    /// This was seen of its beginning.
+    pub(crate) fn assert_begins_with(&self, seen: &[Seen]) {
+        assert!(self.seen.starts_with(seen), "{seen:?} is not how {:?} begins", self.seen);
+    }
+
+    /// The same meaning, whatever the peer was answered without being asked.
+    pub(crate) fn without_control(mut self) -> Self {
+        self.seen.retain(|seen| !matches!(seen, Seen::Control(_)));
+        self
+    }
+
+    /// The close codes that are right, if it ends in a failure.
+    fn codes(&self, receipt: Receipt, walk: &Walk) -> &[u16] {
+        let is_broken_text = |text: &Vec<u8>| {
+            std::str::from_utf8(text).is_err_and(|error| error.error_len().is_some())
+        };
+        let is_open =
+            self.codes.is_empty() && !self.seen.iter().any(|seen| matches!(seen, Seen::Close(..)));
+        match &walk.unfinished_text {
+            Some(text) if receipt == Receipt::Pieces && is_open && is_broken_text(text) => &[1007],
+            _ => &self.codes,
         }
     }
 }

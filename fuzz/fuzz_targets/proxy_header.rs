@@ -3,4 +3,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| peregrine::fuzzing::proxy(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| peregrine::fuzzing::proxy_header(data));
