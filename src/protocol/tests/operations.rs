@@ -126,8 +126,7 @@ impl Life {
     fn receive(&mut self) {
         let mut input = std::mem::take(&mut self.input);
         let heard = (&mut self.seen, &mut self.partial);
-        if feed_partly(&mut self.protocol, &mut input, &self.limits, self.now, heard)
-            == State::Over
+        if feed_partly(&mut self.protocol, &mut input, &self.limits, self.now, heard) == State::Over
         {
             self.stage = Stage::Over;
         }
