@@ -88,6 +88,7 @@ pub(crate) enum State {
 }
 
 /// Feeds one piece, and does what the shard does about the events.
+#[cfg(test)]
 pub(crate) fn feed(
     protocol: &mut Protocol,
     piece: &mut [u8],
