@@ -124,6 +124,13 @@ pub struct Limits {
     ///
     /// Counts for the server.
     pub shard_outbox_bytes: usize,
+    /// The most bytes of input that one shard keeps: messages that have begun and not ended, and
+    /// what waits to be handled. Default 256 MiB. Beyond it a client that keeps more than 16 KiB
+    /// there and sends more is closed with 1013. No longer message than that can be received, but
+    /// in pieces.
+    ///
+    /// Counts for the server.
+    pub shard_input_bytes: usize,
     /// What happens at [`outbox_bytes`](Self::outbox_bytes).
     ///
     /// Counts per endpoint.
@@ -178,6 +185,7 @@ impl Default for Limits {
             outbox_low_water_bytes: 16 << 10,
             outbox_bytes: 1 << 20,
             shard_outbox_bytes: 256 << 20,
+            shard_input_bytes: 256 << 20,
             overflow: Overflow::Close,
             offload_thread_count: None,
             offload_queue_count: 1024,
@@ -241,7 +249,7 @@ impl Limits {
         let of_the_server = |limits: &Self| {
             (
                 (limits.head_bytes, limits.header_count, limits.handshake),
-                (limits.connection_count, limits.shard_outbox_bytes),
+                (limits.connection_count, limits.shard_outbox_bytes, limits.shard_input_bytes),
                 (limits.mailbox_count, limits.mailbox_bytes),
                 (limits.offload_thread_count, limits.offload_queue_count),
             )

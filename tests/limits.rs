@@ -6,6 +6,8 @@
 #![allow(unreachable_pub, reason = "the modules are those of one program")]
 
 mod common;
+#[path = "limits/input.rs"]
+mod input;
 #[path = "limits/pressure.rs"]
 mod pressure;
 #[path = "common/raw.rs"]

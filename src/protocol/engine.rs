@@ -45,6 +45,8 @@ pub(super) enum Output {
 pub(super) struct Engine {
     context: WebSocketContext,
     framing: Framing,
+    /// How much of an unfinished message it holds, in bytes.
+    kept_bytes: usize,
 }
 
 impl fmt::Debug for Engine {
@@ -66,12 +68,18 @@ impl Engine {
         Self {
             context: WebSocketContext::new(Role::Server, Some(config)),
             framing: Framing::default(),
+            kept_bytes: 0,
         }
     }
 
     /// Whether it holds nothing: no part of a frame, no part of a message, no Close.
     pub(super) fn is_at_rest(&self) -> bool {
         self.framing.is_at_rest() && self.context.can_write()
+    }
+
+    /// How much of an unfinished message it holds, in bytes.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.kept_bytes
     }
 
     /// Takes bytes off `input` until something comes out; what the engine answers by itself is
@@ -101,6 +109,9 @@ impl Engine {
                 }
                 let (chunk, rest) = input.split_at(self.framing.advance(input.len()));
                 *input = rest;
+                if !self.framing.is_of_control() {
+                    self.kept_bytes += chunk.len();
+                }
                 if let Some(output) = self.push(chunk, out)? {
                     return Ok(output);
                 }
@@ -115,8 +126,14 @@ impl Engine {
     fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Option<Output>, Violation> {
         let mut duplex = Duplex { input: bytes, out };
         let output = match self.context.read(&mut duplex) {
-            Ok(EngineMessage::Text(text)) => Output::Text(text),
-            Ok(EngineMessage::Binary(bytes)) => Output::Binary(bytes),
+            Ok(EngineMessage::Text(text)) => {
+                self.kept_bytes = 0;
+                Output::Text(text)
+            }
+            Ok(EngineMessage::Binary(bytes)) => {
+                self.kept_bytes = 0;
+                Output::Binary(bytes)
+            }
             Ok(EngineMessage::Ping(_)) => {
                 // The pong is queued in the context; this writes it.
                 match self.context.flush(&mut duplex) {

@@ -40,6 +40,11 @@ pub(crate) struct Header {
     pub(crate) payload_bytes: u64,
 }
 
+/// Whether a frame that begins with this byte is a control frame.
+pub(super) fn is_control(first: u8) -> bool {
+    first & 0x8 != 0
+}
+
 impl Header {
     /// How many bytes the header has in all, told by the first two of them.
     pub(crate) fn length(second: u8) -> usize {
@@ -78,7 +83,7 @@ impl Header {
     }
 
     pub(crate) fn is_control(&self) -> bool {
-        self.opcode() & 0x8 != 0
+        is_control(self.first)
     }
 
     /// Whether it is a fragment that carries nothing, and that more has to follow.

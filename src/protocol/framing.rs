@@ -3,7 +3,7 @@
 //!
 //! Knows headers, order and limits; knows nothing of what a payload means.
 
-use super::frame::{CONTINUATION, HEADER_BYTES_MAX, Header};
+use super::frame::{self, CONTINUATION, HEADER_BYTES_MAX, Header};
 use crate::config::Limits;
 use crate::error::Violation;
 
@@ -32,6 +32,11 @@ impl Framing {
 
     pub(super) fn is_within_payload(&self) -> bool {
         self.payload_left_bytes > 0
+    }
+
+    /// Whether the last frame is a control frame.
+    pub(super) fn is_of_control(&self) -> bool {
+        frame::is_control(self.header[0])
     }
 
     /// How much of the current payload is still to come.

@@ -83,6 +83,14 @@ impl Flight {
         }
     }
 
+    /// How much of the peer's data is kept, in bytes.
+    fn kept_bytes(&self) -> usize {
+        match self {
+            Self::Engine(engine) => engine.kept_bytes(),
+            Self::Pieces(_) => 0,
+        }
+    }
+
     fn is_at_rest(&self) -> bool {
         match self {
             Self::Engine(engine) => engine.is_at_rest(),
@@ -378,6 +386,12 @@ impl Protocol {
         if let Some(mut engine) = engine {
             engine.flush(out);
         }
+    }
+
+    /// How much of an unfinished message is held, in bytes.
+    #[inline]
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.flight.as_ref().map_or(0, |flight| flight.kept_bytes())
     }
 
     /// Whether nothing is held.

@@ -64,6 +64,9 @@ impl EventLoop {
             Farewell::Nothing => self.shard.discard_scratch(slot),
         }
         self.shard.begin_closing(slot, closing);
+        if farewell == Farewell::Fail {
+            self.shard.forget_input(slot);
+        }
         if farewell == Farewell::Nothing {
             self.shard.kill(slot);
         }

@@ -68,6 +68,8 @@ pub(super) struct Flags {
     pub(super) is_waiting: bool,
     /// A message is being sent to it in pieces: others wait.
     pub(super) has_stream: bool,
+    /// It stands among those that keep input.
+    pub(super) keeps_input: bool,
     /// Such a message will not be finished: no other can follow it.
     pub(super) is_cut_short: bool,
     /// The peer's Close was seen while the connection waits.

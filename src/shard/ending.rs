@@ -91,6 +91,7 @@ impl Shard {
             return;
         }
         connection.phase = Phase::Dead;
+        self.forget_input(slot);
         self.break_stream(slot);
         let connection = &mut self.connections[slot];
         self.queued_bytes -= connection.outbox.bytes();

@@ -18,6 +18,7 @@ mod connection;
 mod drive;
 mod ending;
 mod fanout;
+mod keeping;
 mod limits;
 mod links;
 mod listener;
@@ -534,7 +535,8 @@ impl EventLoop {
                 listener.resting_until = None;
             }
         }
-        debug_assert!(!self.shard.connections.is_empty() || self.shard.queued_bytes == 0);
+        let sums = (self.shard.queued_bytes, self.shard.kept_input.sum());
+        debug_assert!(!self.shard.connections.is_empty() || sums == (0, 0), "{sums:?}");
     }
 
     /// Whether there is room for what handlers send to other shards.

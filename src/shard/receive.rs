@@ -93,6 +93,7 @@ impl EventLoop {
             && matches!(input, Input::Bytes(_))
         {
             // What nearly always happens.
+            self.shard.keep_input(slot);
             self.shard.exit(slot);
             return;
         }
@@ -107,6 +108,7 @@ impl EventLoop {
     #[cold]
     fn end_turn(&mut self, slot: Slot, rest: &[u8], stop: Stop, input: Input) {
         self.shard.connections[slot].backlog = rest.to_vec();
+        self.shard.keep_input(slot);
         if stop == Stop::Waiting {
             self.skim(slot);
             if matches!(input, Input::End | Input::Broken) {

@@ -13,6 +13,7 @@ use super::Readiness;
 use super::clock;
 use super::connection::Connection;
 use super::fanout::{Fanout, Position};
+use super::keeping::KeptInput;
 use super::limits::LimitTable;
 use super::links::Links;
 use super::output::SCRATCH_BYTES;
@@ -56,6 +57,7 @@ pub(super) struct Shard {
     encoder: BytesMut,
     /// The sum of all outboxes.
     pub(super) queued_bytes: usize,
+    pub(super) kept_input: KeptInput,
     /// Input is waiting, or may be.
     pub(super) ready: Vec<Address>,
     /// Output is waiting that the kernel might take.
@@ -103,6 +105,7 @@ impl Shard {
             scratch_http_bytes: 0,
             encoder: BytesMut::new(),
             queued_bytes: 0,
+            kept_input: KeptInput::default(),
             ready: Vec::new(),
             dirty: Vec::new(),
             leaving: Vec::new(),

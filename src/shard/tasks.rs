@@ -281,6 +281,7 @@ impl EventLoop {
                 connection.touch(self.shard.now);
                 connection.backlog.extend_from_slice(&buffer[..bytes]);
                 self.skim(slot);
+                self.shard.keep_input(slot);
                 if bytes == room {
                     self.shard.make_ready(slot);
                 }

@@ -123,6 +123,7 @@ fn limits_of_an_endpoint_that_contradict_are_an_error_of_bind() {
         |limits| limits.handshake *= 2,
         |limits| limits.connection_count = Some(7),
         |limits| limits.shard_outbox_bytes += 1,
+        |limits| limits.shard_input_bytes += 1,
         |limits| limits.mailbox_count += 1,
         |limits| limits.mailbox_bytes += 1,
         |limits| limits.offload_thread_count = Some(7),
