@@ -113,7 +113,7 @@ fn a_silent_peer_is_pinged_when_its_endpoint_says() {
 #[test]
 fn limits_of_an_endpoint_that_contradict_are_an_error_of_bind() {
     type Adjust = fn(&mut Limits);
-    let broken: [Adjust; 12] = [
+    let broken: [Adjust; 13] = [
         |limits| limits.message_bytes = 0,
         |limits| limits.outbox_low_water_bytes = limits.outbox_high_water_bytes + 1,
         |limits| limits.dead_after = limits.ping_after,
