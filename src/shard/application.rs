@@ -243,11 +243,13 @@ impl Application {
     }
 }
 
-/// Drops a value whose destructor may panic, and may do so with something as bad: that is leaked.
+/// Drops a value whose destructor may panic, and may do so with something as bad: only what that
+/// panics with is leaked.
 pub(super) fn discard<T>(value: T) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-        log::error!("a destructor panicked");
-        std::mem::forget(panic);
+    let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) else { return };
+    log::error!("a destructor panicked");
+    if let Err(worse) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        std::mem::forget(worse);
     }
 }
 
