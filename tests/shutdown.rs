@@ -9,6 +9,9 @@ mod accounts;
 mod common;
 #[path = "common/raw.rs"]
 mod raw;
+#[cfg(feature = "testing")]
+#[path = "shutdown/spread.rs"]
+mod spread;
 
 use std::net::TcpStream;
 use std::sync::mpsc::{self, Receiver};
@@ -163,6 +166,8 @@ fn those_who_have_not_upgraded_are_not_waited_for() {
             closes.recv_timeout(PATIENCE).expect("it has left");
             let stopping = shut_down(server, PATIENCE);
             silent.ended();
+            // Its request might have been on its way: its end is waited for, too.
+            drop(silent);
             kept_alive.ended();
             if shard_count == 1 {
                 // Else its shard may not have seen the beginning of its request.

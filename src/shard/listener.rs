@@ -13,7 +13,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::hub::Shared;
 
 /// How many connections wait in the kernel to be accepted.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: i32 = 4096;
 /// How much the kernel takes of a connection's output ahead of sending it, in bytes.
 const NOT_SENT_BYTES: u32 = 128 << 10;
 /// How long the listener rests when the process is out of descriptors or memory.

@@ -20,7 +20,7 @@ use super::timers::{Tick, Wheel};
 use crate::config::Limits;
 use crate::error::SendError;
 use crate::hub::delivery::Ticket;
-use crate::hub::{Address, ConnectionId, Envelope, Hub};
+use crate::hub::{Address, ConnectionId, Envelope, Hub, Schedule};
 use crate::message::Message;
 use crate::protocol::frame;
 
@@ -37,6 +37,8 @@ pub(super) struct Shard {
     pub(super) limits: LimitTable,
     pub(super) hub: Hub,
     pub(super) now: Instant,
+    /// The server's shutdown, as far as this shard has heard of it.
+    pub(super) schedule: Option<Schedule>,
     pub(super) connections: Slab<Connection>,
     pub(super) generation: u64,
     pub(super) links: Links,
@@ -93,6 +95,7 @@ impl Shard {
             limits,
             hub,
             now,
+            schedule: None,
             connections: Slab::new(),
             generation: 0,
             wheel: Wheel::new(now),
@@ -130,6 +133,12 @@ impl Shard {
     #[inline]
     pub(super) fn limits_of(&self, slot: Slot) -> &Limits {
         &self.limits[self.connections[slot].endpoint]
+    }
+
+    /// The end of the server's grace, if it shuts down.
+    #[inline]
+    pub(super) fn grace_end(&self) -> Option<Instant> {
+        self.schedule.map(|schedule| schedule.ends_at)
     }
 
     /// Whether what handlers send has no way to go for the moment: then none is called.
