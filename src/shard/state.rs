@@ -135,10 +135,11 @@ impl Shard {
         &self.limits[self.connections[slot].endpoint]
     }
 
-    /// The end of the server's grace, if it shuts down.
+    /// The end of the server's grace, if it shuts down and that is not only announced.
     #[inline]
     pub(super) fn grace_end(&self) -> Option<Instant> {
-        self.schedule.map(|schedule| schedule.ends_at)
+        let schedule = self.schedule.filter(|schedule| schedule.accepts_until <= self.now)?;
+        Some(schedule.ends_at)
     }
 
     /// Whether what handlers send has no way to go for the moment: then none is called.

@@ -1,10 +1,12 @@
 //! The stages of a shutdown at exact times: announced, spread, ended.
 
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use peregrine::testing::{Received, TestClient, TestServer};
 use peregrine::{
-    Builder, Callbacks, CloseCode, Reply, SendError, Server, Shutdown, ShutdownReport,
+    Builder, Callbacks, CloseCode, Limits, Reply, SendError, Server, Shutdown, ShutdownReport,
+    Stream,
 };
 
 use crate::raw::get;
@@ -278,9 +280,61 @@ fn a_second_call_makes_it_faster_and_never_slower() {
     }
 }
 
-/// The handle is kept, and nothing more is written.
+/// A long announcement gives nobody a long time to answer.
 #[test]
-fn who_waits_for_the_rest_of_a_message_gets_a_close_frame_at_the_end_of_the_grace() {
+fn a_closing_handshake_has_its_own_time_until_the_announcement_is_over() {
+    let mut limits = Limits::default();
+    limits.closing = 5 * SECOND;
+    let mut server = TestServer::new(echo().limits(limits)).expect("a server");
+    let client = server.connect("/").expect("the upgrade is accepted");
+    server.stop_reading(client);
+    let hub = server.hub();
+    hub.shutdown(Shutdown::within(60 * SECOND).announce(50 * SECOND));
+    hub.close(server.id(client)).expect("room");
+    server.advance(4 * SECOND);
+    assert_eq!(hub.connection_counts(), [1]);
+    server.advance(SECOND + TICK);
+    assert_eq!(hub.connection_counts(), [0]);
+    assert_eq!(report(server), (0, 0));
+}
+
+#[test]
+fn who_sends_is_told_what_became_of_it() {
+    for shard_count in [1, 3] {
+        let mut server = server(shard_count);
+        let hub = server.hub();
+        server.set_pipe_bytes(1000);
+        let clients = connect(&mut server, shard_count * 4);
+        let (slow, deaf) = (clients[0], clients[1]);
+        for client in [slow, deaf] {
+            server.stop_reading(client);
+        }
+        let large = "x".repeat(10_000);
+        let before = [slow, deaf].map(|client| hub.send_to_async(server.id(client), &large));
+        let plan = Shutdown::within(20 * SECOND).spread(10 * SECOND);
+        hub.shutdown(plan);
+        server.advance(7 * SECOND);
+        let last = *clients.last().expect("a client");
+        assert!(!server.has_ended(last));
+        let in_time = hub.send_to_async(server.id(last), "in time");
+        let too_late = hub.send_to_async(server.id(slow), "its turn is over");
+        server.start_reading(slow);
+        assert_eq!(in_time.wait(), Ok(()));
+        assert_eq!(too_late.wait(), Err(SendError::Gone));
+        server.advance(14 * SECOND);
+        let [to_slow, to_deaf] = before;
+        assert_eq!(to_slow.wait(), Ok(()));
+        assert_eq!(to_deaf.wait(), Err(SendError::ShuttingDown));
+        assert_eq!(server.receive(slow), Some(Received::Text(large)));
+        assert_eq!(server.receive(slow), Some(closed(GOING_AWAY)));
+        assert_eq!(server.receive(last), Some(Received::Text("in time".into())));
+        assert_eq!(server.receive(last), Some(closed(GOING_AWAY)));
+        assert_eq!(report(server), (clients.len(), 1));
+    }
+}
+
+/// An endpoint that keeps the streams it begins.
+fn streaming() -> (Builder, Receiver<Stream<str>>) {
     let (streams, kept) = std::sync::mpsc::channel();
     let streaming = Callbacks::<()>::new().on_connect(move |ws| {
         let mut stream = ws.stream::<str>().expect("the first");
@@ -288,8 +342,31 @@ fn who_waits_for_the_rest_of_a_message_gets_a_close_frame_at_the_end_of_the_grac
         streams.send(stream).expect("the test listens");
         Reply::none()
     });
-    let mut server =
-        TestServer::new(Server::builder().websocket("/", streaming)).expect("a server");
+    (Server::builder().websocket("/", streaming), kept)
+}
+
+#[test]
+fn a_message_in_pieces_may_be_finished_after_its_connections_turn_has_come() {
+    for seconds in [2, 8] {
+        let (builder, kept) = streaming();
+        let mut server = TestServer::new(builder).expect("a server");
+        let client = server.connect("/").expect("the upgrade is accepted");
+        let mut stream = kept.recv().expect("a stream");
+        server.hub().shutdown(Shutdown::within(10 * SECOND).spread(5 * SECOND));
+        server.advance(seconds * SECOND);
+        stream.write(" and half").expect("room");
+        stream.finish().expect("room");
+        assert_eq!(server.receive(client), Some(Received::Text("half and half".into())));
+        assert_eq!(server.receive(client), Some(closed(GOING_AWAY)));
+        assert_eq!(report(server), (1, 0));
+    }
+}
+
+/// The handle is kept, and nothing more is written.
+#[test]
+fn who_waits_for_the_rest_of_a_message_gets_a_close_frame_at_the_end_of_the_grace() {
+    let (builder, kept) = streaming();
+    let mut server = TestServer::new(builder).expect("a server");
     let client = server.connect("/").expect("the upgrade is accepted");
     let _stream = kept.recv().expect("a stream");
     server.hub().shutdown(10 * SECOND);
