@@ -29,7 +29,7 @@ use tungstenite::{Error, HandshakeError, Message};
 
 use self::common::{Client, PATIENCE, within};
 use self::process::Process;
-use self::raw::{Raw, TEXT, frame, get, timed, until};
+use self::raw::{Raw, TEXT, frame, get, timed, until, upgrade};
 
 /// How long any of these tests may take.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -290,6 +290,47 @@ fn who_is_closed_goes_on_with_the_new_process_and_nothing_acknowledged_is_missin
         assert_eq!(seen.broken_count.load(Ordering::SeqCst), 0, "who reads gets a Close frame");
         second.process.signal(Signal::INT);
         assert_eq!(second.report(PATIENCE + MARGIN), (0, 0));
+    });
+}
+
+/// Comes and goes all the time until it is over. Everybody is let in or turned away, nobody is
+/// reset; how many were let in.
+fn come_and_go(address: SocketAddr, is_over: &AtomicBool) -> usize {
+    let mut count = 0;
+    while !is_over.load(Ordering::SeqCst) {
+        thread::park_timeout(Duration::from_millis(1));
+        let mut raw = Raw::connect(address);
+        raw.send(upgrade("/journal"));
+        match raw.head().status {
+            101 => count += 1,
+            status => assert_eq!(status, 503, "it goes down"),
+        }
+    }
+    count
+}
+
+#[test]
+fn who_is_on_the_way_in_during_a_replacement_is_let_in_or_turned_away() {
+    within(LIMIT, || {
+        let journal = Journal::new("newcomers");
+        let grace = Duration::from_secs(1);
+        let mut first = Server::start("127.0.0.1:0", &journal, grace);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let newcomers = [(); 4].map(|()| {
+            let (address, is_over) = (first.address, Arc::clone(&is_over));
+            thread::spawn(move || come_and_go(address, &is_over))
+        });
+        for _ in 0..3 {
+            let second = Server::start(&first.address.to_string(), &journal, grace);
+            first.process.signal(Signal::TERM);
+            let (_, aborted) = first.report(grace + MARGIN);
+            assert_eq!(aborted, 0);
+            first = second;
+        }
+        is_over.store(true, Ordering::SeqCst);
+        for newcomer in newcomers {
+            assert!(newcomer.join().expect("nobody is reset") > 10);
+        }
     });
 }
 

@@ -17,17 +17,21 @@ use crate::message::CloseCode;
 ///
 /// ```text
 ///  ├── announce ──┼────── spread ──────┼──────────────┤
-///  │ served as    │ nobody is accepted │ the last who │ what is left
-///  │ ever, "not   │ any more; those    │ have not     │ is dropped
-///  │ ready"       │ here are served,   │ answered yet │
-///  │              │ closed one by one  │              │
+///  │ served as    │ nobody new; those  │ the last who │ what is left
+///  │ ever, "not   │ who are here are   │ have not     │ is dropped
+///  │ ready"       │ served, and closed │ answered yet │
+///  │              │ one after another  │              │
 ///  ├───────────────────── grace ───────────────────────┤
 /// ```
 ///
 /// 1. For as long as [`announce`](Self::announce) says, everything goes on, but the
 ///    [readiness page](crate::Builder::readiness) answers 503: load balancers send nobody any more.
-/// 2. The listeners close. Whoever is in their queues by then is accepted first: a request that
-///    asks for an upgrade gets status 503 with `Retry-After`, from now on.
+/// 2. Nobody new is let in: a request for an upgrade gets status 503 with `Retry-After` from now
+///    on. The listeners close, and whoever waits in their queues is accepted first. If there is a
+///    `spread`, they take the first 250 ms of it for that, in which TCP handshakes under way are
+///    completed and no others begin: a newcomer's kernel tries again after a second, and then
+///    reaches another process on the same port, or is refused. Without that time Linux resets a
+///    handshake that is under way when the listener closes.
 /// 3. Over the time of [`spread`](Self::spread) the connections get their Close frames, one after
 ///    another at even intervals, so that the clients do not come back as a herd. Until its turn
 ///    has come a connection is served as ever. What was queued for it is delivered before the
@@ -160,7 +164,7 @@ pub(crate) struct Progress {
     pub(crate) quiet_count: AtomicUsize,
     /// How many connections were dropped at the end of the grace.
     pub(crate) aborted_count: AtomicUsize,
-    /// How many connections were open when the listeners closed.
+    /// How many connections were open when nobody was let in any more.
     pub(crate) open_count: AtomicUsize,
 }
 
@@ -206,8 +210,8 @@ impl Progress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShutdownReport {
-    /// How many connections were open when the server stopped accepting. Those that are not among
-    /// the aborted have come to their end.
+    /// How many connections were open when the server began to let nobody in. Those that are not
+    /// among the aborted have come to their end.
     pub open_count: usize,
     /// How many connections were dropped because the grace was over before they had ended; those
     /// that were still upgrading included.

@@ -173,10 +173,6 @@ impl Builder {
     /// ([`Shutdown`](crate::Shutdown)); it also means that a second copy started by accident is not
     /// refused but gets half of the clients.
     ///
-    /// A server that stops accepting takes what is in its listeners' queues. Left is a client whose
-    /// TCP handshake is not complete at that moment: Linux resets it, and it has to try once more,
-    /// unless `net.ipv4.tcp_migrate_req` is 1: then another listener on the port gets it.
-    ///
     /// # Errors
     /// [`Error::Path`], [`Error::Limits`], [`Error::EndpointLimits`], [`Error::Dependency`],
     /// [`Error::Origin`], [`Error::Proxy`], [`Error::Shards`]; [`Error::Io`] if the address cannot

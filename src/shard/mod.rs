@@ -292,7 +292,7 @@ impl EventLoop {
     }
 
     /// Accepts whoever is waiting, and then nobody any more: closing the socket would reset those
-    /// in its queue. Who connects from now on is refused, or reaches another process.
+    /// in its queue. Who connects from now on is refused by the kernel, or reaches another process.
     fn stop_accepting(&mut self) {
         if let Some(listener) = &mut self.listener {
             (listener.is_ready, listener.resting_until) = (true, None);

@@ -5,7 +5,7 @@
 //! ```
 
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::EventLoop;
 use super::connection::{Closing, Farewell, Heard, Phase};
@@ -14,12 +14,16 @@ use crate::error::Refusal;
 use crate::hub::{Address, Envelope, Schedule};
 use crate::message::{Close, ClosedBy};
 
+/// How long TCP handshakes that are under way may take when the server stops accepting: few take
+/// longer.
+const LAST_CALL: Duration = Duration::from_millis(250);
+
 /// Where a shard stands in the server's shutdown.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Life {
     /// Also while the shutdown is announced.
     Running,
-    /// Nobody is accepted any more. Those who are here are served, and closed one after another.
+    /// Nobody new is let in. Those who are here are served, and closed one after another.
     Spreading(Spread),
     /// Nothing is read any more; what was sent to other shards is handed over. `is_quiet`: this
     /// shard has done so.
@@ -52,6 +56,11 @@ impl Spread {
     }
 }
 
+/// When the listener closes.
+fn last_call_until(schedule: Schedule) -> Instant {
+    schedule.spreads_until.min(schedule.accepts_until + LAST_CALL)
+}
+
 impl EventLoop {
     /// Goes on with the server's shutdown, if one has begun.
     #[inline]
@@ -70,9 +79,13 @@ impl EventLoop {
             self.begin_spreading(schedule);
         }
         if matches!(self.life, Life::Spreading(_)) {
+            if self.listener.is_some() && last_call_until(schedule) <= now {
+                self.stop_accepting();
+            }
             self.close_whose_turn_it_is(schedule, now);
             // Who has nobody left still waits for the other shards.
-            let has_nobody = self.shard.hub.shared().connection_count() == 0;
+            let is_empty = self.shard.hub.shared().connection_count() == 0;
+            let has_nobody = is_empty && self.listener.is_none();
             if schedule.spreads_until <= now || has_nobody {
                 self.life = Life::Quieting { is_quiet: false };
             }
@@ -102,15 +115,22 @@ impl EventLoop {
             Life::Running => schedule.accepts_until,
             Life::Spreading(spread) => {
                 let next_at = spread.next_at(schedule, self.shard.index, shard_count);
-                next_at.unwrap_or(schedule.spreads_until)
+                let next_at = next_at.unwrap_or(schedule.spreads_until);
+                let last_call = self.listener.as_ref().map(|_| last_call_until(schedule));
+                last_call.map_or(next_at, |until| until.min(next_at))
             }
             Life::Quieting { .. } | Life::Closing => schedule.ends_at,
         })
     }
 
-    /// Accepts nobody any more; from now on the members only become fewer.
+    /// Lets nobody in any more; from now on the members only become fewer.
     fn begin_spreading(&mut self, schedule: Schedule) {
-        self.stop_accepting();
+        if let Some(listener) = &self.listener
+            && let Err(error) = listener.refuse_newcomers()
+        {
+            log::debug!("the listener closes at once: {error}");
+            self.stop_accepting();
+        }
         let everybody = self.shard.fanout.audiences.everybody();
         let mut waiting: Vec<_> =
             everybody.map(|slot| self.shard.connections[slot].address).collect();
