@@ -1,6 +1,6 @@
 //! Processes of a test's own: examples, and what else it starts.
 
-#![allow(dead_code, reason = "each test program uses its own part")]
+#![allow(dead_code, unreachable_pub, reason = "each test program uses its own part")]
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::env;
