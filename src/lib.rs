@@ -61,6 +61,7 @@
 //! | reach others: one, all, a topic's subscribers | [`WebSocket`], [`Hub`] |
 //! | know what became of a message | [`Delivery`], [`BroadcastDelivery`] |
 //! | send or receive what is too large for memory | [`Stream`], [`Handler::on_fragment`] |
+//! | shut down, be replaced | [`Shutdown`], [`Hub::shutdown`], [`Builder::readiness`] |
 //! | put an app together: paths, dependencies, limits | [`Builder`], [`Router`], [`Endpoint`] |
 //!
 //! # What is promised
@@ -111,11 +112,12 @@ pub use self::handler::Json;
 pub use self::handler::{Callbacks, Handler, Reply, Request, Upgrade, WebSocket};
 pub use self::http::Response;
 pub use self::hub::{
-    BroadcastDelivery, BroadcastReport, ConnectionId, Delivery, Hub, ParseIdError, Piece, Stream,
+    BroadcastDelivery, BroadcastReport, ConnectionId, Delivery, Hub, ParseIdError, Piece, Shutdown,
+    ShutdownReport, Stream,
 };
 pub use self::message::{AsMessage, Close, CloseCode, ClosedBy, Fragment, Message};
 pub use self::routing::Query;
-pub use self::server::{Builder, Endpoint, Router, Running, Server, ShutdownReport};
+pub use self::server::{Builder, Endpoint, Router, Running, Server};
 
 /// The README's examples, compiled with the doctests.
 #[cfg(doctest)]

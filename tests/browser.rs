@@ -11,16 +11,17 @@
 )]
 
 mod common;
+#[path = "common/process.rs"]
+mod process;
 
 use std::env;
-use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, BufRead, BufReader, Write as _};
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -28,102 +29,17 @@ use common::{Client, PATIENCE};
 use fantoccini::wd::{Capabilities, WindowHandle};
 use fantoccini::{ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
+
+use crate::process::Process;
 
 /// The time limit of one test. It is kept inside the runtime and not by a thread of its own, so
 /// that whatever happens the test's processes are dropped, and thereby killed, with it.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Building the example takes this long at most, if `cargo test` has not already done it.
-const BUILD_LIMIT: Duration = Duration::from_secs(600);
-
 /// Between two looks at a page. Nothing depends on it but how soon a change is seen.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-
-/// A process of ours and what it prints. It is killed when dropped.
-struct Process {
-    child: Child,
-    lines: mpsc::Receiver<String>,
-}
-
-impl Process {
-    fn start(command: &mut Command) -> Self {
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
-        let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
-        let (sender, lines) = mpsc::channel();
-        // It ends with the pipe, that is, with the process.
-        thread::spawn(move || {
-            stdout.lines().map_while(Result::ok).try_for_each(|l| sender.send(l))
-        });
-        Self { child, lines }
-    }
-
-    /// What follows `marker` in the next line that has it.
-    fn after(&self, marker: &str) -> String {
-        loop {
-            let line = self.lines.recv_timeout(PATIENCE);
-            let line = line.unwrap_or_else(|_| panic!("the line with {marker:?} does not come"));
-            if let Some((_, rest)) = line.split_once(marker) {
-                return rest.to_owned();
-            }
-        }
-    }
-
-    /// Waits for the end; returns the status and the lines that had not been looked at.
-    fn end(&mut self, limit: Duration) -> (ExitStatus, Vec<String>) {
-        let mut rest = Vec::new();
-        loop {
-            match self.lines.recv_timeout(limit) {
-                Ok(line) => rest.push(line),
-                Err(mpsc::RecvTimeoutError::Disconnected) => break,
-                Err(mpsc::RecvTimeoutError::Timeout) => panic!("it does not end; {rest:?}"),
-            }
-        }
-        (self.child.wait().expect("a child of ours"), rest)
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a pid");
-        kill_process(pid, signal).expect("a child of ours");
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Both fail only if it has ended, which is what is wanted.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The example's executable, built like this test. `cargo test` has built it, and then this takes
-/// no time; `cargo test --test browser` has not, and what lies there may be stale.
-fn chat() -> Command {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    let binary = BINARY.get_or_init(|| {
-        let own = env::current_exe().expect("a path");
-        // TARGET/PROFILE/deps/browser-HASH
-        let profile_dir = own.parent().and_then(Path::parent).expect("a profile's directory");
-        let target_dir = profile_dir.parent().expect("a target directory");
-        let profile = match profile_dir.file_name().and_then(OsStr::to_str) {
-            Some("debug") | None => "dev",
-            Some(profile) => profile,
-        };
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--example", "chat", "--profile", profile]);
-        cargo.args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")]);
-        cargo.arg("--target-dir").arg(target_dir);
-        let (status, _) = Process::start(&mut cargo).end(BUILD_LIMIT);
-        assert!(status.success(), "the example does not build");
-        profile_dir.join("examples/chat")
-    });
-    Command::new(binary)
-}
 
 /// The chat example, serving on a port of its own.
 struct Chat {
@@ -133,7 +49,12 @@ struct Chat {
 
 impl Chat {
     fn start() -> Self {
-        let process = Process::start(chat().args(["--addr", "127.0.0.1:0", "--shards", "2"]));
+        let process = Process::start(process::example("chat").args([
+            "--addr",
+            "127.0.0.1:0",
+            "--shards",
+            "2",
+        ]));
         let address = process.after("http://");
         let address = address.trim_end_matches('/').parse().expect("an address");
         Self { process, address }
@@ -582,9 +503,10 @@ fn the_wire_carries_every_text_as_it_is_and_refuses_what_is_no_command() {
 fn an_argument_that_is_not_understood_ends_with_exit_code_2() {
     for arguments in [&["--nonsense"][..], &["--addr"], &["--shards", "0"], &["8080"]] {
         let (status, lines) =
-            Process::start(chat().args(arguments).stderr(Stdio::null())).end(PATIENCE);
+            Process::start(process::example("chat").args(arguments).stderr(Stdio::null()))
+                .end(PATIENCE);
         assert_eq!((status.code(), lines), (Some(2), vec![]), "{arguments:?}");
     }
-    let (status, lines) = Process::start(chat().arg("--help")).end(PATIENCE);
+    let (status, lines) = Process::start(process::example("chat").arg("--help")).end(PATIENCE);
     assert!(status.success() && lines.iter().any(|line| line.contains("--shards N")));
 }

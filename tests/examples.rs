@@ -1,5 +1,6 @@
 //! The programs in `examples/` do what they say: each one's own server, over real sockets. Those of
-//! `seeds.rs`, `chat.rs` and `ticker.rs` have tests of their own: `seeds`, `browser`, `ticker`.
+//! `seeds.rs`, `chat.rs`, `ticker.rs` and `graceful.rs` have tests of their own: `seeds`,
+//! `browser`, `ticker`, `replacement`.
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 #![allow(dead_code, unreachable_pub, reason = "the examples' mains are not called here")]

@@ -9,6 +9,9 @@ mod accounts;
 mod common;
 #[path = "common/raw.rs"]
 mod raw;
+#[cfg(feature = "testing")]
+#[path = "shutdown/spread.rs"]
+mod spread;
 
 use std::net::TcpStream;
 use std::sync::mpsc::{self, Receiver};
@@ -17,7 +20,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use peregrine::{
-    Callbacks, Close, ClosedBy, Limits, Response, Running, SendError, Server, ShutdownReport,
+    Callbacks, Close, ClosedBy, Limits, Response, Running, SendError, Server, Shutdown,
+    ShutdownReport,
 };
 
 use crate::common::{Client, PATIENCE, SHARD_COUNTS, start, within};
@@ -163,6 +167,8 @@ fn those_who_have_not_upgraded_are_not_waited_for() {
             closes.recv_timeout(PATIENCE).expect("it has left");
             let stopping = shut_down(server, PATIENCE);
             silent.ended();
+            // Its request might have been on its way: its end is waited for, too.
+            drop(silent);
             kept_alive.ended();
             if shard_count == 1 {
                 // Else its shard may not have seen the beginning of its request.
@@ -172,6 +178,47 @@ fn those_who_have_not_upgraded_are_not_waited_for() {
             let (report, took) = stopping.join().expect("it returns");
             assert_eq!((report.open_count, report.aborted_count), (0, 0));
             assert!(took < MARGIN, "it took {took:?}");
+        });
+    }
+}
+
+/// The shard is kept from accepting until the server has been told to shut down.
+#[test]
+fn who_waits_in_the_listeners_queue_is_answered() {
+    for spread in [Duration::ZERO, SHORT] {
+        within(LIMIT, move || {
+            let (go_on, may_go_on) = mpsc::channel::<()>();
+            let may_go_on = Mutex::new(may_go_on);
+            let (told, is_held) = mpsc::channel();
+            let holding = Callbacks::<()>::new().on_message(move |_, _| {
+                told.send(()).expect("the test listens");
+                may_go_on.lock().expect("no panic").recv().expect("the test goes on");
+                ().into()
+            });
+            let server = start(1, |builder| builder.websocket("/", holding).get("/page", "page"));
+            let address = server.local_addr();
+            let mut inside = Raw::upgraded(address, "/");
+            inside.send(frame(TEXT, b"hold"));
+            is_held.recv().expect("it is held");
+            // More than are accepted in one turn.
+            let mut asking: Vec<_> = (0..150).map(|_| Raw::connect(address)).collect();
+            asking.iter_mut().for_each(|raw| raw.send(upgrade("/")));
+            let mut reading = Raw::connect(address);
+            reading.send(get("/page"));
+            let mut silent = Raw::connect(address);
+            server.hub().shutdown(Shutdown::within(PATIENCE).spread(spread));
+            go_on.send(()).expect("the handler waits");
+            for raw in &mut asking {
+                let answer = raw.answer();
+                assert_eq!((answer.status, answer.header("Retry-After")), (503, Some("1")));
+                assert_eq!(answer.header("Connection"), Some("close"));
+            }
+            assert_eq!(reading.answer().body, b"page");
+            assert_eq!(silent.end(), Ok(()), "in order, not by a reset");
+            assert_eq!(inside.closed().0, 1001);
+            drop((asking, reading, silent));
+            let report = server.join().expect("no shard panicked");
+            assert_eq!((report.open_count, report.aborted_count), (1, 0));
         });
     }
 }
@@ -281,7 +328,44 @@ fn another_server_takes_over_the_port_while_the_first_drains() {
 
 /// An application that is told to stop by a message.
 #[test]
-fn a_handler_may_stop_the_server() {
+fn a_handler_may_shut_the_server_down_and_run_returns() {
+    for shard_count in SHARD_COUNTS {
+        within(LIMIT, move || {
+            let stopper = Callbacks::<()>::new().on_message(|ws, _| {
+                ws.hub().shutdown(LIMIT);
+                "it shuts down".into()
+            });
+            let server = Server::builder().shards(shard_count).websocket("/", stopper);
+            let server = server.bind("127.0.0.1:0").expect("a free port");
+            let address = server.local_addr();
+            let running = thread::spawn(move || server.run());
+            let mut others: Vec<_> = (0..8).map(|_| Client::connect(address, "/")).collect();
+            let mut client = Client::connect(address, "/");
+            client.send("stop");
+            assert_eq!(client.text(), "it shuts down");
+            assert_eq!(client.close_code(), 1001);
+            for other in &mut others {
+                assert_eq!(other.close_code(), 1001);
+            }
+            running.join().expect("it returns").expect("no shard panicked");
+        });
+    }
+}
+
+#[test]
+fn a_server_that_is_told_before_it_starts_ends_as_soon_as_it_has() {
+    within(LIMIT, || {
+        let server = Server::builder().shards(2).websocket("/", Callbacks::<()>::new());
+        let server = server.bind("127.0.0.1:0").expect("a free port");
+        server.hub().shutdown(LIMIT);
+        let running = server.start().expect("threads");
+        let report = running.join().expect("no shard panicked");
+        assert_eq!((report.open_count, report.aborted_count), (0, 0));
+    });
+}
+
+#[test]
+fn a_handler_may_drop_its_own_server() {
     for shard_count in SHARD_COUNTS {
         within(LIMIT, move || {
             let running = Arc::new(Mutex::new(None::<Running>));

@@ -6,15 +6,15 @@ pub(crate) mod alarm;
 pub(crate) mod delivery;
 mod id;
 pub(crate) mod mailbox;
+mod shutdown;
 pub(crate) mod stream;
 mod topics;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
@@ -23,6 +23,9 @@ use self::delivery::{Tally, Ticket};
 pub(crate) use self::id::{Address, Node, SHARD_COUNT_MAX, SLOT_COUNT_MAX};
 pub use self::id::{ConnectionId, ParseIdError};
 use self::mailbox::Mailbox;
+use self::shutdown::Progress;
+pub(crate) use self::shutdown::Schedule;
+pub use self::shutdown::{Shutdown, ShutdownReport};
 pub use self::stream::{Piece, Stream};
 use self::topics::SubscriberCounts;
 pub(crate) use self::topics::TOPIC_BYTES_MAX;
@@ -109,33 +112,17 @@ pub(crate) struct Shared {
     pub(crate) endpoints: HashMap<String, EndpointIndex>,
     /// By shard.
     pub(crate) subscribers: Box<[SubscriberCounts]>,
-    pub(crate) shutdown: Shutdown,
-}
-
-/// How far a shutdown has come.
-#[derive(Debug, Default)]
-pub(crate) struct Shutdown {
-    /// Set when it begins: the end of its grace.
-    deadline: OnceLock<Instant>,
-    /// How many shards have handed over all that their handlers had sent to other shards. Once it
-    /// is all of them, nothing more can arrive anywhere.
-    pub(crate) quiet_count: AtomicUsize,
-    /// How many connections were dropped at the deadline.
-    pub(crate) aborted_count: AtomicUsize,
-    /// How many connections were open when the closing began.
-    pub(crate) open_count: AtomicUsize,
-}
-
-impl Shutdown {
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.deadline.get().copied()
-    }
+    pub(crate) shutdown: Progress,
 }
 
 impl Shared {
-    /// Begins the shutdown; the first call decides the deadline.
-    pub(crate) fn begin_shutdown(&self, deadline: Instant) {
-        self.shutdown.deadline.get_or_init(|| deadline);
+    /// Begins the shutdown, or makes it faster.
+    pub(crate) fn begin_shutdown(&self, plan: Shutdown) {
+        self.shutdown.begin(plan);
+        self.wake_all();
+    }
+
+    pub(crate) fn wake_all(&self) {
         for mailbox in &self.mailboxes {
             mailbox.wake();
         }
@@ -197,7 +184,7 @@ impl Hub {
         endpoints: HashMap<String, EndpointIndex>,
     ) -> Self {
         let subscribers = mailboxes.iter().map(|_| SubscriberCounts::default()).collect();
-        let shutdown = Shutdown::default();
+        let shutdown = Progress::default();
         Self { shared: Arc::new(Shared { node, mailboxes, endpoints, subscribers, shutdown }) }
     }
 
@@ -421,6 +408,34 @@ impl Hub {
     #[must_use]
     pub fn dropped_count(&self) -> u64 {
         self.shared.mailboxes.iter().map(|m| m.dropped_count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Begins to shut the server down, from any thread or handler, and returns at once. The plan is
+    /// a grace (a `Duration`) or a [`Shutdown`]. When it is done, [`Server::run`] returns, and
+    /// [`Running::join`], with the report.
+    ///
+    /// A second call, while it is going on, can only make it faster: no stage of it ends later than
+    /// either plan says, its code is the first one's. So `Duration::ZERO` ends it at once.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use peregrine::{Callbacks, Server};
+    ///
+    /// let stopper = Callbacks::<()>::new().on_message(|ws, _message| {
+    ///     ws.hub().shutdown(Duration::from_secs(10));
+    ///     "the server shuts down".into()
+    /// });
+    /// let server = Server::builder().websocket("/stop", stopper).bind("127.0.0.1:0")?;
+    /// # server.hub().shutdown(Duration::ZERO);
+    /// server.run()?; // until somebody says so
+    /// # Ok::<(), peregrine::Error>(())
+    /// ```
+    ///
+    /// [`Server::run`]: crate::Server::run
+    /// [`Running::join`]: crate::Running::join
+    pub fn shutdown(&self, plan: impl Into<Shutdown>) {
+        self.shared.begin_shutdown(plan.into());
     }
 
     fn mailbox(&self, id: ConnectionId) -> Result<&Mailbox<Envelope>, SendError> {

@@ -29,6 +29,7 @@ pub struct Builder {
     limits: Limits,
     root: Router,
     proxies: Vec<String>,
+    readiness: Option<String>,
 }
 
 impl Builder {
@@ -135,6 +136,32 @@ impl Builder {
         self
     }
 
+    /// Serves a page at a path for whoever decides where clients are sent: a load balancer, an
+    /// orchestrator. Its status is 200 while the server accepts clients and means to go on, and 503
+    /// from the moment at which it is told to shut down; for how long it still accepts them then,
+    /// [`Shutdown::announce`](crate::Shutdown::announce) tells. A second call replaces the first.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use peregrine::{Callbacks, Server, Shutdown};
+    ///
+    /// let running = Server::builder()
+    ///     .websocket("/chat", Callbacks::<()>::new())
+    ///     .readiness("/ready")
+    ///     .bind("127.0.0.1:0")?
+    ///     .start()?;
+    /// // For 5 s the page says 503, then nobody is accepted any more.
+    /// let plan = Shutdown::within(Duration::from_secs(30)).announce(Duration::from_secs(5));
+    /// # let plan = Duration::ZERO;
+    /// running.shutdown(plan)?;
+    /// # Ok::<(), peregrine::Error>(())
+    /// ```
+    pub fn readiness(mut self, path: impl Into<String>) -> Self {
+        self.readiness = Some(path.into());
+        self
+    }
+
     /// Binds the address and prepares the shards. From here on connections queue up in the kernel;
     /// they are served once the server [runs](Server::run) or has been [started](Server::start).
     ///
@@ -142,8 +169,9 @@ impl Builder {
     /// several addresses that a name resolves to, the first that can be bound is used.
     ///
     /// The port is shared (`SO_REUSEPORT`): between the shards, and with any other server of the
-    /// same user that shares it, too. That lets a new process take over from an old one; it also
-    /// means that a second copy started by accident is not refused but gets half of the clients.
+    /// same user that shares it, too. That lets a new process take over from an old one
+    /// ([`Shutdown`](crate::Shutdown)); it also means that a second copy started by accident is not
+    /// refused but gets half of the clients.
     ///
     /// # Errors
     /// [`Error::Path`], [`Error::Limits`], [`Error::EndpointLimits`], [`Error::Dependency`],
@@ -171,7 +199,9 @@ impl Builder {
             return Err(Error::Shards(shard_count));
         }
         let proxies = Networks::parse(&self.proxies)?;
-        let Gathered { endpoints, routes, pages, paths, limits } = gather(self.root, self.limits)?;
+        let mut gathered = gather(self.root, self.limits)?;
+        let unready = self.readiness.map(|path| gathered.add_readiness(&path)).transpose()?;
+        let Gathered { endpoints, routes, pages, paths, limits } = gathered;
         let of_server = limits.server();
         let thread_count = of_server.offload_thread_count.unwrap_or(parallelism);
         let pool = Pool::new(thread_count, of_server.offload_queue_count);
@@ -186,7 +216,7 @@ impl Builder {
         }
         let hub = Hub::new(Node::random(), mailboxes.into(), paths);
         let connection_limit = of_server.connection_count.unwrap_or_else(descriptor_allowance);
-        let service = Arc::new(Service { pool, endpoints, routes, pages, proxies });
+        let service = Arc::new(Service { pool, endpoints, routes, pages, unready, proxies });
         Ok(Parts { seats, service, limits, connection_limit, hub })
     }
 }

@@ -68,6 +68,20 @@ pub(super) struct Gathered {
     pub(super) limits: LimitTable,
 }
 
+impl Gathered {
+    /// Adds the page that tells whether the server is ready: its index, and what it says otherwise.
+    pub(super) fn add_readiness(&mut self, path: &str) -> Result<(usize, Page), Error> {
+        let page = |status, text| {
+            let response = Response::new(status).with_text(text);
+            Page::new(&response.header("Cache-Control", "no-store"))
+        };
+        let index = self.pages.len();
+        self.routes.add_page(path, index)?;
+        self.pages.push(page(200, "ready"));
+        Ok((index, page(503, "shutting down")))
+    }
+}
+
 /// Flattens what is served, and finds the mistakes in it.
 pub(super) fn gather(root: Router, limits: Limits) -> Result<Gathered, Error> {
     if let Some(rule) = limits.broken_rule() {

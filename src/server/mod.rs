@@ -24,9 +24,8 @@ pub(crate) use self::builder::Parts;
 pub(crate) use self::builder::Shards;
 pub use self::endpoint::Endpoint;
 pub use self::router::Router;
-use crate::config::AGES;
 use crate::error::Error;
-use crate::hub::Hub;
+use crate::hub::{Hub, Shutdown, ShutdownReport};
 use crate::shard::{EventLoop, clock};
 
 /// A WebSocket server whose address is bound.
@@ -74,13 +73,14 @@ impl Server {
         self.parts.hub.clone()
     }
 
-    /// Serves on threads of its own, and blocks until they end, which they do only if one
-    /// of them fails. To stop a server, [`start`](Self::start) it and call [`Running::shutdown`].
+    /// Serves on threads of its own, and blocks until the server has been shut down, by
+    /// [`Hub::shutdown`] from another thread or a handler; or because a thread has failed. For the
+    /// report, [`start`](Self::start) it and [`join`](Running::join).
     ///
     /// # Errors
     /// [`Error::Io`] if a thread cannot be started; [`Error::ShardPanicked`].
     pub fn run(self) -> Result<(), Error> {
-        self.start()?.join()
+        self.start()?.join().map(drop)
     }
 
     /// Serves on threads of its own, and returns at once.
@@ -98,13 +98,9 @@ impl Server {
             let thread = thread::Builder::new().name(format!("peregrine-{}", seat.index)).spawn(
                 move || {
                     pin(processor);
-                    let guard = Guard { hub: hub.clone(), shard: seat.index };
+                    let _guard = Guard { hub: hub.clone(), shard: seat.index };
                     let now = clock::now();
-                    let event_loop =
-                        EventLoop::new(seat, service, limits, connection_limit, hub, now)?;
-                    let ended = event_loop.run();
-                    drop(guard);
-                    ended
+                    EventLoop::new(seat, service, limits, connection_limit, hub, now)?.run()
                 },
             )?;
             running.threads.push(thread);
@@ -123,12 +119,16 @@ struct Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         let shared = self.hub.shared();
-        if shared.shutdown.deadline().is_none() {
-            log::error!("shard {} ended before its time; the server shuts down", self.shard);
-            shared.mailboxes[self.shard].close();
-            shared.shutdown.quiet_count.fetch_add(1, Ordering::AcqRel);
-            shared.begin_shutdown(clock::now() + LAST_GRACE);
+        let has_begun = shared.shutdown.has_begun();
+        if has_begun && !thread::panicking() {
+            return;
         }
+        log::error!("shard {} ended before its time; the server shuts down", self.shard);
+        shared.mailboxes[self.shard].close();
+        if !has_begun {
+            shared.shutdown.quiet_count.fetch_add(1, Ordering::AcqRel);
+        }
+        shared.begin_shutdown(Shutdown::within(LAST_GRACE));
     }
 }
 
@@ -161,27 +161,6 @@ pub struct Running {
 /// What is left to the other shards when one has ended before its time.
 const LAST_GRACE: Duration = Duration::from_secs(1);
 
-/// How a shutdown went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ShutdownReport {
-    /// How many connections were open when it began.
-    pub open_count: usize,
-    /// How many connections were dropped because the grace was over before they had ended; those
-    /// that were still upgrading included.
-    pub aborted_count: usize,
-}
-
-impl ShutdownReport {
-    pub(crate) fn of(hub: &Hub) -> Self {
-        let shutdown = &hub.shared().shutdown;
-        Self {
-            open_count: shutdown.open_count.load(Ordering::Relaxed),
-            aborted_count: shutdown.aborted_count.load(Ordering::Relaxed),
-        }
-    }
-}
-
 impl Running {
     /// The address that is served.
     #[must_use]
@@ -195,34 +174,37 @@ impl Running {
         self.hub.clone()
     }
 
-    /// Stops serving: accepts nobody any more, delivers every message that was accepted, closes
-    /// every connection with 1001 and waits for the closing handshakes, for as long as `grace`;
-    /// what is left is then dropped. `on_close` is called for all. Not to be called by a handler:
-    /// its own shard cannot go on meanwhile, so the others wait for the whole grace and then drop
-    /// their connections, and the report is wrong. Let another thread call it.
+    /// Shuts the server down and blocks until that is done. The plan is a grace (a `Duration`), or
+    /// a [`Shutdown`], which tells what happens in which order: nobody is accepted any more, every
+    /// message that was accepted is delivered, every connection is closed, what is left at the end
+    /// of the grace is dropped. `on_close` is called for all.
+    ///
+    /// Not to be called by a handler: its own shard cannot go on meanwhile, so the others wait for
+    /// the whole grace and then drop their connections, and the report is wrong. A handler calls
+    /// [`Hub::shutdown`].
     ///
     /// # Errors
     /// As of [`join`](Self::join).
-    pub fn shutdown(mut self, grace: Duration) -> Result<ShutdownReport, Error> {
-        self.stop(grace)?;
-        Ok(ShutdownReport::of(&self.hub))
+    pub fn shutdown(mut self, plan: impl Into<Shutdown>) -> Result<ShutdownReport, Error> {
+        self.stop(plan.into())
     }
 
-    /// Blocks until the server's threads have ended.
+    /// Blocks until the server has been shut down, by [`Hub::shutdown`], or until a thread of it
+    /// has failed.
     ///
     /// # Errors
     /// [`Error::Io`] if the operating system refused to wait for events;
     /// [`Error::ShardPanicked`].
-    pub fn join(mut self) -> Result<(), Error> {
+    pub fn join(mut self) -> Result<ShutdownReport, Error> {
         self.join_threads()
     }
 
-    fn stop(&mut self, grace: Duration) -> Result<(), Error> {
-        self.hub.shared().begin_shutdown(clock::now() + grace.min(AGES));
+    fn stop(&mut self, plan: Shutdown) -> Result<ShutdownReport, Error> {
+        self.hub.shutdown(plan);
         self.join_threads()
     }
 
-    fn join_threads(&mut self) -> Result<(), Error> {
+    fn join_threads(&mut self) -> Result<ShutdownReport, Error> {
         let mut outcome = Ok(());
         for thread in self.threads.drain(..) {
             if thread.thread().id() == thread::current().id() {
@@ -233,14 +215,14 @@ impl Running {
             let ended = ended.and_then(|result| result.map_err(Error::Io));
             outcome = outcome.and(ended);
         }
-        outcome
+        outcome.map(|()| ShutdownReport::of(&self.hub.shared().shutdown))
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         if !self.threads.is_empty()
-            && let Err(error) = self.stop(Duration::ZERO)
+            && let Err(error) = self.stop(Duration::ZERO.into())
         {
             log::error!("the server did not stop cleanly: {error}");
         }

@@ -30,6 +30,8 @@ pub(crate) struct Service {
     pub(crate) endpoints: Vec<ServedEndpoint>,
     pub(crate) routes: Routes,
     pub(crate) pages: Vec<Page>,
+    /// Which page tells that the server is ready, and what it says when the server is not.
+    pub(crate) unready: Option<(usize, Page)>,
     /// The proxies that are believed.
     pub(crate) proxies: Networks,
 }

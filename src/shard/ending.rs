@@ -104,8 +104,8 @@ impl Shard {
 
     /// What those are told whose messages are lost with a connection.
     pub(super) fn why_lost(&self) -> SendError {
-        match self.hub.shared().shutdown.deadline() {
-            Some(deadline) if deadline <= self.now => SendError::ShuttingDown,
+        match self.grace_end() {
+            Some(grace_end) if grace_end <= self.now => SendError::ShuttingDown,
             _ => SendError::Gone,
         }
     }
@@ -113,7 +113,7 @@ impl Shard {
     /// Everything was said: waits for `closing`, at most for the time of the closing handshake, or
     /// of the server's grace if it shuts down.
     pub(super) fn begin_closing(&mut self, slot: Slot, closing: Closing) {
-        let grace_end = self.hub.shared().shutdown.deadline();
+        let grace_end = self.grace_end();
         let connection = &mut self.connections[slot];
         let deadline = grace_end.unwrap_or(self.now + self.limits[connection.endpoint].closing);
         connection.phase = Phase::Closing(closing);

@@ -8,16 +8,33 @@ use std::time::{Duration, Instant};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
 use crate::hub::Shared;
 
 /// How many connections wait in the kernel to be accepted.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: i32 = 4096;
 /// How much the kernel takes of a connection's output ahead of sending it, in bytes.
 const NOT_SENT_BYTES: u32 = 128 << 10;
 /// How long the listener rests when the process is out of descriptors or memory.
 const REST: Duration = Duration::from_millis(100);
+
+// Instructions and TCP flags of the filter below (linux/filter.h; RFC 9293 section 3.1).
+const LOAD_BYTE: u16 = 0x30;
+const SKIP_IF_SET: u16 = 0x45;
+const RETURN: u16 = 0x06;
+const FLAGS_AT: u32 = 13;
+const SYN: u32 = 0x02;
+const ACK: u32 = 0x10;
+
+/// Drops what begins a connection, SYN without ACK, and lets all else through.
+const NO_NEWCOMERS: [SockFilter; 5] = [
+    SockFilter::new(LOAD_BYTE, 0, 0, FLAGS_AT),
+    SockFilter::new(SKIP_IF_SET, 0, 2, SYN),
+    SockFilter::new(SKIP_IF_SET, 1, 0, ACK),
+    SockFilter::new(RETURN, 0, 0, 0),
+    SockFilter::new(RETURN, 0, 0, u32::MAX),
+];
 
 /// A listener that remembers whether more sockets may be waiting: events are edge-triggered.
 #[derive(Debug)]
@@ -89,6 +106,13 @@ impl Listener {
             // That one is gone, or has an error of its own (accept(2)): the next may be fine.
             log::debug!("a socket could not be accepted: {error}");
         }
+    }
+
+    /// Lets nobody begin to connect any more, while the handshakes under way are completed: closing
+    /// the socket would reset them. A newcomer's kernel tries again after a second; by then the
+    /// socket is closed, and another process on the port gets it, or nobody.
+    pub(super) fn refuse_newcomers(&self) -> io::Result<()> {
+        SockRef::from(&self.socket).attach_filter(&NO_NEWCOMERS)
     }
 
     /// Whether accepting is worth trying.

@@ -29,6 +29,7 @@ mod pipe;
 mod pool;
 mod publish;
 mod receive;
+mod shutdown;
 mod state;
 mod streaming;
 mod tasks;
@@ -54,6 +55,7 @@ use self::listener::{Accepted, Listener};
 #[cfg(feature = "testing")]
 pub(crate) use self::pipe::{ClientEnd, pipe};
 pub(crate) use self::pool::Pool;
+use self::shutdown::Life;
 use self::state::{Outgoing, Shard, Slot};
 use self::timers::Tick;
 use self::transport::Transport;
@@ -71,7 +73,7 @@ const LISTENER: Token = Token(usize::MAX - 1);
 /// The most events taken from the kernel in a turn.
 const EVENT_BUDGET: usize = 1024;
 /// The most sockets accepted in a turn.
-const ACCEPT_BUDGET: usize = 64;
+const ACCEPT_BUDGET: u32 = 64;
 /// The most envelopes taken in a turn.
 const MAILBOX_BUDGET: usize = 1024;
 /// The most members that a turn's fan-out visits: a few milliseconds.
@@ -95,19 +97,6 @@ pub(crate) struct Seat {
     /// `None` if connections come another way: the test kit's do.
     pub(crate) listener: Option<TcpListener>,
     pub(crate) inbox: Inbox<Envelope>,
-}
-
-/// Where a shard stands in the server's shutdown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Life {
-    Running,
-    /// Shutting down: nothing is accepted or read; what was sent to other shards is handed over.
-    /// `is_quiet`: this shard has done so.
-    Quieting {
-        is_quiet: bool,
-    },
-    /// Nothing can arrive any more: all connections are being closed.
-    Closing,
 }
 
 /// What happened to a connection's transport since the last time.
@@ -267,11 +256,8 @@ impl EventLoop {
         let shard = &self.shard;
         let listener = self.listener.as_ref().filter(|listener| listener.is_ready);
         let resting_until = listener.and_then(|listener| listener.resting_until);
-        let grace_until = match self.life {
-            Life::Closing => shard.hub.shared().shutdown.deadline(),
-            _ => None,
-        };
-        [shard.wheel.next_due(), resting_until, grace_until].into_iter().flatten().min()
+        let next = [shard.wheel.next_due(), resting_until, self.shutdown_due()];
+        next.into_iter().flatten().min()
     }
 
     /// Phase 2: accepts waiting sockets, here or for a shard with fewer connections.
@@ -306,13 +292,28 @@ impl EventLoop {
         }
     }
 
+    /// Accepts whoever is waiting, and then nobody any more: closing the socket would reset those
+    /// in its queue. Who connects from now on is refused by the kernel, or reaches another process.
+    fn stop_accepting(&mut self) {
+        if let Some(listener) = &mut self.listener {
+            (listener.is_ready, listener.resting_until) = (true, None);
+        }
+        let now = self.shard.now;
+        for _ in 0..=listener::BACKLOG.unsigned_abs() / ACCEPT_BUDGET {
+            if self.listener.as_ref().is_some_and(|listener| listener.is_awake(now)) {
+                self.accept();
+            }
+        }
+        self.listener = None;
+    }
+
     /// Gives a fresh socket a slot, unless it is refused. It is counted already.
     fn adopt(&mut self, transport: Transport, peer: SocketAddr) -> Option<Address> {
         let total = self.shard.hub.shared().connection_count();
         let is_surplus = total > self.connection_limit;
         let is_refused = total > self.connection_limit.saturating_add(SURPLUS_COUNT)
             || self.shard.connections.vacant_key() >= SLOT_COUNT_MAX
-            || self.life != Life::Running;
+            || self.life == Life::Closing;
         let mut transport = transport;
         if is_refused {
             self.inbox.mailbox().connection_count.fetch_sub(1, Ordering::Relaxed);
@@ -533,6 +534,10 @@ impl EventLoop {
             if let Some(listener) = &mut self.listener {
                 // A descriptor has become free.
                 listener.resting_until = None;
+            }
+            if matches!(self.life, Life::Spreading(_)) && self.shard.connections.is_empty() {
+                // If all others have nobody left either, it goes on.
+                self.shard.hub.shared().wake_all();
             }
         }
         let sums = (self.shard.queued_bytes, self.shard.kept_input.sum());

@@ -21,7 +21,7 @@ use super::timers::{Tick, Wheel};
 use crate::config::Limits;
 use crate::error::SendError;
 use crate::hub::delivery::Ticket;
-use crate::hub::{Address, ConnectionId, Envelope, Hub};
+use crate::hub::{Address, ConnectionId, Envelope, Hub, Schedule};
 use crate::message::Message;
 use crate::protocol::frame;
 
@@ -38,6 +38,8 @@ pub(super) struct Shard {
     pub(super) limits: LimitTable,
     pub(super) hub: Hub,
     pub(super) now: Instant,
+    /// The server's shutdown, as far as this shard has heard of it.
+    pub(super) schedule: Option<Schedule>,
     pub(super) connections: Slab<Connection>,
     pub(super) generation: u64,
     pub(super) links: Links,
@@ -95,6 +97,7 @@ impl Shard {
             limits,
             hub,
             now,
+            schedule: None,
             connections: Slab::new(),
             generation: 0,
             wheel: Wheel::new(now),
@@ -133,6 +136,13 @@ impl Shard {
     #[inline]
     pub(super) fn limits_of(&self, slot: Slot) -> &Limits {
         &self.limits[self.connections[slot].endpoint]
+    }
+
+    /// The end of the server's grace, if it shuts down and that is not only announced.
+    #[inline]
+    pub(super) fn grace_end(&self) -> Option<Instant> {
+        let schedule = self.schedule.filter(|schedule| schedule.accepts_until <= self.now)?;
+        Some(schedule.ends_at)
     }
 
     /// Whether what handlers send has no way to go for the moment: then none is called.

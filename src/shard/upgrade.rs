@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use super::EventLoop;
 use super::application::discard;
 use super::connection::{Closing, Details, Heard, Phase};
+use super::shutdown::Life;
 use super::state::Slot;
 use crate::config::HEADER_COUNT_MAX;
 use crate::error::Refusal;
@@ -125,11 +126,14 @@ impl EventLoop {
             if !matches!(head.method, "GET" | "HEAD") {
                 return refuse(Refusal::MethodNotAllowed);
             }
-            let stays = head.keeps_alive() && !head.has_body();
+            let stays = head.keeps_alive() && !head.has_body() && self.life == Life::Running;
             let after = if stays { http::Connection::KeepAlive } else { http::Connection::Close };
             return Answer::Page(page, after, body);
         }
         let Some(endpoint) = route.endpoint else { return refuse(Refusal::NotFound) };
+        if self.life != Life::Running {
+            return refuse(Refusal::Unavailable);
+        }
         let key = match handshake::check_upgrade(head) {
             Ok(key) => key,
             Err(refusal) => return refuse(refusal),
@@ -173,6 +177,10 @@ impl EventLoop {
         upgrade: Upgrade,
     ) -> Answer {
         let acceptance = match upgrade.0 {
+            // Decided after the server has begun to close its connections.
+            Decision::Accept(_) if self.life != Life::Running => {
+                return Answer::Refuse(Refusal::Unavailable.into(), Body::Whole);
+            }
             Decision::Accept(acceptance) => acceptance,
             Decision::Reject(response) => return Answer::Refuse(response, Body::Whole),
             Decision::Later(later) => {
@@ -215,7 +223,12 @@ impl EventLoop {
     }
 
     fn serve(&mut self, slot: Slot, page: usize, after: http::Connection, body: Body) {
-        let page = &self.application.service.pages[page];
+        let has_begun = self.shard.hub.shared().shutdown.has_begun();
+        let service = &self.application.service;
+        let page = match &service.unready {
+            Some((readiness, unready)) if *readiness == page && has_begun => unready,
+            _ => &service.pages[page],
+        };
         self.shard.append(slot, page.head(after));
         if body == Body::Whole {
             self.shard.append(slot, page.body.clone());

@@ -45,9 +45,9 @@ use self::client::{Client, Place};
 pub use self::request::{Refused, TestRequest};
 use crate::config::AGES;
 use crate::error::Error;
-use crate::hub::{ConnectionId, Hub};
+use crate::hub::{ConnectionId, Hub, Shutdown, ShutdownReport};
 use crate::message::{AsMessage, CloseCode};
-use crate::server::{Builder, Parts, Shards, ShutdownReport};
+use crate::server::{Builder, Parts, Shards};
 use crate::shard::{EventLoop, clock, pipe};
 
 /// How much a connection holds each way by default, in bytes: about what a kernel does.
@@ -350,14 +350,16 @@ impl TestServer {
     }
 
     /// Shuts down as [`Running::shutdown`](crate::Running::shutdown) does. If there is somebody to
-    /// wait for, the clock moves to the end of the grace.
-    pub fn shutdown(&mut self, grace: Duration) -> ShutdownReport {
-        self.hub.shared().begin_shutdown(self.now + grace.min(AGES));
+    /// wait for, the clock moves to the end of the grace. To see what happens on the way, begin it
+    /// by [`Hub::shutdown`] and [`advance`](Self::advance).
+    pub fn shutdown(&mut self, plan: impl Into<Shutdown>) -> ShutdownReport {
+        let plan = plan.into();
+        self.hub.shutdown(plan);
         self.settle();
         if self.shards.iter().any(Option::is_some) {
-            self.advance(grace);
+            self.advance(plan.longest());
         }
-        ShutdownReport::of(&self.hub)
+        ShutdownReport::of(&self.hub.shared().shutdown)
     }
 
     /// Does all that can be done at this time. Every other call does it, too; call it when nothing

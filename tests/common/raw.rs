@@ -301,6 +301,11 @@ impl Raw {
         assert!(count == 0 && self.unread().is_empty(), "not the end: {:?}", self.unread());
     }
 
+    /// The end of the connection, which must come next: in order, or by what else.
+    pub fn end(&mut self) -> Result<(), ErrorKind> {
+        self.fill().map(|count| assert!(count == 0, "not the end: {:?}", self.unread()))
+    }
+
     /// Ends our side; the server may go on.
     pub fn half_close(&self) {
         self.socket.shutdown(Shutdown::Write).expect("an open connection");
