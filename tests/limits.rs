@@ -1,10 +1,14 @@
 //! Every limit, exactly: what is just allowed passes, what is just beyond does not. Sizes are
 //! here, silence and deadlines in `limits/time.rs`, outboxes and mailboxes in `limits/pressure.rs`
-//! and `limits/refusal.rs`.
+//! and `limits/refusal.rs`, what counts by client address in `limits/addresses.rs`.
 
 #![allow(clippy::expect_used, reason = "a test says what it expects")]
 #![allow(unreachable_pub, reason = "the modules are those of one program")]
 
+#[path = "limits/addresses.rs"]
+mod addresses;
+#[path = "common/alone.rs"]
+mod alone;
 mod common;
 #[path = "limits/pressure.rs"]
 mod pressure;
@@ -155,7 +159,7 @@ fn as_many_fragments_as_the_limit_pass_and_not_one_more() {
 #[test]
 fn limits_that_contradict_one_another_are_refused_at_the_start() {
     type Change = (&'static str, fn(&mut Limits));
-    let changes: [Change; 10] = [
+    let changes: [Change; 12] = [
         ("no messages", |limits| limits.message_bytes = 0),
         ("no frames", |limits| limits.frame_bytes = 0),
         ("no headers", |limits| limits.header_count = 0),
@@ -166,6 +170,8 @@ fn limits_that_contradict_one_another_are_refused_at_the_start() {
         ("no mail", |limits| limits.mailbox_count = 0),
         ("pings after death", |limits| limits.ping_after = limits.dead_after),
         ("nobody", |limits| limits.connection_count = Some(0)),
+        ("nobody from anywhere", |limits| limits.max_connections_per_ip = Some(0)),
+        ("never", |limits| limits.upgrades_per_second = Some(0)),
     ];
     for (name, change) in changes {
         let mut limits = Limits::default();

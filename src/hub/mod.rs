@@ -158,10 +158,6 @@ impl Shared {
     pub(crate) fn subscriber_count(&self, topic: &str) -> usize {
         self.subscribers.iter().map(|counts| counts.of(topic)).sum()
     }
-
-    pub(crate) fn connection_count(&self) -> usize {
-        self.mailboxes.iter().map(|m| m.connection_count.load(Ordering::Relaxed)).sum()
-    }
 }
 
 /// The handle with which any thread reaches the connections of a server.

@@ -161,7 +161,6 @@ impl EventLoop {
                 continue;
             }
             // A request may lie in the kernel, unread: closing would answer it with a reset.
-            self.shard.connections[slot].flags.is_surplus = true;
             self.receive_from_one(slot);
             if !is_upgrading(&self.shard.connections[slot].phase) {
                 continue;

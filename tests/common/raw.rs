@@ -129,6 +129,19 @@ impl Raw {
         raw
     }
 
+    /// A connection from another address of this machine.
+    pub fn connect_from(source: &str, address: SocketAddr) -> Self {
+        let socket =
+            Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+        let source = SocketAddr::new(source.parse().expect("an address"), 0);
+        socket.bind(&source.into()).expect("an address of the loopback network");
+        socket.connect(&address.into()).expect("the server listens");
+        socket.set_tcp_nodelay(true).expect("an option");
+        let raw = Self::over(socket.into());
+        raw.limit_time();
+        raw
+    }
+
     /// Speaks over a socket that was connected elsewhere.
     pub fn over(socket: TcpStream) -> Self {
         Self { socket, received: Vec::new(), taken: 0 }

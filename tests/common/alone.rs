@@ -1,0 +1,28 @@
+//! Tests of what belongs to the process (descriptors, memory, the log, processor time): each in
+//! a process of its own, which is this program once more.
+
+#![allow(clippy::print_stdout, reason = "what the other process has measured is passed on")]
+#![allow(dead_code, reason = "each test program uses its own part")]
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::process::Command;
+use std::time::Duration;
+
+use crate::common::within;
+
+const CHILD: &str = "PEREGRINE_TEST_PROCESS";
+
+/// Runs the test of this name, its modules included, in a process of its own.
+pub fn alone(name: &str, limit: Duration, test: impl FnOnce() + Send + 'static) {
+    if std::env::var_os(CHILD).is_some() {
+        return within(limit, test);
+    }
+    let program = std::env::current_exe().expect("this program");
+    let mut child = Command::new(program);
+    let child = child.args(["--exact", name, "--nocapture"]).env(CHILD, "1").output();
+    let child = child.expect("a process");
+    let said = String::from_utf8_lossy(&child.stdout) + String::from_utf8_lossy(&child.stderr);
+    assert!(child.status.success() && said.contains("1 passed"), "{said}");
+    // What it has to tell, for those who look.
+    print!("{said}");
+}
