@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test program uses its own part")]
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
+use std::io::{self, Write};
 use std::process::Command;
 use std::time::Duration;
 
@@ -23,6 +24,9 @@ pub fn alone(name: &str, limit: Duration, test: impl FnOnce() + Send + 'static) 
     let child = child.expect("a process");
     let said = String::from_utf8_lossy(&child.stdout) + String::from_utf8_lossy(&child.stderr);
     assert!(child.status.success() && said.contains("1 passed"), "{said}");
-    // What it has to tell, for those who look.
+    // For those who look; and for everybody.
     print!("{said}");
+    for line in said.lines().filter(|line| line.starts_with("skipped")) {
+        writeln!(io::stderr(), "{name} is {line}").expect("a place to say so");
+    }
 }

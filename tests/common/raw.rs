@@ -353,7 +353,12 @@ pub struct Bystander(Client);
 
 impl Bystander {
     pub fn connect(address: SocketAddr, path: &str) -> Self {
-        Self(Client::connect(address, path))
+        Self::over(Client::connect(address, path))
+    }
+
+    /// One who has connected already.
+    pub fn over(client: Client) -> Self {
+        Self(client)
     }
 
     /// Is served. With one shard this is also a barrier: two rounds later the shard has ended the
