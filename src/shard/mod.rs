@@ -249,7 +249,7 @@ impl EventLoop {
     fn has_leftovers(&self) -> bool {
         let shard = &self.shard;
         (!shard.ready.is_empty() && self.may_receive())
-            || (self.has_mail && shard.fanout.has_room())
+            || self.has_mail
             || !shard.fanout.is_empty()
             || !shard.dirty.is_empty()
             || !shard.drained.is_empty()
@@ -287,7 +287,7 @@ impl EventLoop {
             }
         }
         for _ in 0..MAILBOX_BUDGET {
-            if !self.shard.fanout.has_room() {
+            if self.shard.fanout.is_behind() {
                 // The fan-out comes first; the mailbox fills, and its senders are told.
                 self.has_mail = true;
                 return;
