@@ -87,6 +87,7 @@ pub struct Limits {
     /// Counts per endpoint.
     pub ping_after: Duration,
     /// After how much silence the peer counts as gone. Default 60 s: two pings were not answered.
+    /// Any byte is a sign of life, also one of a frame that takes its time to arrive.
     /// The connection is closed with 1001, and dropped if that is not answered either.
     ///
     /// Counts per endpoint.
@@ -174,7 +175,8 @@ pub struct Limits {
     /// Counts for the server.
     pub mailbox_count: usize,
     /// The most bytes in the mailbox of one shard. Default 64 MiB; beyond it `Overloaded`. A
-    /// message is always accepted into an empty mailbox.
+    /// message is always accepted into an empty mailbox. As much again may wait in a shard for the
+    /// mailboxes of the others, and what was published for its own connections, at most 64 MiB.
     ///
     /// Counts for the server.
     pub mailbox_bytes: usize,

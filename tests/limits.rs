@@ -24,7 +24,7 @@ use std::time::Duration;
 use peregrine::{Callbacks, Error, Limits, Running, Server};
 
 use crate::common::{start, within};
-use crate::raw::{BINARY, FIN, PING, Raw, TEXT, frame, header, next_is_served};
+use crate::raw::{BINARY, FIN, PING, PONG, Raw, TEXT, frame, header, next_is_served};
 
 /// How long any of these tests may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -151,6 +151,35 @@ fn as_many_fragments_as_the_limit_pass_and_not_one_more() {
                 raw.send([frame(PING, b""), frame(PING, b"")].concat());
                 assert_eq!(raw.frame().map(|frame| frame.payload.len()), Some(count));
                 assert!(raw.frame().is_some() && raw.frame().is_some());
+            }
+        }
+    });
+}
+
+#[test]
+fn as_many_frames_without_data_as_the_budget_pass_in_a_second_and_not_one_more() {
+    within(LIMIT, || {
+        for limit in [1u8, 2, 9] {
+            let mut limits = Limits::default();
+            limits.idle_frames_per_second = u32::from(limit);
+            let server = echo(limits);
+            let count = usize::from(limit);
+            for more in [0, 1] {
+                // In one packet, and so in one second.
+                let mut raw = Raw::upgraded(server.local_addr(), "/echo");
+                raw.send([frame(PING, b"").repeat(count + more), frame(TEXT, b"hi")].concat());
+                for _ in 0..count {
+                    assert_eq!(raw.frame().map(|frame| frame.first), Some(PONG));
+                }
+                // The ping that was too many may be answered; it is the last.
+                let mut rest = raw.frame().expect("an answer");
+                if more == 1 && rest.first == PONG {
+                    rest = raw.frame().expect("a Close frame");
+                }
+                match more {
+                    0 => assert_eq!(rest.payload, b"hi"),
+                    _ => assert_eq!(rest.close().0, 1008),
+                }
             }
         }
     });

@@ -14,6 +14,8 @@ mod floods;
 mod half_open;
 #[path = "siege/link.rs"]
 mod link;
+#[path = "siege/process.rs"]
+mod process;
 #[path = "siege/processor.rs"]
 mod processor;
 #[path = "common/raw.rs"]
@@ -26,9 +28,9 @@ use std::time::Duration;
 /// How long any of these tests may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// What the process has in memory, in bytes.
-fn resident_bytes() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+/// What a process has in memory, in bytes.
+fn resident_bytes(process: &str) -> usize {
+    let statm = std::fs::read_to_string(format!("/proc/{process}/statm")).expect("Linux");
     let pages: usize = statm.split(' ').nth(1).and_then(|field| field.parse().ok()).expect("pages");
     pages * 4096
 }

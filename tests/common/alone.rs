@@ -5,7 +5,9 @@
 #![allow(dead_code, reason = "each test program uses its own part")]
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::time::Duration;
 
@@ -28,5 +30,28 @@ pub fn alone(name: &str, limit: Duration, test: impl FnOnce() + Send + 'static) 
     print!("{said}");
     for line in said.lines().filter(|line| line.starts_with("skipped")) {
         writeln!(io::stderr(), "{name} is {line}").expect("a place to say so");
+    }
+}
+
+/// The kernel's number of the thread that asks.
+pub fn this_thread() -> i32 {
+    rustix::thread::gettid().as_raw_nonzero().get()
+}
+
+/// Tells the time on a processor that a thread of this process has had.
+pub struct ProcessorClock(File);
+
+impl ProcessorClock {
+    pub fn new(thread: i32) -> Self {
+        let path = format!("/proc/self/task/{thread}/schedstat");
+        Self(File::open(path).expect("a Linux with schedstat"))
+    }
+
+    pub fn now(&self) -> Duration {
+        let mut text = [0; 64];
+        let length = self.0.read_at(&mut text, 0).expect("a line");
+        let text = str::from_utf8(&text[..length]).expect("numbers");
+        let nanos = text.split(' ').next().and_then(|word| word.parse().ok());
+        Duration::from_nanos(nanos.expect("a number"))
     }
 }

@@ -8,8 +8,8 @@ use std::thread;
 use peregrine::{Callbacks, Limits, Response};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::{Dice, LIMIT, SHORT, chaos, short_limits, slow};
-use crate::alone::alone;
+use super::{Dice, LIMIT, SHORT, chaos, short_limits};
+use crate::alone::{ProcessorClock, alone, this_thread};
 use crate::common::start;
 use crate::raw::{Bystander, Raw, TEXT, frame, next_is_served, until, upgrade};
 
@@ -26,7 +26,7 @@ fn out_of_descriptors_the_listener_rests_and_goes_on_when_some_are_free() {
             limits.connection_count = Some(10_000);
             let (told, shards) = std::sync::mpsc::channel();
             let echo = Callbacks::<()>::new().on_message(move |_, message| {
-                let _ = told.send(slow::this_thread());
+                let _ = told.send(this_thread());
                 message.into()
             });
             let server = start(1, |builder| builder.limits(limits).websocket("/echo", echo));
@@ -34,7 +34,7 @@ fn out_of_descriptors_the_listener_rests_and_goes_on_when_some_are_free() {
             let mut bystander = Bystander::connect(address, "/echo");
             bystander.is_served();
             // What measures must not need a descriptor when there are none.
-            let clock = slow::ProcessorClock::new(shards.recv().expect("it was served"));
+            let clock = ProcessorClock::new(shards.recv().expect("it was served"));
             let rest = getrlimit(Resource::Nofile);
             setrlimit(Resource::Nofile, Rlimit { current: Some(DESCRIPTOR_COUNT), ..rest })
                 .expect("a limit may be lowered");

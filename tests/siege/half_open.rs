@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use peregrine::{Callbacks, Close, ClosedBy, ConnectionId, Limits, Running, SendError, Server};
+use peregrine::{
+    Callbacks, Close, ClosedBy, ConnectionId, Endpoint, Limits, Running, SendError, Server,
+};
 
 use super::link::{Link, SERVER};
 use super::{LIMIT, resident_bytes};
@@ -13,20 +15,17 @@ use crate::alone::alone;
 use crate::common::{Client, PATIENCE};
 use crate::raw::{Bystander, Raw, timed, until};
 
-const PING_AFTER: Duration = Duration::from_millis(300);
-const DEAD_AFTER: Duration = Duration::from_millis(1500);
+const PING_AFTER: Duration = Duration::from_millis(500);
+const DEAD_AFTER: Duration = Duration::from_secs(3);
 const CLOSING: Duration = Duration::from_millis(400);
 /// The most that the server may be late.
 const MARGIN: Duration = Duration::from_secs(3);
 const MESSAGE_BYTES: usize = 48 << 20;
 
-fn limits() -> Limits {
-    let mut limits = Limits::default();
+fn shorten(limits: &mut Limits) {
     limits.ping_after = PING_AFTER;
     limits.dead_after = DEAD_AFTER;
     limits.closing = CLOSING;
-    limits.handshake = DEAD_AFTER;
-    limits
 }
 
 type Ends = Receiver<(ConnectionId, Close)>;
@@ -50,7 +49,10 @@ fn serve(link: &Link) -> (Running, Ends) {
         });
     let echo = Callbacks::<()>::new().on_message(|_, message| message.into());
     let running = link.at_server(|| {
-        let builder = Server::builder().shards(1).limits(limits()).websocket("/", handler);
+        let mut limits = Limits::default();
+        limits.handshake = DEAD_AFTER;
+        let handler = Endpoint::new(handler).adjust_limits(shorten);
+        let builder = Server::builder().shards(1).limits(limits).websocket("/", handler);
         let builder = builder.websocket("/echo", echo);
         builder.bind((SERVER, 0)).expect("a free port").start().expect("threads")
     });
@@ -103,11 +105,11 @@ fn a_peer_whose_link_is_cut_is_found_blamed_and_freed_whatever_it_was_doing() {
         leaving.send(crate::raw::frame(crate::raw::TEXT, b"close me"));
         assert_eq!(leaving.text(), "close me");
         assert_eq!(next(&ends).0, leaving_id);
-        let before = resident_bytes();
+        let before = resident_bytes("self");
         link.cut();
         let delivery = hub.send_to_async(owed, vec![7; MESSAGE_BYTES]);
         bystander.is_served();
-        let queued = resident_bytes().saturating_sub(before);
+        let queued = resident_bytes("self").saturating_sub(before);
         assert!(queued > MESSAGE_BYTES / 2, "the test is too small: {queued} bytes are queued");
 
         let (told, took) = timed(|| [next(&ends), next(&ends)]);
@@ -121,7 +123,7 @@ fn a_peer_whose_link_is_cut_is_found_blamed_and_freed_whatever_it_was_doing() {
         assert_eq!(delivery.wait(), Err(SendError::Gone), "it is known what became of it");
         let ((), rest) = timed(|| until("they are freed", || count(&server) == 1));
         assert!(rest <= CLOSING + MARGIN, "freed only after {rest:?}");
-        let kept = resident_bytes().saturating_sub(before);
+        let kept = resident_bytes("self").saturating_sub(before);
         assert!(kept < MESSAGE_BYTES / 4, "{kept} bytes are kept of {queued}");
         println!("found after {took:?}, freed {rest:?} later; {queued} bytes queued, {kept} kept");
 

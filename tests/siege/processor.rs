@@ -1,100 +1,19 @@
 //! The loop never spins: what a server that waits costs in processor time. The server is a process
-//! of its own, so that all of it is measured and nothing else.
+//! of its own.
 
-use std::io::{BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
-use peregrine::{Callbacks, ConnectionId, Limits, Reply, Server};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
 use super::LIMIT;
-use crate::common::{Client, within};
-use crate::raw::{BINARY, Bystander, Raw, frame, until};
+use super::process::{DESCRIPTOR_COUNT, Process};
+use crate::common::within;
+use crate::raw::{BINARY, Raw, frame, until, upgrade};
 
-/// Tells the program that it is a server, and which.
-const SERVER: &str = "PEREGRINE_TEST_SERVER";
 /// How long is measured, and how much of it the server may have a processor for.
 const WATCH: Duration = Duration::from_secs(3);
 const MOST: Duration = Duration::from_millis(500);
-/// All that a server process may have open that is to run out of it.
-const DESCRIPTOR_COUNT: u64 = 64;
-/// How long a handler keeps its shard.
-const BLOCK: Duration = Duration::from_secs(5);
-
-/// Is told its id; `block` keeps the shard; `shout` broadcasts a lot; all else comes back.
-fn handler() -> Callbacks<()> {
-    Callbacks::new().on_connect(|ws| ws.id().to_string().into()).on_message(|ws, message| {
-        match message.as_text() {
-            Some("block") => thread::sleep(BLOCK),
-            Some("shout") => {
-                for _ in 0..1000 {
-                    if ws.broadcast("hear, hear").is_err() {
-                        break;
-                    }
-                }
-                return Reply::none();
-            }
-            _ => {}
-        }
-        message.into()
-    })
-}
-
-/// Not a test: the other process. It serves until its input ends.
-#[test]
-fn a_server_process() {
-    let Some(kind) = std::env::var_os(SERVER) else { return };
-    let mut limits = Limits::default();
-    limits.connection_count = Some(10_000);
-    if kind == "small mailbox" {
-        limits.mailbox_count = 1;
-    }
-    let builder = Server::builder().shards(2).limits(limits).websocket("/", handler());
-    let running = builder.bind("127.0.0.1:0").expect("a port").start().expect("threads");
-    if kind == "few descriptors" {
-        let rest = getrlimit(Resource::Nofile);
-        let few = Rlimit { current: Some(DESCRIPTOR_COUNT), ..rest };
-        setrlimit(Resource::Nofile, few).expect("a limit may be lowered");
-    }
-    println!("\nserves at {}", running.local_addr());
-    let mut rest = Vec::new();
-    std::io::stdin().read_to_end(&mut rest).expect("the end");
-}
-
-struct Process {
-    child: Child,
-    address: SocketAddr,
-}
-
 impl Process {
-    fn start(kind: &str) -> Self {
-        let mut command = Command::new(std::env::current_exe().expect("this program"));
-        command.args(["--exact", "processor::a_server_process", "--nocapture"]).env(SERVER, kind);
-        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("a process");
-        let output = BufReader::new(child.stdout.take().expect("a pipe"));
-        let told = |line: Result<String, _>| {
-            line.expect("text").strip_prefix("serves at ").map(str::to_owned)
-        };
-        let address = output.lines().find_map(told).expect("the address");
-        Self { child, address: address.parse().expect("an address") }
-    }
-
-    /// The time that it has had a processor for, itself and its kernel.
-    fn spent(&self) -> Duration {
-        let path = format!("/proc/{}/stat", self.child.id());
-        let text = std::fs::read_to_string(path).expect("it runs");
-        let (_, fields) = text.rsplit_once(')').expect("a name");
-        let ticks = |at: usize| -> u64 {
-            fields.split_whitespace().nth(at).and_then(|text| text.parse().ok()).expect("a number")
-        };
-        // utime and stime (proc_pid_stat(5)), in hundredths of a second.
-        Duration::from_millis(10 * (ticks(11) + ticks(12)))
-    }
-
     /// Watches it for a while.
     fn is_at_rest(&self, what: &str) {
         let before = self.spent();
@@ -103,26 +22,6 @@ impl Process {
         let spent = self.spent() - before;
         println!("{what}: {spent:?} of {WATCH:?}");
         assert!(spent <= MOST, "{what} costs {spent:?} of {WATCH:?}");
-    }
-
-    /// A client, and the shard that it is on.
-    fn client(&self) -> (Client, usize) {
-        let mut client = Client::connect(self.address, "/");
-        let id: ConnectionId = client.text().parse().expect("an id");
-        (client, id.shard())
-    }
-
-    /// Somebody beside those who lay siege.
-    fn bystander(&self) -> Bystander {
-        Bystander::over(self.client().0)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It ends with its input, or else so.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -169,8 +68,7 @@ fn a_listener_that_rests_costs_no_processor_time_and_accepts_again() {
             .map(|_| TcpStream::connect(process.address).expect("room in the kernel"))
             .collect();
         bystander.is_served();
-        let open =
-            || std::fs::read_dir(format!("/proc/{}/fd", process.child.id())).expect("it runs");
+        let open = || std::fs::read_dir(format!("/proc/{}/fd", process.id())).expect("it runs");
         until("all descriptors are in use", || open().count() as u64 >= DESCRIPTOR_COUNT);
         process.is_at_rest("a listener that rests");
         bystander.is_served();
@@ -182,6 +80,28 @@ fn a_listener_that_rests_costs_no_processor_time_and_accepts_again() {
         last.text();
         process.client();
         bystander.is_served();
+    });
+}
+
+/// Nobody has said how many there may be: the descriptors do, and some are left.
+#[test]
+fn the_descriptors_tell_how_many_connections_there_may_be() {
+    within(LIMIT, || {
+        let process = Process::start("as many as may be");
+        let allowed = usize::try_from(4 * DESCRIPTOR_COUNT - 64).expect("few");
+        let mut crowd: Vec<Raw> =
+            (0..allowed + 30).map(|_| Raw::connect(process.address)).collect();
+        crowd.iter_mut().for_each(|raw| raw.send(upgrade("/echo")));
+        let statuses: Vec<_> = crowd
+            .iter_mut()
+            .map(|raw| {
+                let answer = raw.head();
+                assert!(answer.status == 101 || answer.header("Retry-After").is_some());
+                answer.status
+            })
+            .collect();
+        let count = |wanted| statuses.iter().filter(|&&status| status == wanted).count();
+        assert_eq!((count(101), count(503)), (allowed, 30));
     });
 }
 

@@ -76,7 +76,7 @@ fn frames_that_drip_cost_what_has_arrived_and_end_with_the_dripping() {
         });
         let (address, hub) = (server.local_addr(), server.hub());
         let mut bystander = Bystander::connect(address, "/echo");
-        let before = resident_bytes();
+        let before = resident_bytes("self");
         let mut crowd: Vec<Raw> = (0..CROWD_COUNT)
             .map(|_| {
                 let mut raw = Raw::upgraded(address, "/drip");
@@ -94,7 +94,7 @@ fn frames_that_drip_cost_what_has_arrived_and_end_with_the_dripping() {
         });
         assert!(took > DEADLINE * 2 && closes.try_recv().is_err(), "nobody has left");
         assert_eq!(hub.connection_counts(), [CROWD_COUNT + 1]);
-        let grown = resident_bytes().saturating_sub(before);
+        let grown = resident_bytes("self").saturating_sub(before);
         println!("{CROWD_COUNT} frames of 1 MiB announced, 3 kB of each sent: {grown} bytes more");
         assert!(grown < CROWD_COUNT * (64 << 10), "{grown} bytes more");
         for _ in 0..CROWD_COUNT {
