@@ -87,6 +87,7 @@ pub struct Limits {
     /// Counts per endpoint.
     pub ping_after: Duration,
     /// After how much silence the peer counts as gone. Default 60 s: two pings were not answered.
+    /// Any byte is a sign of life, also one of a frame that takes its time to arrive.
     /// The connection is closed with 1001, and dropped if that is not answered either.
     ///
     /// Counts per endpoint.
@@ -103,6 +104,26 @@ pub struct Limits {
     ///
     /// Counts for the server.
     pub connection_count: Option<usize>,
+    /// The most connections at once from one client address. `None` (the default) does not count
+    /// them, because clients behind one NAT share an address: a school, an office, most phones.
+    /// Beyond it status 429 with `Retry-After`; beyond 64 of those at a time they are dropped
+    /// without a word.
+    ///
+    /// The address is what [`Request::client_ip`](crate::Request::client_ip) tells, behind proxies
+    /// that are [trusted](crate::Builder::trust_proxies) the client's own; of IPv6 the first 64
+    /// bits count, IPv4 within IPv6 counts as IPv4. A connection counts from when it is accepted
+    /// to when it is freed, whatever it says; one that comes through a trusted proxy, once that has
+    /// told whose it is: with the PROXY protocol, else with the upgrade.
+    ///
+    /// Counts for the server, exactly, over all shards.
+    pub max_connections_per_ip: Option<usize>,
+    /// The most upgrades in one second from one client address: so many at once, then one whenever
+    /// its part of a second has passed. `None` (the default) does not count them, for the same
+    /// reason; the address is the same. Beyond it status 429 with `Retry-After`. Every valid
+    /// request for an upgrade counts that comes from an allowed origin, whatever its handler says.
+    ///
+    /// Counts for the server, exactly, over all shards.
+    pub upgrades_per_second: Option<u32>,
     /// Where an outbox begins to press back, in bytes. Default 64 KiB. Above it the server reads
     /// no more from that client: who does not take answers may not ask.
     ///
@@ -161,7 +182,8 @@ pub struct Limits {
     /// Counts for the server.
     pub mailbox_count: usize,
     /// The most bytes in the mailbox of one shard. Default 64 MiB; beyond it `Overloaded`. A
-    /// message is always accepted into an empty mailbox.
+    /// message is always accepted into an empty mailbox. As much again may wait in a shard for the
+    /// mailboxes of the others, and what was published for its own connections, at most 64 MiB.
     ///
     /// Counts for the server.
     pub mailbox_bytes: usize,
@@ -181,6 +203,8 @@ impl Default for Limits {
             dead_after: Duration::from_secs(60),
             closing: Duration::from_secs(5),
             connection_count: None,
+            max_connections_per_ip: None,
+            upgrades_per_second: None,
             outbox_high_water_bytes: 64 << 10,
             outbox_low_water_bytes: 16 << 10,
             outbox_bytes: 1 << 20,
@@ -213,7 +237,7 @@ impl Limits {
 
     /// The rule that is broken by limits that contradict one another.
     pub(crate) fn broken_rule(&self) -> Option<&'static str> {
-        let rules: [(bool, &'static str); 11] = [
+        let rules: [(bool, &'static str); 13] = [
             (self.message_bytes > 0 && self.frame_bytes > 0, "message and frame size are positive"),
             (
                 self.header_count <= HEADER_COUNT_MAX && self.header_count > 0,
@@ -240,6 +264,8 @@ impl Limits {
             ),
             (self.offload_thread_count != Some(0), "at least one thread runs offloaded work"),
             (self.connection_count != Some(0), "at least one connection is allowed"),
+            (self.max_connections_per_ip != Some(0), "an address may have a connection"),
+            (self.upgrades_per_second != Some(0), "an address may upgrade"),
         ];
         rules.iter().find(|(holds, _)| !holds).map(|&(_, rule)| rule)
     }
@@ -250,6 +276,7 @@ impl Limits {
             (
                 (limits.head_bytes, limits.header_count, limits.handshake),
                 (limits.connection_count, limits.shard_outbox_bytes, limits.shard_input_bytes),
+                (limits.max_connections_per_ip, limits.upgrades_per_second),
                 (limits.mailbox_count, limits.mailbox_bytes),
                 (limits.offload_thread_count, limits.offload_queue_count),
             )

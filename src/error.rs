@@ -190,6 +190,10 @@ pub(crate) enum Refusal {
     Unavailable,
     /// `on_upgrade` has not decided in time.
     Undecided,
+    /// The client's address has as many connections as it may.
+    TooManyConnections,
+    /// The client's address has upgraded too often in the last second.
+    TooManyUpgrades,
 }
 
 impl Refusal {
@@ -203,6 +207,8 @@ impl Refusal {
             Self::UpgradeRequired => {
                 (426, "This path speaks WebSocket: upgrade with Sec-WebSocket-Version 13.")
             }
+            Self::TooManyConnections => (429, "Too many connections from this address."),
+            Self::TooManyUpgrades => (429, "Too many upgrades from this address; try again later."),
             Self::HeadTooLarge => (431, "The request head is too large."),
             Self::Internal => (500, "The upgrade could not be decided."),
             Self::Undecided => (503, "The upgrade was not decided in time; try again later."),

@@ -5,6 +5,8 @@
 #![allow(clippy::expect_used, reason = "a test says what it expects")]
 #![allow(unreachable_pub, reason = "the modules are those of one program")]
 
+#[path = "common/alone.rs"]
+mod alone;
 #[path = "hostile/chaos.rs"]
 mod chaos;
 mod common;

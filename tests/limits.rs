@@ -1,10 +1,14 @@
 //! Every limit, exactly: what is just allowed passes, what is just beyond does not. Sizes are
 //! here, silence and deadlines in `limits/time.rs`, outboxes and mailboxes in `limits/pressure.rs`
-//! and `limits/refusal.rs`.
+//! and `limits/refusal.rs`, what counts by client address in `limits/addresses.rs`.
 
 #![allow(clippy::expect_used, reason = "a test says what it expects")]
 #![allow(unreachable_pub, reason = "the modules are those of one program")]
 
+#[path = "limits/addresses.rs"]
+mod addresses;
+#[path = "common/alone.rs"]
+mod alone;
 mod common;
 #[path = "limits/input.rs"]
 mod input;
@@ -22,7 +26,7 @@ use std::time::Duration;
 use peregrine::{Callbacks, Error, Limits, Running, Server};
 
 use crate::common::{start, within};
-use crate::raw::{BINARY, FIN, PING, Raw, TEXT, frame, header, next_is_served};
+use crate::raw::{BINARY, FIN, PING, PONG, Raw, TEXT, frame, header, next_is_served};
 
 /// How long any of these tests may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -155,9 +159,38 @@ fn as_many_fragments_as_the_limit_pass_and_not_one_more() {
 }
 
 #[test]
+fn as_many_frames_without_data_as_the_budget_pass_in_a_second_and_not_one_more() {
+    within(LIMIT, || {
+        for limit in [1u8, 2, 9] {
+            let mut limits = Limits::default();
+            limits.idle_frames_per_second = u32::from(limit);
+            let server = echo(limits);
+            let count = usize::from(limit);
+            for more in [0, 1] {
+                // In one packet, and so in one second.
+                let mut raw = Raw::upgraded(server.local_addr(), "/echo");
+                raw.send([frame(PING, b"").repeat(count + more), frame(TEXT, b"hi")].concat());
+                for _ in 0..count {
+                    assert_eq!(raw.frame().map(|frame| frame.first), Some(PONG));
+                }
+                // The ping that was too many may be answered; it is the last.
+                let mut rest = raw.frame().expect("an answer");
+                if more == 1 && rest.first == PONG {
+                    rest = raw.frame().expect("a Close frame");
+                }
+                match more {
+                    0 => assert_eq!(rest.payload, b"hi"),
+                    _ => assert_eq!(rest.close().0, 1008),
+                }
+            }
+        }
+    });
+}
+
+#[test]
 fn limits_that_contradict_one_another_are_refused_at_the_start() {
     type Change = (&'static str, fn(&mut Limits));
-    let changes: [Change; 10] = [
+    let changes: [Change; 12] = [
         ("no messages", |limits| limits.message_bytes = 0),
         ("no frames", |limits| limits.frame_bytes = 0),
         ("no headers", |limits| limits.header_count = 0),
@@ -168,6 +201,8 @@ fn limits_that_contradict_one_another_are_refused_at_the_start() {
         ("no mail", |limits| limits.mailbox_count = 0),
         ("pings after death", |limits| limits.ping_after = limits.dead_after),
         ("nobody", |limits| limits.connection_count = Some(0)),
+        ("nobody from anywhere", |limits| limits.max_connections_per_ip = Some(0)),
+        ("never", |limits| limits.upgrades_per_second = Some(0)),
     ];
     for (name, change) in changes {
         let mut limits = Limits::default();

@@ -4,6 +4,8 @@
 
 #![allow(clippy::expect_used, reason = "a test says what it expects")]
 
+#[path = "testing/addresses.rs"]
+mod addresses;
 #[path = "testing/pressure.rs"]
 mod pressure;
 #[path = "testing/time.rs"]

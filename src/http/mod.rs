@@ -241,7 +241,10 @@ impl From<Refusal> for Response {
                 response.header("Upgrade", "websocket").header("Sec-WebSocket-Version", "13")
             }
             Refusal::MethodNotAllowed => response.header("Allow", "GET, HEAD"),
-            Refusal::Unavailable | Refusal::Undecided => response.header("Retry-After", "1"),
+            Refusal::Unavailable
+            | Refusal::Undecided
+            | Refusal::TooManyConnections
+            | Refusal::TooManyUpgrades => response.header("Retry-After", "1"),
             _ => response,
         }
     }

@@ -128,6 +128,11 @@ impl Shared {
         }
     }
 
+    /// Those on their way from the shard that accepted them included.
+    pub(crate) fn connection_count(&self) -> usize {
+        self.mailboxes.iter().map(|m| m.connection_count.load(Ordering::Relaxed)).sum()
+    }
+
     /// Sends a publication to every shard, or to none.
     fn publish(&self, publication: &Arc<Publication>) -> Result<(), SendError> {
         let bytes = publication.frame.len();
@@ -144,10 +149,6 @@ impl Shared {
 
     pub(crate) fn subscriber_count(&self, topic: &str) -> usize {
         self.subscribers.iter().map(|counts| counts.of(topic)).sum()
-    }
-
-    pub(crate) fn connection_count(&self) -> usize {
-        self.mailboxes.iter().map(|m| m.connection_count.load(Ordering::Relaxed)).sum()
     }
 }
 

@@ -35,6 +35,8 @@ pub(super) enum Output {
     Binary(Bytes),
     /// A frame that carries no data: a ping (already answered), a pong, an empty fragment.
     Idle,
+    /// A fragment is whole, its message is not.
+    Fragment,
     /// The peer's Close frame. The answer, if one is owed, leaves with [`Engine::flush`].
     Close(Option<(CloseCode, Utf8Bytes)>),
     /// All input is used up.
@@ -82,7 +84,7 @@ impl Engine {
         self.kept_bytes
     }
 
-    /// Takes bytes off `input` until something comes out; what the engine answers by itself is
+    /// Takes bytes off `input`, up to the end of a frame; what the engine answers by itself is
     /// appended to `out`.
     pub(super) fn feed(
         &mut self,
@@ -90,35 +92,31 @@ impl Engine {
         out: &mut Vec<u8>,
         limits: &Limits,
     ) -> Result<Output, Violation> {
-        loop {
-            let mut is_idle = false;
-            if !self.framing.is_within_payload() {
-                let Some(header) = self.framing.begin_frame(input, limits)? else {
-                    return Ok(Output::Starved);
-                };
-                is_idle = header.is_empty_fragment();
-                // The header alone never ends in a message unless the payload is empty.
-                let (bytes, length) = self.framing.last_header();
-                if let Some(output) = self.push(&bytes[..length], out)? {
-                    return Ok(output);
-                }
+        if !self.framing.is_within_payload() {
+            let Some(header) = self.framing.begin_frame(input, limits)? else {
+                return Ok(Output::Starved);
+            };
+            // The header alone never ends in a message unless the payload is empty.
+            let (bytes, length) = self.framing.last_header();
+            if let Some(output) = self.push(&bytes[..length], out)? {
+                return Ok(output);
             }
-            if self.framing.is_within_payload() {
-                if input.is_empty() {
-                    return Ok(Output::Starved);
-                }
-                let (chunk, rest) = input.split_at(self.framing.advance(input.len()));
-                *input = rest;
-                if !self.framing.is_of_control() {
-                    self.kept_bytes += chunk.len();
-                }
-                if let Some(output) = self.push(chunk, out)? {
-                    return Ok(output);
-                }
-            }
-            if is_idle {
+            if header.is_empty_fragment() {
                 return Ok(Output::Idle);
             }
+        }
+        if input.is_empty() {
+            return Ok(Output::Starved);
+        }
+        let (chunk, rest) = input.split_at(self.framing.advance(input.len()));
+        *input = rest;
+        if !self.framing.is_of_control() {
+            self.kept_bytes += chunk.len();
+        }
+        match self.push(chunk, out)? {
+            Some(output) => Ok(output),
+            None if self.framing.is_within_payload() => Ok(Output::Starved),
+            None => Ok(Output::Fragment),
         }
     }
 

@@ -35,15 +35,15 @@ use crate::message::{CloseCode, Message};
 
 /// One connection's half of the protocol after the opening handshake.
 ///
-/// * Happened: [`receive`](Self::receive), again and again until it returns `None`.
+/// * Happened: [`receive_whole`](Self::receive_whole), in doubt
+///   [`receive_doubtful`](Self::receive_doubtful), again and again until the input is used up.
 /// * Commands: [`close`](Self::close) to send a Close frame; [`answer_close`](Self::answer_close)
 ///   to answer the peer's. After either, no more data frames may be sent.
 ///
-/// It never fails for good by itself: after a violation the caller closes and stops calling
-/// `receive`.
+/// It never fails for good by itself: after a violation the caller closes and receives no more.
 #[derive(Debug, Default)]
 pub(crate) struct Protocol {
-    /// `None`: dormant. Invariant between calls of `receive`: what is kept is not at rest.
+    /// `None`: dormant. Invariant between calls: what is kept is not at rest.
     flight: Option<Box<Flight>>,
     /// When the second began for which frames without data are counted, and how many there were.
     /// Not a type of its own: its padding is where `receipt` fits.
@@ -140,6 +140,8 @@ enum Step<'b> {
     Event(Event<'b>),
     /// A frame that carries no data: a ping (already answered), a pong, an empty fragment.
     Idle,
+    /// A fragment is whole, its message is not.
+    Fragment,
     /// All input is used up.
     Starved,
 }
@@ -152,6 +154,7 @@ impl From<Output> for Step<'_> {
             Output::Close(None) => Event::Close(CloseCode::NO_STATUS, String::new()),
             Output::Close(Some((code, reason))) => Event::Close(code, reason.as_str().to_owned()),
             Output::Idle => return Self::Idle,
+            Output::Fragment => return Self::Fragment,
             Output::Starved => return Self::Starved,
         })
     }
@@ -199,7 +202,8 @@ impl Protocol {
     /// pings are appended to `control`.
     ///
     /// It is [`receive_whole`](Self::receive_whole) and then, in doubt,
-    /// [`receive_doubtful`](Self::receive_doubtful), which whoever is in a hurry calls apart.
+    /// [`receive_doubtful`](Self::receive_doubtful), for those who have no budget.
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn receive<'b>(
         &mut self,
         input: &mut &'b mut [u8],
@@ -234,7 +238,7 @@ impl Protocol {
     }
 
     /// The slow way: what the lane was not sure of is the engine's. `None` when the input is used
-    /// up, and when the engine is at rest again: then the lane goes on with what is left.
+    /// up, and when a frame has ended: so that a caller with a budget counts them all.
     #[cold]
     pub(crate) fn receive_doubtful<'b>(
         &mut self,
@@ -252,7 +256,7 @@ impl Protocol {
         }
     }
 
-    /// Feeds what is in flight until something comes out, the input is used up, or it is at rest.
+    /// Feeds what is in flight until something comes out, the input is used up, or a frame ends.
     fn receive_in_flight<'b>(
         &mut self,
         input: &mut &'b mut [u8],
@@ -260,24 +264,16 @@ impl Protocol {
         limits: &Limits,
         now: Instant,
     ) -> Option<Event<'b>> {
-        let event = loop {
-            let flight = self
-                .flight
-                .get_or_insert_with(|| Box::new(Flight::before(input, self.receipt, limits)));
-            match flight.feed(input, control, limits) {
-                Ok(Step::Event(event)) => break Some(event),
-                Ok(Step::Idle) => {
-                    let is_at_rest = flight.is_at_rest();
-                    if !self.spend_idle(limits.idle_frames_per_second, now) {
-                        break Some(Event::Violation(Violation::TooManyIdleFrames));
-                    }
-                    if is_at_rest {
-                        break None;
-                    }
-                }
-                Ok(Step::Starved) => break None,
-                Err(violation) => break Some(Event::Violation(violation)),
+        let flight = self
+            .flight
+            .get_or_insert_with(|| Box::new(Flight::before(input, self.receipt, limits)));
+        let event = match flight.feed(input, control, limits) {
+            Ok(Step::Event(event)) => Some(event),
+            Ok(Step::Idle) if !self.spend_idle(limits.idle_frames_per_second, now) => {
+                Some(Event::Violation(Violation::TooManyIdleFrames))
             }
+            Ok(Step::Idle | Step::Fragment | Step::Starved) => None,
+            Err(violation) => Some(Event::Violation(violation)),
         };
         if !matches!(event, Some(Event::Violation(_))) {
             self.flight.take_if(|flight| flight.is_at_rest());

@@ -15,7 +15,7 @@ use crate::http::Response;
 use crate::hub::mailbox::mailbox;
 use crate::hub::{Hub, Node, SHARD_COUNT_MAX};
 use crate::network::Networks;
-use crate::shard::{self, LimitTable, Pool, Seat, Service, WAKER};
+use crate::shard::{self, LimitTable, Places, Pool, Seat, Service, Visitors, WAKER};
 
 /// Gathers what a server serves: the outermost [`Router`], and what only a server has. Made by
 /// [`Server::builder`].
@@ -215,9 +215,11 @@ impl Builder {
             seats.push(Seat { index, poll, listener: None, inbox });
         }
         let hub = Hub::new(Node::random(), mailboxes.into(), paths);
-        let connection_limit = of_server.connection_count.unwrap_or_else(descriptor_allowance);
-        let service = Arc::new(Service { pool, endpoints, routes, pages, unready, proxies });
-        Ok(Parts { seats, service, limits, connection_limit, hub })
+        let places = Places::new(of_server.connection_count.unwrap_or_else(descriptor_allowance));
+        let visitors = Visitors::new(of_server);
+        let service =
+            Service { pool, endpoints, routes, pages, unready, proxies, places, visitors };
+        Ok(Parts { seats, service: Arc::new(service), limits, hub })
     }
 }
 
@@ -234,7 +236,6 @@ pub(crate) struct Parts {
     pub(crate) seats: Vec<Seat>,
     pub(crate) service: Arc<Service>,
     pub(crate) limits: LimitTable,
-    pub(crate) connection_limit: usize,
     pub(crate) hub: Hub,
 }
 

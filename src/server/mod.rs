@@ -88,7 +88,7 @@ impl Server {
     /// # Errors
     /// [`Error::Io`] if a thread cannot be started.
     pub fn start(self) -> Result<Running, Error> {
-        let Parts { seats, service, limits, connection_limit, hub } = self.parts;
+        let Parts { seats, service, limits, hub } = self.parts;
         let mut running =
             Running { threads: Vec::new(), hub: hub.clone(), local_addr: self.local_addr };
         let processors = processors_to_pin(seats.len());
@@ -100,7 +100,7 @@ impl Server {
                     pin(processor);
                     let _guard = Guard { hub: hub.clone(), shard: seat.index };
                     let now = clock::now();
-                    EventLoop::new(seat, service, limits, connection_limit, hub, now)?.run()
+                    EventLoop::new(seat, service, limits, hub, now)?.run()
                 },
             )?;
             running.threads.push(thread);

@@ -11,9 +11,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::connection::Farewell;
+use super::entrance::Places;
 use super::pool::Pool;
 use super::state::{Shard, Slot};
 use super::tasks::Tasks;
+use super::visitors::Visitors;
 use crate::error::{Refusal, SendError};
 use crate::handler::{Check, Dependencies, ErasedHandler, Reach, Reply, Request, Upgrade};
 use crate::http::{self, Body, Head, Origins, Response};
@@ -34,6 +36,9 @@ pub(crate) struct Service {
     pub(crate) unready: Option<(usize, Page)>,
     /// The proxies that are believed.
     pub(crate) proxies: Networks,
+    pub(crate) places: Places,
+    /// `None` if nothing is limited by client address.
+    pub(crate) visitors: Option<Visitors>,
 }
 
 /// A handler, with what it is given and what is demanded of those who ask for it.

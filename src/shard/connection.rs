@@ -78,8 +78,21 @@ pub(super) struct Flags {
     pub(super) has_peer_ended: bool,
     /// The upgrade was granted: what is said from then on are frames.
     pub(super) has_opened: bool,
-    /// The server has more connections than it may: the request will be refused.
-    pub(super) is_surplus: bool,
+    pub(super) admission: Admission,
+}
+
+/// As what a connection was let in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// It has one of the server's places.
+    #[default]
+    Placed,
+    /// And is counted for its client's address, which is known for good.
+    Counted,
+    /// There is no place for it: it is kept for as long as it takes to tell it so.
+    Surplus,
+    /// The same, because its client's address has too many.
+    SurplusOfAddress,
 }
 
 /// What not every connection has: what is kept of the upgrade and of what a proxy said before it,

@@ -2,12 +2,13 @@
 //! one, tells it the time, hands it connections in memory and tells what happened to them.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::pipe::{ClientEnd, ServerEnd};
 use super::transport::Transport;
-use super::{EventLoop, SocketAddr, clock};
+use super::{EventLoop, clock};
 use crate::hub::{Address, ConnectionId};
 
 /// How long a shard waits for other threads before the next one does.

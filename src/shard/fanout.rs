@@ -27,6 +27,9 @@ const REFER_BYTES: usize = 4 << 10;
 const RUN_BYTES: usize = 64 << 10;
 /// How much the log may hold before publications are refused, in bytes.
 const LOG_BYTES: usize = 64 << 20;
+/// How many runs the log may hold before nothing is read any more that might add to it: each is
+/// due to every member, and until they have got them, others wait.
+const LOG_RUN_COUNT: usize = 128;
 
 /// What each publication counts for beside its frame, in bytes: at worst it is a run of its own.
 const ENTRY_BYTES: usize = size_of::<Run>() + size_of::<Position>();
@@ -95,6 +98,12 @@ impl Fanout {
     /// Whether more publications may be appended.
     pub(super) fn has_room(&self) -> bool {
         self.bytes < LOG_BYTES
+    }
+
+    /// Whether what was published should be delivered before more is asked for.
+    #[inline]
+    pub(super) fn is_behind(&self) -> bool {
+        !self.has_room() || self.runs.len() >= LOG_RUN_COUNT
     }
 
     /// Appends one frame for all members of an audience but one.
@@ -199,5 +208,36 @@ impl Fanout {
             self.first += 1;
             self.audiences.forget_oldest(run.audience);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_of_many_runs_is_behind_before_it_is_full_and_until_all_have_got_it() {
+        let mut fanout = Fanout::new(1);
+        let everyone = Audiences::everyone(0);
+        for slot in 0..3 {
+            fanout.audiences.join(everyone, slot);
+        }
+        // Small ones are gathered: that costs each member one run.
+        for _ in 0..10 * LOG_RUN_COUNT {
+            fanout.append(everyone, None, Bytes::from_static(b"small"), None);
+            assert!(!fanout.is_behind());
+        }
+        let large = Bytes::from(vec![7; REFER_BYTES]);
+        while !fanout.is_behind() {
+            fanout.append(everyone, None, large.clone(), None);
+        }
+        assert!(fanout.runs.len() == LOG_RUN_COUNT && fanout.has_room());
+        let (mut budget, mut visits) = (usize::MAX, Vec::new());
+        while let Some(slot) = fanout.next_member(&mut budget) {
+            assert!(fanout.is_behind());
+            visits.push(slot);
+        }
+        assert_eq!(visits, [0, 1, 2]);
+        assert!(fanout.is_empty() && !fanout.is_behind());
     }
 }

@@ -17,6 +17,7 @@ mod connection;
 #[cfg(feature = "testing")]
 mod drive;
 mod ending;
+mod entrance;
 mod fanout;
 mod keeping;
 mod limits;
@@ -36,9 +37,10 @@ mod tasks;
 mod timers;
 mod transport;
 mod upgrade;
+mod visitors;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -48,10 +50,12 @@ use mio::{Events, Poll, Token};
 
 use self::application::Application;
 pub(crate) use self::application::{Page, ServedEndpoint, Service};
-use self::connection::{Connection, Flags, Heard, Phase};
+use self::connection::{Flags, Phase};
+pub(crate) use self::entrance::Places;
+use self::entrance::TurnedAway;
 pub(crate) use self::limits::LimitTable;
+use self::listener::Listener;
 pub(crate) use self::listener::bind;
-use self::listener::{Accepted, Listener};
 #[cfg(feature = "testing")]
 pub(crate) use self::pipe::{ClientEnd, pipe};
 pub(crate) use self::pool::Pool;
@@ -59,12 +63,12 @@ use self::shutdown::Life;
 use self::state::{Outgoing, Shard, Slot};
 use self::timers::Tick;
 use self::transport::Transport;
+pub(crate) use self::visitors::Visitors;
 use crate::config::HEAD_BYTES_MAX;
 use crate::error::SendError;
 use crate::hub::mailbox::Inbox;
-use crate::hub::{Address, Envelope, Hub, SLOT_COUNT_MAX};
+use crate::hub::{Address, Envelope, Hub};
 use crate::message::{Close, CloseCode, ClosedBy};
-use crate::protocol::Protocol;
 
 /// The token of the mailbox's waker. Addresses have at most 62 bits.
 pub(crate) const WAKER: Token = Token(usize::MAX);
@@ -72,8 +76,6 @@ const LISTENER: Token = Token(usize::MAX - 1);
 
 /// The most events taken from the kernel in a turn.
 const EVENT_BUDGET: usize = 1024;
-/// The most sockets accepted in a turn.
-const ACCEPT_BUDGET: u32 = 64;
 /// The most envelopes taken in a turn.
 const MAILBOX_BUDGET: usize = 1024;
 /// The most members that a turn's fan-out visits: a few milliseconds.
@@ -82,8 +84,6 @@ const FANOUT_BUDGET: usize = 512;
 const RECEIVE_BYTES: usize = 128 << 10;
 // A request's head is parsed there as a whole.
 const _: () = assert!(HEAD_BYTES_MAX < RECEIVE_BYTES);
-/// How many connections beyond the limit are kept for as long as it takes to tell them so.
-const SURPLUS_COUNT: usize = 64;
 /// When a connection is looked at again whose input could not be read yet.
 const HELD_UP: Duration = Duration::from_millis(100);
 /// How often a shard looks again while it waits for another one.
@@ -135,7 +135,7 @@ pub(crate) struct EventLoop {
     /// Answers to control frames, on their way from the protocol to the connection.
     control: Vec<u8>,
     fired: Vec<(Address, Tick)>,
-    connection_limit: usize,
+    turned_away: TurnedAway,
     life: Life,
 }
 
@@ -145,7 +145,6 @@ impl EventLoop {
         seat: Seat,
         service: Arc<Service>,
         limits: LimitTable,
-        connection_limit: usize,
         hub: Hub,
         now: Instant,
     ) -> io::Result<Self> {
@@ -162,7 +161,7 @@ impl EventLoop {
             buffer: vec![0; RECEIVE_BYTES],
             control: Vec::new(),
             fired: Vec::new(),
-            connection_limit,
+            turned_away: TurnedAway::default(),
             life: Life::Running,
             poll,
         })
@@ -240,7 +239,7 @@ impl EventLoop {
     fn has_leftovers(&self) -> bool {
         let shard = &self.shard;
         (!shard.ready.is_empty() && self.may_receive())
-            || (self.has_mail && shard.fanout.has_room())
+            || self.has_mail
             || !shard.fanout.is_empty()
             || !shard.dirty.is_empty()
             || !shard.drained.is_empty()
@@ -260,94 +259,6 @@ impl EventLoop {
         next.into_iter().flatten().min()
     }
 
-    /// Phase 2: accepts waiting sockets, here or for a shard with fewer connections.
-    fn accept(&mut self) {
-        for _ in 0..ACCEPT_BUDGET {
-            let now = self.shard.now;
-            let Some(listener) = self.listener.as_mut().filter(|l| l.is_awake(now)) else { return };
-            let (socket, peer) = match listener.accept(now) {
-                Accepted::Socket(socket, peer) => (socket, peer),
-                Accepted::Nobody => return,
-                Accepted::Exhausted(error) => {
-                    log::warn!("accepting rests for a moment: {error}");
-                    return;
-                }
-            };
-            let own = self.shard.index;
-            let shared = self.shard.hub.shared();
-            let target = listener::place(shared, own);
-            let mailbox = &shared.mailboxes[target];
-            if target != own
-                && let Ok(room) = mailbox.reserve(0)
-            {
-                mailbox.connection_count.fetch_add(1, Ordering::Relaxed);
-                let socket = transport::into_fd(socket);
-                if room.send(Envelope::Adopt { socket, peer }).is_err() {
-                    mailbox.connection_count.fetch_sub(1, Ordering::Relaxed);
-                }
-                continue;
-            }
-            self.inbox.mailbox().connection_count.fetch_add(1, Ordering::Relaxed);
-            self.adopt(Transport::new(socket), peer);
-        }
-    }
-
-    /// Accepts whoever is waiting, and then nobody any more: closing the socket would reset those
-    /// in its queue. Who connects from now on is refused by the kernel, or reaches another process.
-    fn stop_accepting(&mut self) {
-        if let Some(listener) = &mut self.listener {
-            (listener.is_ready, listener.resting_until) = (true, None);
-        }
-        let now = self.shard.now;
-        for _ in 0..=listener::BACKLOG.unsigned_abs() / ACCEPT_BUDGET {
-            if self.listener.as_ref().is_some_and(|listener| listener.is_awake(now)) {
-                self.accept();
-            }
-        }
-        self.listener = None;
-    }
-
-    /// Gives a fresh socket a slot, unless it is refused. It is counted already.
-    fn adopt(&mut self, transport: Transport, peer: SocketAddr) -> Option<Address> {
-        let total = self.shard.hub.shared().connection_count();
-        let is_surplus = total > self.connection_limit;
-        let is_refused = total > self.connection_limit.saturating_add(SURPLUS_COUNT)
-            || self.shard.connections.vacant_key() >= SLOT_COUNT_MAX
-            || self.life == Life::Closing;
-        let mut transport = transport;
-        if is_refused {
-            self.inbox.mailbox().connection_count.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        let address = Address::new(self.shard.connections.vacant_key(), self.shard.generation);
-        if transport.register(self.poll.registry(), Token(address.token())).is_err() {
-            self.inbox.mailbox().connection_count.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        self.shard.generation += 1;
-        let deadline = self.shard.now + self.shard.limits.server().handshake;
-        let slot = self.shard.connections.insert(Connection {
-            transport,
-            address,
-            peer,
-            phase: Phase::Upgrading { heard: Heard::Nothing },
-            protocol: Protocol::default(),
-            outbox: outbox::Outbox::default(),
-            backlog: Vec::new(),
-            details: None,
-            endpoint: self.shard.limits.no_endpoint(),
-            place: 0,
-            position: 0,
-            heard_at: self.shard.now,
-            deadline,
-            armed: Tick::default(),
-            ping_count: 0,
-            flags: Flags { is_surplus, ..Flags::default() },
-        });
-        self.shard.arm(slot, deadline);
-        Some(address)
-    }
-
     /// Phase 4: clears `armed`, *then* takes what is there, at most a budget of it.
     fn take_mail(&mut self) {
         if !self.inbox.disarm() && !self.has_mail {
@@ -363,7 +274,7 @@ impl EventLoop {
             }
         }
         for _ in 0..MAILBOX_BUDGET {
-            if !self.shard.fanout.has_room() {
+            if self.shard.fanout.is_behind() {
                 // The fan-out comes first; the mailbox fills, and its senders are told.
                 self.has_mail = true;
                 return;
@@ -530,6 +441,7 @@ impl EventLoop {
             let connection = self.shard.connections.remove(slot);
             debug_assert!(connection.is_dead() && connection.outbox.is_empty());
             self.application.forget(slot);
+            self.let_out(&connection);
             self.inbox.mailbox().connection_count.fetch_sub(1, Ordering::Relaxed);
             if let Some(listener) = &mut self.listener {
                 // A descriptor has become free.

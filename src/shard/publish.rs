@@ -13,6 +13,9 @@ use crate::hub::delivery::{Tally, Ticket};
 use crate::hub::{Audience, ConnectionId, EndpointIndex, Publication, TOPIC_BYTES_MAX, topic_name};
 use crate::message::Message;
 
+/// How many runs queued for a member cost as much as the visit itself.
+const RUNS_PER_VISIT: usize = 16;
+
 impl Shard {
     // Membership.
 
@@ -166,6 +169,7 @@ impl Shard {
                 Due::One(position) if takes_all => self.write_due(slot, position),
                 Due::One(_) | Due::Many => {
                     self.collect_due(slot);
+                    budget = budget.saturating_sub(self.due.len() / RUNS_PER_VISIT);
                     match self.due[..] {
                         [position] if takes_all => self.write_due(slot, position),
                         _ => self.push_due(slot),

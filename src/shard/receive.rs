@@ -2,14 +2,14 @@
 //! budget of bytes and messages, after which it waits for the next turn.
 
 use super::EventLoop;
-use super::connection::{Closing, Farewell, Phase};
+use super::connection::{Closing, Connection, Farewell, Phase};
 use super::state::Slot;
 use super::transport::Input;
 use crate::message::{Close, CloseCode, ClosedBy};
 use crate::protocol::{Doubt, Event};
 
-/// The most messages handled for one connection in a turn.
-const MESSAGE_BUDGET: usize = 512;
+/// The most messages, or fragments and control frames, handled for one connection in a turn.
+const FRAME_BUDGET: usize = 512;
 /// The most requests answered for one connection in a turn.
 const REQUEST_BUDGET: usize = 64;
 
@@ -157,7 +157,10 @@ impl EventLoop {
                     (rest, Some(stop)) => return (rest, stop),
                 },
                 Phase::Leaving(_) => self.close_if_leaving(slot),
-                Phase::Closing(Closing::PeerClose) => self.await_close(slot, &mut input),
+                Phase::Closing(Closing::PeerClose) => match self.await_close(slot, input) {
+                    (rest, None) => input = rest,
+                    (rest, Some(stop)) => return (rest, stop),
+                },
                 Phase::Closing(_) | Phase::Dead => input = &mut [],
             }
             if input.is_empty() && !matches!(self.shard.connections[slot].phase, Phase::Leaving(_))
@@ -175,7 +178,7 @@ impl EventLoop {
         mut input: &'b mut [u8],
     ) -> (&'b mut [u8], Option<Stop>) {
         let scratch_limit = self.shard.scratch_limit(slot);
-        for _ in 0..MESSAGE_BUDGET {
+        for _ in 0..FRAME_BUDGET {
             if input.is_empty() {
                 return (input, Some(Stop::Starved));
             }
@@ -233,18 +236,32 @@ impl EventLoop {
         }
     }
 
-    /// After our Close frame: everything but the peer's is discarded (RFC 6455 section 5.5.1).
-    fn await_close(&mut self, slot: Slot, input: &mut &mut [u8]) {
+    /// After our Close frame: everything but the peer's is discarded (RFC 6455 section 5.5.1),
+    /// until it comes, or a budget is used up.
+    fn await_close<'b>(
+        &mut self,
+        slot: Slot,
+        mut input: &'b mut [u8],
+    ) -> (&'b mut [u8], Option<Stop>) {
         let super::Shard { connections, limits, now, .. } = &mut self.shard;
-        let connection = &mut connections[slot];
-        let limits = &limits[connection.endpoint];
-        let event = connection.protocol.receive(input, &mut self.control, limits, *now);
-        self.control.clear();
-        match event {
-            Some(Event::Message(_) | Event::Piece(_)) | None => {}
-            Some(Event::Close(..)) => connection.phase = Phase::Closing(Closing::Outbox),
-            Some(Event::Violation(_)) => connection.phase = Phase::Closing(Closing::OutboxThenEnd),
+        let Connection { protocol, phase, endpoint, .. } = &mut connections[slot];
+        let limits = &limits[*endpoint];
+        for _ in 0..FRAME_BUDGET {
+            if input.is_empty() {
+                return (input, Some(Stop::Starved));
+            }
+            let Err(doubt) = protocol.receive_whole(&mut input, limits) else { continue };
+            let event =
+                protocol.receive_doubtful(doubt, &mut input, &mut self.control, limits, *now);
+            self.control.clear();
+            *phase = match event {
+                Some(Event::Message(_) | Event::Piece(_)) | None => continue,
+                Some(Event::Close(..)) => Phase::Closing(Closing::Outbox),
+                Some(Event::Violation(_)) => Phase::Closing(Closing::OutboxThenEnd),
+            };
+            return (input, None);
         }
+        (input, Some(Stop::Paused))
     }
 
     pub(super) fn send_control(&mut self, slot: Slot) {

@@ -148,7 +148,7 @@ impl Shard {
     /// Whether what handlers send has no way to go for the moment: then none is called.
     #[inline]
     pub(super) fn is_held_up(&self) -> bool {
-        self.links.is_blocked() || !self.fanout.has_room()
+        self.links.is_blocked() || self.fanout.is_behind()
     }
 
     /// What waits for this connection, scratch included, its HTTP not.

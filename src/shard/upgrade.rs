@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 
 use super::EventLoop;
 use super::application::discard;
-use super::connection::{Closing, Details, Heard, Phase};
+use super::connection::{Admission, Closing, Details, Heard, Phase};
 use super::shutdown::Life;
 use super::state::Slot;
 use crate::config::HEADER_COUNT_MAX;
@@ -27,6 +27,8 @@ enum Answer {
     Open(EndpointIndex),
     /// The handler decides later. The request is kept until then.
     Undecided,
+    /// The end, without a word.
+    Drop,
 }
 
 impl EventLoop {
@@ -43,6 +45,12 @@ impl EventLoop {
                     let client = Some(address.to_canonical());
                     Box::new(Details { client, ..Details::default() })
                 });
+                // What a proxy behind the proxy says for whom, the upgrade tells.
+                let client = self.shard.connections[slot].client_ip();
+                let is_told = !self.application.service.proxies.contains(client);
+                if is_told && !self.admit_client(slot) {
+                    self.shard.lose(slot);
+                }
                 Some(length)
             }
             Err(Malformed) => {
@@ -85,6 +93,7 @@ impl EventLoop {
             }
             Answer::Open(endpoint) => self.open(slot, endpoint),
             Answer::Undecided => return false,
+            Answer::Drop => self.shard.lose(slot),
         }
         true
     }
@@ -115,8 +124,11 @@ impl EventLoop {
     fn answer(&mut self, slot: Slot, head: &Head<'_>) -> Answer {
         let body = if head.method == "HEAD" { Body::Omitted } else { Body::Whole };
         let refuse = |refusal: Refusal| Answer::Refuse(refusal.into(), body);
-        if self.shard.connections[slot].flags.is_surplus {
-            return refuse(Refusal::Unavailable);
+        match self.shard.connections[slot].flags.admission {
+            _ if self.life != Life::Running => return refuse(Refusal::Unavailable),
+            Admission::Surplus => return refuse(Refusal::Unavailable),
+            Admission::SurplusOfAddress => return refuse(Refusal::TooManyConnections),
+            Admission::Placed | Admission::Counted => {}
         }
         let Some((route, params)) = self.application.service.routes.find(head.path) else {
             return refuse(Refusal::NotFound);
@@ -159,8 +171,17 @@ impl EventLoop {
             Ok(client) => client,
             Err(refusal) => return Answer::Refuse(refusal.into(), Body::Whole),
         };
-        if client != peer.ip().to_canonical() {
+        if client != connection.client_ip() {
             self.shard.connections[slot].details().client = Some(client);
+        }
+        if !self.admit_client(slot) {
+            return Answer::Drop;
+        }
+        if self.shard.connections[slot].flags.admission == Admission::SurplusOfAddress {
+            return Answer::Refuse(Refusal::TooManyConnections.into(), Body::Whole);
+        }
+        if !self.may_upgrade(slot) {
+            return Answer::Refuse(Refusal::TooManyUpgrades.into(), Body::Whole);
         }
         let upgrade = self.application.upgrade(slot, endpoint, head, (peer, client), &params);
         self.conclude(slot, endpoint, params, head, key, upgrade)

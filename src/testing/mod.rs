@@ -107,13 +107,12 @@ impl TestServer {
     /// # Errors
     /// As of [`Builder::bind`].
     pub fn new(builder: Builder) -> Result<Self, Error> {
-        let Parts { seats, service, limits, connection_limit, hub } =
-            builder.prepare(Shards::One)?;
+        let Parts { seats, service, limits, hub } = builder.prepare(Shards::One)?;
         let now = clock::now();
         let mut shards = Vec::with_capacity(seats.len());
         for seat in seats {
             let (service, limits, hub) = (service.clone(), limits.clone(), hub.clone());
-            let shard = EventLoop::new(seat, service, limits, connection_limit, hub, now)?;
+            let shard = EventLoop::new(seat, service, limits, hub, now)?;
             shards.push(Some(shard));
         }
         let (clients, headers) = (Vec::new(), Vec::new());

@@ -129,6 +129,19 @@ impl Raw {
         raw
     }
 
+    /// A connection from another address of this machine.
+    pub fn connect_from(source: &str, address: SocketAddr) -> Self {
+        let socket =
+            Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+        let source = SocketAddr::new(source.parse().expect("an address"), 0);
+        socket.bind(&source.into()).expect("an address of the loopback network");
+        socket.connect(&address.into()).expect("the server listens");
+        socket.set_tcp_nodelay(true).expect("an option");
+        let raw = Self::over(socket.into());
+        raw.limit_time();
+        raw
+    }
+
     /// Speaks over a socket that was connected elsewhere.
     pub fn over(socket: TcpStream) -> Self {
         Self { socket, received: Vec::new(), taken: 0 }
@@ -345,7 +358,12 @@ pub struct Bystander(Client);
 
 impl Bystander {
     pub fn connect(address: SocketAddr, path: &str) -> Self {
-        Self(Client::connect(address, path))
+        Self::over(Client::connect(address, path))
+    }
+
+    /// One who has connected already.
+    pub fn over(client: Client) -> Self {
+        Self(client)
     }
 
     /// Is served. With one shard this is also a barrier: two rounds later the shard has ended the

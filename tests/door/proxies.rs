@@ -1,9 +1,8 @@
 //! Who the client is behind proxies: only trusted ones are believed, however the bytes come.
 
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::IpAddr;
 
 use peregrine::{Builder, Callbacks, Running};
-use socket2::{Domain, Socket, Type};
 
 use super::{LIMIT, ask, echo, upgrade_with};
 use crate::common::{SHARD_COUNTS, start, within};
@@ -35,18 +34,6 @@ fn site(shard_count: usize) -> Running {
         let builder = trusting(builder).websocket("/", mirror()).get("/b", "b");
         builder.websocket("/echo", echo())
     })
-}
-
-/// A connection from another address of this machine.
-fn connect_from(source: &str, address: SocketAddr) -> Raw {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    let source = SocketAddr::new(source.parse().expect("an address"), 0);
-    socket.bind(&source.into()).expect("an address of the loopback network");
-    socket.connect(&address.into()).expect("the server listens");
-    socket.set_tcp_nodelay(true).expect("an option");
-    let raw = Raw::over(TcpStream::from(socket));
-    raw.limit_time();
-    raw
 }
 
 /// Whom the server sees who is sent these bytes in one piece.
@@ -82,7 +69,7 @@ fn a_trusted_proxy_tells_the_client_by_headers_and_nobody_else_does() {
                 let (mut raw, answer) = ask(&server, headers);
                 assert_eq!(answer.status, 101, "{headers:?}");
                 assert_eq!(raw.text(), expected, "{headers:?}");
-                let stranger = connect_from("127.0.0.2", server.local_addr());
+                let stranger = Raw::connect_from("127.0.0.2", server.local_addr());
                 assert_eq!(seen(stranger, upgrade_with(headers)), "127.0.0.2", "{headers:?}");
             }
         }
@@ -147,7 +134,7 @@ fn the_proxy_protocol_is_heard_from_trusted_proxies_only() {
             for header in [LINE.as_bytes(), &binary()] {
                 let bytes = [header, upgrade("/").as_bytes()].concat();
                 assert_eq!(seen(Raw::connect(server.local_addr()), &bytes), "192.0.2.7");
-                let mut stranger = connect_from("127.0.0.2", server.local_addr());
+                let mut stranger = Raw::connect_from("127.0.0.2", server.local_addr());
                 stranger.send(&bytes);
                 assert_eq!(stranger.answer().status, 400);
                 stranger.ended();
@@ -223,10 +210,15 @@ fn the_proxy_protocol_is_heard_only_at_the_very_start() {
 fn a_client_that_the_proxy_protocol_tells_is_believed_only_if_it_is_a_proxy_itself() {
     within(LIMIT, || {
         let server = site(1);
-        for (line, expected) in
-            [(LINE, "192.0.2.7"), ("PROXY TCP4 10.0.0.7 127.0.0.1 12345 80\r\n", "192.0.2.1")]
-        {
-            let bytes = [line, &upgrade_with("X-Forwarded-For: 192.0.2.1\r\n")].concat();
+        let inner = "PROXY TCP4 10.0.0.7 127.0.0.1 12345 80\r\n";
+        for (line, told, expected) in [
+            (LINE, "192.0.2.1", "192.0.2.7"),
+            (inner, "192.0.2.1", "192.0.2.1"),
+            // Also if that is who we hear it from.
+            (inner, PEER, PEER),
+        ] {
+            let header = format!("X-Forwarded-For: {told}\r\n");
+            let bytes = [line, &upgrade_with(&header)].concat();
             assert_eq!(seen(Raw::connect(server.local_addr()), bytes), expected);
         }
     });

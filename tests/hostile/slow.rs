@@ -1,17 +1,15 @@
 //! Peers that do not read. What waits for them is bounded, what is dropped is counted, and nobody
 //! else waits with them.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::Duration;
 
 use peregrine::{Callbacks, Close, ClosedBy, ConnectionId, Hub, Limits, Overflow, Running};
 
 use super::{LIMIT, SHORT, next};
+use crate::alone::{ProcessorClock, this_thread};
 use crate::common::{PATIENCE, start, within};
 use crate::raw::{
     BINARY, Bystander, CLOSE, Frame, Raw, TEXT, close, frame, header, next_is_served, until,
@@ -250,29 +248,6 @@ fn what_is_still_queued_for_a_connection_that_goes_is_counted() {
             let dropped = news.hub.dropped_count();
             assert!(dropped >= 16, "aborted: {is_aborted}; only {dropped} of 32 MiB are counted");
         });
-    }
-}
-
-/// The kernel's number of the thread that asks.
-pub fn this_thread() -> i32 {
-    rustix::thread::gettid().as_raw_nonzero().get()
-}
-
-/// Tells the time on a processor that a thread of this process has had.
-pub struct ProcessorClock(File);
-
-impl ProcessorClock {
-    pub fn new(thread: i32) -> Self {
-        let path = format!("/proc/self/task/{thread}/schedstat");
-        Self(File::open(path).expect("a Linux with schedstat"))
-    }
-
-    pub fn now(&self) -> Duration {
-        let mut text = [0; 64];
-        let length = self.0.read_at(&mut text, 0).expect("a line");
-        let text = str::from_utf8(&text[..length]).expect("numbers");
-        let nanos = text.split(' ').next().and_then(|word| word.parse().ok());
-        Duration::from_nanos(nanos.expect("a number"))
     }
 }
 

@@ -113,7 +113,7 @@ fn a_silent_peer_is_pinged_when_its_endpoint_says() {
 #[test]
 fn limits_of_an_endpoint_that_contradict_are_an_error_of_bind() {
     type Adjust = fn(&mut Limits);
-    let broken: [Adjust; 13] = [
+    let broken: [Adjust; 15] = [
         |limits| limits.message_bytes = 0,
         |limits| limits.outbox_low_water_bytes = limits.outbox_high_water_bytes + 1,
         |limits| limits.dead_after = limits.ping_after,
@@ -122,6 +122,8 @@ fn limits_of_an_endpoint_that_contradict_are_an_error_of_bind() {
         |limits| limits.header_count += 1,
         |limits| limits.handshake *= 2,
         |limits| limits.connection_count = Some(7),
+        |limits| limits.max_connections_per_ip = Some(7),
+        |limits| limits.upgrades_per_second = Some(7),
         |limits| limits.shard_outbox_bytes += 1,
         |limits| limits.shard_input_bytes += 1,
         |limits| limits.mailbox_count += 1,
