@@ -7,9 +7,9 @@
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
+mod common;
 #[path = "common/echo.rs"]
 mod echo;
-mod common;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -50,9 +50,10 @@ impl Drop for Process {
 fn run(wstest: &Path, spec: &Path, log: &Path) {
     let output = File::create(log).expect("a log");
     let mut command = Command::new(wstest);
-    command.args(["--mode", "fuzzingclient", "--spec"]).arg(spec).current_dir(
-        spec.parent().expect("a folder"),
-    );
+    command
+        .args(["--mode", "fuzzingclient", "--spec"])
+        .arg(spec)
+        .current_dir(spec.parent().expect("a folder"));
     let streams = output.try_clone().expect("a descriptor");
     command.stdin(Stdio::null()).stdout(output).stderr(streams);
     let mut process = Process(command.spawn().expect("wstest starts"));

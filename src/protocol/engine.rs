@@ -3,8 +3,8 @@
 //!
 //! It is given the bytes of one frame and no more, so that nothing is left in it when a message
 //! ends: then it is at rest and can be put away, and the lane takes over. Feeding by frames needs
-//! the frames' headers; they are checked on the way, so that a frame that will be refused is
-//! refused before its payload has to be stored.
+//! the frames' headers; they are checked on the way, and so is text, so that what will be refused
+//! is refused at once, before more of it has to be stored.
 //!
 //! Knows frames and the closing handshake; knows no sockets, no clock, no limits in time.
 
@@ -19,6 +19,7 @@ use tungstenite::{Message as EngineMessage, Utf8Bytes};
 
 use super::frame::CONTROL_BYTES_MAX;
 use super::framing::Framing;
+use super::utf8::Watch;
 use crate::config::Limits;
 use crate::error::Violation;
 use crate::message::CloseCode;
@@ -47,6 +48,7 @@ pub(super) struct Engine {
     framing: Framing,
     /// How much of an unfinished message it holds, in bytes.
     kept_bytes: usize,
+    watch: Watch,
 }
 
 impl fmt::Debug for Engine {
@@ -69,6 +71,7 @@ impl Engine {
             context: WebSocketContext::new(Role::Server, Some(config)),
             framing: Framing::default(),
             kept_bytes: 0,
+            watch: Watch::default(),
         }
     }
 
@@ -99,6 +102,7 @@ impl Engine {
                 is_idle = header.is_empty_fragment();
                 // The header alone never ends in a message unless the payload is empty.
                 let (bytes, length) = self.framing.last_header();
+                self.watch.begin_frame(&header, &bytes[..length]);
                 if let Some(output) = self.push(&bytes[..length], out)? {
                     return Ok(output);
                 }
@@ -112,6 +116,7 @@ impl Engine {
                 if !self.framing.is_of_control() {
                     self.kept_bytes += chunk.len();
                 }
+                self.watch.check(chunk)?;
                 if let Some(output) = self.push(chunk, out)? {
                     return Ok(output);
                 }

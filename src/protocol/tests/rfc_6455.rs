@@ -115,10 +115,29 @@ fn text_that_is_not_utf_8_gets_1007() {
 }
 
 #[test]
-fn a_fragment_that_cannot_become_utf_8_is_refused_before_the_message_ends() {
-    assert_fails("the first of two", &part(TEXT, b"\xC0\xAF"), 1007);
-    let second = join(&[part(TEXT, b"\xE2"), part(CONTINUATION, b"\xE2")]);
-    assert_fails("the second of three", &second, 1007);
+fn a_text_is_refused_at_its_first_wrong_byte_and_not_before() {
+    for (text, valid_bytes) in [
+        (&b"abc\xFFabc"[..], 3),
+        (b"\x80", 0),
+        (b"\xE2\x82\xFF", 2),
+        (b"\xE2\xE2", 1),
+        (b"\xED\xA0\x80", 1),
+        (b"a\xC0\x80", 1),
+        (b"\xF0\x9F\xA6a", 3),
+        (b"\xF4\x90\x80\x80", 1),
+    ] {
+        let (valid, wrong) = (&text[..valid_bytes], &text[..valid_bytes + 1]);
+        // One byte more is to come.
+        let mut frame = whole(TEXT, text);
+        frame[1] += 1;
+        assert_means("the bytes before", &frame[..6 + valid_bytes], &[]);
+        assert_fails("in one frame", &frame[..7 + valid_bytes], 1007);
+        let begun = part(TEXT, valid);
+        assert_means("a fragment before", &begun, &[]);
+        assert_fails("in one fragment", &part(TEXT, wrong), 1007);
+        let split = join(&[begun, whole(PING, b""), part(CONTINUATION, &wrong[valid_bytes..])]);
+        assert_means("in two", &split, &[pong(b""), Seen::Failure(1007)]);
+    }
 }
 
 #[test]
