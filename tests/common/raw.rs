@@ -88,7 +88,7 @@ impl Answer {
 }
 
 /// A frame as the server sent it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     pub first: u8,
     pub payload: Vec<u8>,
