@@ -95,6 +95,10 @@ pub struct Frame {
 }
 
 impl Frame {
+    pub fn is_control(&self) -> bool {
+        self.first & 8 != 0
+    }
+
     /// The code and the reason of a Close frame.
     pub fn close(&self) -> (u16, String) {
         assert_eq!(self.first, CLOSE, "a Close frame was expected: {self:?}");
