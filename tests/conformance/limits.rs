@@ -91,7 +91,7 @@ fn large_messages_come_back_whole_and_in_fragments_of_any_size() {
         for length in [64 * KIB, 256 * KIB, MIB, 4 * MIB, 16 * MIB] {
             for (first, payload) in [(TEXT, text(length)), (BINARY, binary(length))] {
                 for fragment_bytes in [64, KIB, 16 * KIB, 256 * KIB, 4 * MIB, length] {
-                                // A header for every 64 bytes is work; a MiB shows it.
+                    // A header for every 64 bytes is work; a MiB shows it.
                     let is_too_many = length / fragment_bytes > 16_384;
                     if fragment_bytes <= length && !is_too_many {
                         let stream = in_fragments(first, &payload, fragment_bytes);

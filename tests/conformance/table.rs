@@ -180,7 +180,9 @@ impl Way {
         let mut ends: Vec<usize> = match self {
             Self::AtOnce => vec![end],
             Self::Cut(cut) => vec![cut],
-            Self::Parts => (PART_BYTES..length).step_by(PART_BYTES.max(length / 1000 | 1)).collect(),
+            Self::Parts => {
+                (PART_BYTES..length).step_by(PART_BYTES.max(length / 1000 | 1)).collect()
+            }
             Self::Bytes => (1..=end).collect(),
         };
         if ends.last() != Some(&length) {
