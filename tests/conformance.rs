@@ -1,6 +1,6 @@
 //! RFC 6455's server side, table by table, in the families that the Autobahn suite has made
-//! standard. Every case runs over a real socket and in memory, at once and cut everywhere, against a
-//! handler of whole messages and one of pieces; `conformance/table.rs` says what a case is.
+//! standard. Cases run over real sockets and in memory, at once and cut everywhere, against a
+//! handler of whole messages and one of pieces. `conformance/table.rs` tells what a case is.
 
 #![allow(clippy::expect_used, reason = "a test says what it expects")]
 #![allow(unreachable_pub, reason = "the modules are those of one program")]

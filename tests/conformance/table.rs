@@ -181,7 +181,7 @@ impl Way {
             Self::AtOnce => vec![end],
             Self::Cut(cut) => vec![cut],
             Self::Parts => {
-                (PART_BYTES..length).step_by(PART_BYTES.max(length / 1000 | 1)).collect()
+                (PART_BYTES..length).step_by(PART_BYTES.max(length / 1000 * 2 + 1)).collect()
             }
             Self::Bytes => (1..=end).collect(),
         };
