@@ -202,9 +202,12 @@ impl Response {
             let _ = write!(text, "Content-Length: {length}\r\n");
         }
         text.push_str(match after {
-            Connection::KeepAlive => "Connection: keep-alive\r\n\r\n",
-            Connection::Close => "Connection: close\r\n\r\n",
+            Connection::KeepAlive => "Connection: keep-alive",
+            Connection::Close => "Connection: close",
         });
+        // Who offers an upgrade says so there, too (RFC 9110 section 7.8).
+        let is_offer = self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("upgrade"));
+        text.push_str(if is_offer { ", Upgrade\r\n\r\n" } else { "\r\n\r\n" });
         let mut bytes = text.into_bytes();
         if body == Body::Whole && self.may_have_body() {
             bytes.extend_from_slice(&self.body);

@@ -3,8 +3,8 @@
 //!
 //! It is given the bytes of one frame and no more, so that nothing is left in it when a message
 //! ends: then it is at rest and can be put away, and the lane takes over. Feeding by frames needs
-//! the frames' headers; they are checked on the way, so that a frame that will be refused is
-//! refused before its payload has to be stored.
+//! the frames' headers; they are checked on the way, and so is text, so that what will be refused
+//! is refused at once, before more of it has to be stored.
 //!
 //! Knows frames and the closing handshake; knows no sockets, no clock, no limits in time.
 
@@ -19,6 +19,7 @@ use tungstenite::{Message as EngineMessage, Utf8Bytes};
 
 use super::frame::CONTROL_BYTES_MAX;
 use super::framing::Framing;
+use super::utf8::Watch;
 use crate::config::Limits;
 use crate::error::Violation;
 use crate::message::CloseCode;
@@ -49,6 +50,7 @@ pub(super) struct Engine {
     framing: Framing,
     /// How much of an unfinished message it holds, in bytes.
     kept_bytes: usize,
+    watch: Watch,
 }
 
 impl fmt::Debug for Engine {
@@ -71,6 +73,7 @@ impl Engine {
             context: WebSocketContext::new(Role::Server, Some(config)),
             framing: Framing::default(),
             kept_bytes: 0,
+            watch: Watch::default(),
         }
     }
 
@@ -98,6 +101,7 @@ impl Engine {
             };
             // The header alone never ends in a message unless the payload is empty.
             let (bytes, length) = self.framing.last_header();
+            self.watch.begin_frame(&header, &bytes[..length]);
             if let Some(output) = self.push(&bytes[..length], out)? {
                 return Ok(output);
             }
@@ -113,6 +117,7 @@ impl Engine {
         if !self.framing.is_of_control() {
             self.kept_bytes += chunk.len();
         }
+        self.watch.check(chunk)?;
         match self.push(chunk, out)? {
             Some(output) => Ok(output),
             None if self.framing.is_within_payload() => Ok(Output::Starved),

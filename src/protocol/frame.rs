@@ -19,7 +19,7 @@ const MASKED: u8 = 0x80;
 const LENGTH: u8 = 0x7F;
 
 pub(crate) const CONTINUATION: u8 = 0x0;
-const TEXT: u8 = 0x1;
+pub(crate) const TEXT: u8 = 0x1;
 pub(crate) const BINARY: u8 = 0x2;
 const CLOSE: u8 = 0x8;
 const PONG: u8 = 0xA;

@@ -18,6 +18,7 @@ pub(crate) mod handshake;
 mod lane;
 mod pieces;
 pub(crate) mod proxy;
+mod utf8;
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +29,8 @@ use self::engine::{Engine, Output};
 use self::frame::Header;
 pub(crate) use self::lane::Doubt;
 pub(crate) use self::pieces::Piece;
-use self::pieces::{Character, Pieces};
+use self::pieces::Pieces;
+use self::utf8::Character;
 use crate::config::Limits;
 use crate::error::Violation;
 use crate::message::{CloseCode, Message};

@@ -13,6 +13,7 @@ use std::str;
 use super::engine::{Engine, Output};
 use super::frame::{self, BINARY, CONTINUATION, Header};
 use super::framing::Framing;
+use super::utf8::Character;
 use super::{Event, Received, Step};
 use crate::config::Limits;
 use crate::error::Violation;
@@ -29,27 +30,6 @@ pub(crate) struct Piece<'b> {
 impl Piece<'_> {
     pub(crate) fn as_fragment(&self) -> Fragment<'_> {
         Fragment::new(self.received.as_message(), self.is_first, self.is_last)
-    }
-}
-
-/// A character, or the beginning of one, that did not come at once.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Character {
-    bytes: [u8; 4],
-    length: usize,
-}
-
-impl Character {
-    /// The bytes as text; the error tells whether they can still become one.
-    fn decode(&self) -> Result<&str, str::Utf8Error> {
-        str::from_utf8(&self.bytes[..self.length])
-    }
-
-    pub(super) fn as_str(&self) -> &str {
-        match self.decode() {
-            Ok(character) => character,
-            Err(_) => unreachable!("a character is handed out when it is whole"),
-        }
     }
 }
 
@@ -193,7 +173,7 @@ impl Pieces {
 
     /// Takes bytes of a data frame off the input, which has some.
     fn data<'b>(&mut self, input: &mut &'b mut [u8]) -> Result<Option<Piece<'b>>, Violation> {
-        if self.carried.length > 0 {
+        if self.carried.is_begun() {
             return self.complete(input);
         }
         let payload = take_front(input, self.framing.advance(input.len()));
@@ -208,8 +188,9 @@ impl Pieces {
     fn text<'b>(&mut self, payload: &'b [u8]) -> Result<Option<Piece<'b>>, Violation> {
         let (whole, cut) = payload.split_at(payload.len() - cut_bytes(payload));
         let text = str::from_utf8(whole).map_err(|_| Violation::Utf8)?;
-        self.carried.bytes[..cut.len()].copy_from_slice(cut);
-        self.carried.length += cut.len();
+        if !cut.is_empty() {
+            self.carried = Character::begin(cut);
+        }
         self.check_end()?;
         if text.is_empty() && !cut.is_empty() {
             return Ok(None);
@@ -222,15 +203,8 @@ impl Pieces {
         while self.framing.is_within_payload() && !input.is_empty() {
             let bytes = take_front(input, self.framing.advance(1));
             self.unmask(bytes);
-            self.carried.bytes[self.carried.length] = bytes[0];
-            self.carried.length += 1;
-            match self.carried.decode() {
-                Ok(_) => {
-                    let character = std::mem::take(&mut self.carried);
-                    return Ok(Some(self.piece(Received::Character(character))));
-                }
-                Err(error) if error.error_len().is_none() => {}
-                Err(_) => return Err(Violation::Utf8),
+            if let Some(character) = self.carried.push(bytes[0])? {
+                return Ok(Some(self.piece(Received::Character(character))));
             }
         }
         self.check_end()?;
@@ -239,7 +213,7 @@ impl Pieces {
 
     /// A message may not end within a character.
     fn check_end(&self) -> Result<(), Violation> {
-        let is_cut = self.carried.length > 0 && self.is_at_end();
+        let is_cut = self.carried.is_begun() && self.is_at_end();
         if is_cut { Err(Violation::Utf8) } else { Ok(()) }
     }
 

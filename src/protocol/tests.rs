@@ -5,7 +5,6 @@ mod closing;
 mod operations;
 mod pieces;
 mod reference;
-mod rfc_6455;
 mod skimming;
 mod streams;
 

@@ -88,13 +88,17 @@ impl Answer {
 }
 
 /// A frame as the server sent it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     pub first: u8,
     pub payload: Vec<u8>,
 }
 
 impl Frame {
+    pub fn is_control(&self) -> bool {
+        self.first & 8 != 0
+    }
+
     /// The code and the reason of a Close frame.
     pub fn close(&self) -> (u16, String) {
         assert_eq!(self.first, CLOSE, "a Close frame was expected: {self:?}");

@@ -1,123 +1,11 @@
-//! The opening handshake (RFC 6455 section 4.2), byte by byte.
+//! Upgrades beside pages, and with frames behind them. What a request must be is in
+//! `conformance/handshake.rs`.
 
 use peregrine::{Callbacks, Limits};
 
 use super::{BIG_BYTES, LIMIT, site};
 use crate::common::{start, within};
-use crate::raw::{
-    BINARY, Bystander, PING, PONG, Raw, TEXT, close, frame, get, next_is_served, upgrade,
-};
-
-#[test]
-fn the_answer_is_the_one_of_the_rfc() {
-    within(LIMIT, || {
-        let site = site(Limits::default());
-        let mut raw = Raw::connect(site.local_addr());
-        raw.send(upgrade("/echo"));
-        let answer = raw.head();
-        assert_eq!(answer.status, 101);
-        assert_eq!(answer.header("Sec-WebSocket-Accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
-        let is = |name, token| answer.header(name).expect("it").eq_ignore_ascii_case(token);
-        assert!(is("Upgrade", "websocket") && is("Connection", "Upgrade"));
-        assert_eq!(answer.header("Sec-WebSocket-Protocol"), None);
-        assert_eq!(answer.header("Sec-WebSocket-Extensions"), None);
-        assert_eq!(answer.header("Content-Length"), None);
-    });
-}
-
-#[test]
-fn what_the_rfc_requires_of_a_request_is_required() {
-    const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    const VERSION: &str = "Sec-WebSocket-Version: 13\r\n";
-    within(LIMIT, || {
-        let site = site(Limits::default());
-        let twice = |line: &str| line.repeat(2);
-        let cases: Vec<(&str, String, &[u16])> = vec![
-            ("GET", "POST".into(), &[405]),
-            ("GET", "HEAD".into(), &[405, 426]),
-            ("HTTP/1.1", "HTTP/1.0".into(), &[400]),
-            ("HTTP/1.1", "HTTP/2.0".into(), &[400]),
-            ("Host: localhost\r\n", "".into(), &[400]),
-            ("Host: localhost\r\n", twice("Host: localhost\r\n"), &[400]),
-            ("Upgrade: websocket\r\n", "".into(), &[426]),
-            ("Upgrade: websocket", "Upgrade: h2c".into(), &[426]),
-            ("Upgrade: websocket", "Upgrade: websockets".into(), &[426]),
-            ("Upgrade: websocket", "Upgrade: \"websocket\"".into(), &[426]),
-            ("Connection: Upgrade\r\n", "".into(), &[400, 426]),
-            ("Connection: Upgrade", "Connection: keep-alive".into(), &[400, 426]),
-            ("Connection: Upgrade", "Connection: Upgraded".into(), &[400, 426]),
-            (KEY, "".into(), &[400]),
-            (KEY, twice(KEY), &[400]),
-            (KEY, "Sec-WebSocket-Key: \r\n".into(), &[400]),
-            (KEY, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=\r\n".into(), &[400]),
-            (KEY, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZR==\r\n".into(), &[400]),
-            (KEY, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ====\r\n".into(), &[400]),
-            (KEY, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZTEyMw==\r\n".into(), &[400]),
-            (KEY, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25j\r\n".into(), &[400]),
-            (KEY, "Sec-WebSocket-Key: dGhl-HNhbXBsZSBub25jZQ==\r\n".into(), &[400]),
-            (KEY, "Sec-WebSocket-Key: dGhl HNhbXBsZSBub25jZQ==\r\n".into(), &[400]),
-            (VERSION, "".into(), &[400, 426]),
-            (VERSION, twice(VERSION), &[400, 426]),
-            (VERSION, "Sec-WebSocket-Version: 8\r\n".into(), &[426]),
-            (VERSION, "Sec-WebSocket-Version: 14\r\n".into(), &[426]),
-            (VERSION, "Sec-WebSocket-Version: 013\r\n".into(), &[400, 426]),
-            (VERSION, "Sec-WebSocket-Version: 13, 8\r\n".into(), &[400, 426]),
-            ("Host", "Content-Length: 5\r\nHost".into(), &[400]),
-            ("Host", "Transfer-Encoding: chunked\r\nHost".into(), &[400]),
-            ("/echo", "/nothing".into(), &[404]),
-        ];
-        for (from, to, statuses) in cases {
-            let mut raw = Raw::connect(site.local_addr());
-            let request = upgrade("/echo").replacen(from, &to, 1);
-            raw.send(&request);
-            let answer = raw.head();
-            assert!(statuses.contains(&answer.status), "{from:?} -> {to:?}: {answer:?}");
-            if answer.status == 426 {
-                assert_eq!(answer.header("Sec-WebSocket-Version"), Some("13"));
-                assert_eq!(answer.header("Upgrade"), Some("websocket"));
-            }
-        }
-        next_is_served(site.local_addr(), "/echo");
-    });
-}
-
-#[test]
-fn what_the_rfc_leaves_open_is_accepted() {
-    within(LIMIT, || {
-        let site = site(Limits::default());
-        for (from, to) in [
-            ("Upgrade: websocket", "upgrade: WebSocket"),
-            ("Upgrade: websocket", "UPGRADE: h2c,  WEBSOCKET"),
-            ("Upgrade: websocket", "Upgrade: h2c\r\nUpgrade: websocket"),
-            ("Upgrade: websocket", "Upgrade:websocket  "),
-            ("Connection: Upgrade", "Connection: keep-alive, UPGRADE"),
-            ("Connection: Upgrade", "Connection:upgrade,,\tkeep-alive"),
-            ("Connection: Upgrade", "Connection: keep-alive\r\nconnection: upgrade"),
-            ("Host: localhost", "Host: "),
-            ("Host: localhost", "Host: [::1]:80"),
-            ("Sec-WebSocket-Version: 13", "SEC-WEBSOCKET-VERSION:  13 "),
-            ("Host", "Content-Length: 0\r\nHost"),
-            ("Host", "Origin: http://localhost\r\nHost"),
-            ("Host", "Sec-WebSocket-Extensions: permessage-deflate\r\nHost"),
-            ("Host", "Sec-WebSocket-Protocol: chat, superchat\r\nHost"),
-            ("Host", "X: \u{e9}\r\nHost"),
-            ("/echo", "/echo?"),
-            ("/echo", "/echo?a=1&b=%00"),
-            ("/echo", "http://localhost/echo"),
-            ("/echo", "HTTP://example.com:8080/echo?x=/y"),
-            ("/echo", "ws://example.com/echo"),
-            ("GET", "\r\n\r\nGET"),
-        ] {
-            let mut raw = Raw::connect(site.local_addr());
-            raw.send(upgrade("/echo").replacen(from, to, 1));
-            let answer = raw.head();
-            assert_eq!(answer.status, 101, "{from:?} -> {to:?}");
-            assert_eq!(answer.header("Sec-WebSocket-Extensions"), None, "{to:?}");
-            raw.send(frame(TEXT, b"hi"));
-            assert_eq!(raw.text(), "hi", "{from:?} -> {to:?}");
-        }
-    });
-}
+use crate::raw::{BINARY, PING, PONG, Raw, TEXT, close, frame, get, upgrade};
 
 #[test]
 fn the_absolute_form_without_a_path_means_the_root() {
@@ -164,30 +52,6 @@ fn an_upgrade_of_a_path_that_has_only_a_page_is_served_the_page() {
         let mut raw = Raw::connect(site.local_addr());
         raw.send(upgrade("/b"));
         assert_eq!(raw.answer().status, 200);
-    });
-}
-
-#[test]
-fn an_upgrade_may_be_cut_anywhere() {
-    within(LIMIT, || {
-        let site = site(Limits::default());
-        let mut bystander = Bystander::connect(site.local_addr(), "/echo");
-        let request = [upgrade("/echo").into_bytes(), frame(TEXT, b"hi")].concat();
-        for cut in 1..request.len() {
-            let mut raw = Raw::connect(site.local_addr());
-            raw.send(&request[..cut]);
-            bystander.is_served();
-            raw.send(&request[cut..]);
-            assert_eq!(raw.head().status, 101, "cut at {cut}");
-            assert_eq!(raw.text(), "hi", "cut at {cut}");
-        }
-        let mut raw = Raw::connect(site.local_addr());
-        for byte in request {
-            raw.send([byte]);
-            bystander.is_served();
-        }
-        assert_eq!(raw.head().status, 101);
-        assert_eq!(raw.text(), "hi");
     });
 }
 

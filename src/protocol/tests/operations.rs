@@ -58,7 +58,6 @@ enum Stage {
 /// One connection, and what the shard would do about it.
 struct Life {
     protocol: Protocol,
-    receipt: Receipt,
     limits: Limits,
     now: Instant,
     stage: Stage,
@@ -80,7 +79,6 @@ impl Life {
         protocol.hand_out(receipt);
         Self {
             protocol,
-            receipt,
             limits,
             now,
             stage: Stage::Open,
@@ -179,7 +177,7 @@ impl Life {
         if self.has_closed {
             expected.assert_begins_with(&self.seen);
         } else {
-            expected.assert_met_by(&self.seen, self.receipt, &walk);
+            expected.assert_met_by(&self.seen, &walk);
         }
         let (pings, is_whole) = pings(stream);
         let answered = self.assert_pongs(&pings);

@@ -124,39 +124,6 @@ fn a_character_may_be_spread_over_fragments_with_pings_between() {
 }
 
 #[test]
-fn a_text_is_refused_at_its_first_wrong_byte_and_not_before() {
-    for (text, valid_bytes) in [
-        (&b"abc\xFFabc"[..], 3),
-        (b"\xE2\x82\xFF", 2),
-        (b"\xED\xA0\x80", 1),
-        (b"a\xC0\x80", 1),
-        (b"\xF0\x9F\xA6a", 3),
-        (b"\xF4\x90\x80\x80", 1),
-    ] {
-        let mut frame = whole(TEXT, text);
-        // One byte more is to come.
-        frame[1] += 1;
-        let limits = Limits::default();
-        assert_eq!(violation(&limits, &frame[..6 + valid_bytes]), None, "{text:02x?}");
-        let violation = violation(&limits, &frame[..7 + valid_bytes]);
-        assert_eq!(violation, Some(Violation::Utf8), "{text:02x?}");
-    }
-}
-
-#[test]
-fn a_text_that_ends_within_a_character_is_refused() {
-    for end in [&b"\xE2"[..], b"\xE2\x82", b"\xF0\x9F\xA6"] {
-        let stream = [part(TEXT, &[b"a", end].concat()), whole(CONTINUATION, b"")].concat();
-        let in_one_frame = whole(TEXT, end);
-        for stream in [&stream, &in_one_frame] {
-            let limits = Limits::default();
-            assert_eq!(violation(&limits, &stream[..stream.len() - 1]), None, "{end:02x?}");
-            assert_eq!(violation(&limits, stream), Some(Violation::Utf8), "{end:02x?}");
-        }
-    }
-}
-
-#[test]
 fn limits_count_in_pieces_too() {
     let limits =
         Limits { message_bytes: 10, frame_bytes: 8, fragment_count: 3, ..Limits::default() };

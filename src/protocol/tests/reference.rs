@@ -3,7 +3,7 @@
 //!
 //! Three things are known to differ, and only these are taken into account: our side refuses a
 //! frame on its header, the context mostly once the payload has come; of several faults in one
-//! header the two may name different ones; and in pieces a text is refused within a frame.
+//! header the two may name different ones; and our side refuses a text within a frame.
 
 use std::io::{self, Cursor, Read, Write};
 use std::time::Instant;
@@ -304,18 +304,18 @@ impl Expected {
     ) {
         for receipt in [Receipt::Messages, Receipt::Pieces] {
             let seen = drive(receipt, stream, cuts, walk, limits, now);
-            self.assert_met_by(&seen, receipt, walk);
+            self.assert_met_by(&seen, walk);
         }
     }
 
     /// This was seen of the whole stream.
-    pub(crate) fn assert_met_by(&self, seen: &[Seen], receipt: Receipt, walk: &Walk) {
+    pub(crate) fn assert_met_by(&self, seen: &[Seen], walk: &Walk) {
         let (events, failure) = match seen {
             [events @ .., Seen::Failure(code)] => (events, Some(code)),
             events => (events, None),
         };
         assert_eq!(events, self.seen, "tungstenite alone sees the right side");
-        let codes = self.codes(receipt, walk);
+        let codes = self.codes(walk);
         match failure {
             Some(code) => assert!(codes.contains(code), "{code}, not {codes:?}"),
             None => assert!(codes.is_empty(), "no failure, not {codes:?}"),
@@ -334,14 +334,14 @@ impl Expected {
     }
 
     /// The close codes that are right, if it ends in a failure.
-    fn codes(&self, receipt: Receipt, walk: &Walk) -> &[u16] {
+    fn codes(&self, walk: &Walk) -> &[u16] {
         let is_broken_text = |text: &Vec<u8>| {
             std::str::from_utf8(text).is_err_and(|error| error.error_len().is_some())
         };
         let is_open =
             self.codes.is_empty() && !self.seen.iter().any(|seen| matches!(seen, Seen::Close(..)));
         match &walk.unfinished_text {
-            Some(text) if receipt == Receipt::Pieces && is_open && is_broken_text(text) => &[1007],
+            Some(text) if is_open && is_broken_text(text) => &[1007],
             _ => &self.codes,
         }
     }
