@@ -229,6 +229,21 @@ impl<T> Inbox<T> {
     pub(crate) fn mailbox(&self) -> &Mailbox<T> {
         &self.mailbox
     }
+
+    /// Asserts that all that is in the channel has its room reserved, within the bounds.
+    #[cfg(any(test, feature = "testing"))]
+    #[cfg_attr(not(test), allow(dead_code, reason = "who tests the shard calls it"))]
+    pub(crate) fn check_invariants(&self) {
+        // In this order: what is sent between the two looks was reserved before.
+        let sent_count = self.receiver.len() as u64;
+        let held = held(self.mailbox.reserved.load(Ordering::Acquire));
+        let (held_count, held_bytes) = (held / COUNT_ONE, held & BYTES_MASK);
+        let Mailbox { limit_count, limit_bytes, .. } = *self.mailbox;
+        assert!(sent_count <= held_count, "{sent_count} envelopes, {held_count} promised");
+        assert!(held_count <= limit_count, "{held_count} promised of {limit_count}");
+        let is_within = held_bytes <= limit_bytes || held_count == 1;
+        assert!(is_within, "{held_bytes} bytes promised of {limit_bytes}");
+    }
 }
 
 impl<T> Drop for Inbox<T> {

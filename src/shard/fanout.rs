@@ -200,4 +200,31 @@ impl Fanout {
             self.audiences.forget_oldest(run.audience);
         }
     }
+
+    /// Asserts that the log, what it weighs, and what the audiences have pending agree.
+    #[cfg(any(test, feature = "testing"))]
+    #[cfg_attr(not(test), allow(dead_code, reason = "who tests the shard calls it"))]
+    pub(super) fn check_invariants(&self) {
+        self.audiences.check_invariants();
+        assert_eq!(self.audiences.pending_count(), self.runs.len(), "each run is pending once");
+        let mut due = Vec::new();
+        let mut bytes = self.buffer.len();
+        let mut message_count = self.open.as_ref().map_or(0, |open| open.message_count as usize);
+        for (position, run) in (self.first..).zip(&self.runs) {
+            due.clear();
+            self.audiences.due(run.audience, position, &mut due);
+            assert_eq!(due.first(), Some(&position), "{run:?} is pending");
+            assert!(run.message_count > 0 && !run.frames.is_empty(), "an empty run: {run:?}");
+            bytes += run.frames.len();
+            message_count += run.message_count as usize;
+        }
+        assert_eq!(self.bytes, bytes + ENTRY_BYTES * message_count, "what the log weighs");
+        assert_eq!(self.open.is_none(), self.buffer.is_empty(), "only what grows is in the buffer");
+        if let Some(open) = &self.open {
+            let member_count = self.audiences.member_count(open.audience);
+            assert!(member_count > 0, "who leaves catches up first, which ends the run");
+        }
+        let end = self.first + self.runs.len() as u64;
+        assert!(self.pass.audiences.is_empty() || self.pass.end <= end, "a pass beyond the log");
+    }
 }

@@ -176,9 +176,34 @@ impl Outbox {
         }
         flushed
     }
+
+    /// Asserts that what is kept beside the bytes agrees with them.
+    #[cfg(any(test, feature = "testing"))]
+    #[cfg_attr(not(test), allow(dead_code, reason = "who tests the shard calls it"))]
+    pub(super) fn check_invariants(&self) {
+        if let Some(queue) = &self.0 {
+            queue.check_invariants();
+        }
+    }
 }
 
 impl Queue {
+    #[cfg(any(test, feature = "testing"))]
+    fn check_invariants(&self) {
+        let lengths = self.segments.iter().map(|segment| segment.frames.len());
+        assert_eq!(self.bytes, lengths.clone().sum::<usize>() + self.tail.len(), "{self:?}");
+        assert!(lengths.clone().all(|length| length > 0), "an empty segment: {self:?}");
+        assert!(self.begun_bytes <= self.bytes, "more has begun than there is: {self:?}");
+        let (at, begun) = self.begun_end();
+        for (index, segment) in self.segments.iter().enumerate().skip(at) {
+            let is_begun = index == at && begun > 0;
+            if segment.ticket.is_some() && !is_begun {
+                let length = frame_bytes(&segment.frames);
+                assert_eq!(length, Some(segment.frames.len()), "a ticket for one frame: {self:?}");
+            }
+        }
+    }
+
     /// What the segments themselves take, beyond those of one write.
     #[inline]
     fn overhead_bytes(&self) -> usize {
