@@ -99,6 +99,7 @@ mod protocol;
 mod routing;
 mod server;
 mod shard;
+mod sync;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;

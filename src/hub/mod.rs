@@ -12,8 +12,7 @@ mod topics;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -29,6 +28,8 @@ pub(crate) use self::topics::TOPIC_BYTES_MAX;
 use crate::error::SendError;
 use crate::message::{AsMessage, Close, CloseCode, ClosedBy, Message};
 use crate::protocol::frame;
+use crate::sync::OnceLock;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// Which endpoint of the server, in the order in which they were added.
 pub(crate) type EndpointIndex = u16;
@@ -49,7 +50,7 @@ pub(crate) struct Publication {
     pub(crate) except: Option<ConnectionId>,
     pub(crate) frame: Bytes,
     /// Who counts the deliveries, if anybody wants to know.
-    pub(crate) tally: Option<Arc<Tally>>,
+    pub(crate) tally: Option<Tally>,
 }
 
 /// What travels between shards. Frames are encoded by the sender, once.
@@ -119,16 +120,47 @@ pub(crate) struct Shutdown {
     deadline: OnceLock<Instant>,
     /// How many shards have handed over all that their handlers had sent to other shards. Once it
     /// is all of them, nothing more can arrive anywhere.
-    pub(crate) quiet_count: AtomicUsize,
+    quiet_count: AtomicUsize,
     /// How many connections were dropped at the deadline.
-    pub(crate) aborted_count: AtomicUsize,
+    aborted_count: AtomicUsize,
     /// How many connections were open when the closing began.
-    pub(crate) open_count: AtomicUsize,
+    open_count: AtomicUsize,
 }
 
 impl Shutdown {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.deadline.get().copied()
+    }
+
+    /// A shard has handed over all that its handlers had sent to others, or will never do so.
+    pub(crate) fn add_quiet(&self) {
+        // Release: whoever sees it sees what was handed over. Acquire: with it, what those before
+        // this one have handed over, so that one look at the sum is enough.
+        self.quiet_count.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether nothing more can arrive anywhere but what is in the mailboxes.
+    pub(crate) fn are_all_quiet(&self, shard_count: usize) -> bool {
+        // Acquire: as above.
+        self.quiet_count.load(Ordering::Acquire) >= shard_count
+    }
+
+    // What the report tells. Relaxed: it is read when the shards' threads were joined.
+
+    pub(crate) fn add_open(&self, count: usize) {
+        self.open_count.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn open_count(&self) -> usize {
+        self.open_count.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add_aborted(&self, count: usize) {
+        self.aborted_count.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn aborted_count(&self) -> usize {
+        self.aborted_count.load(Ordering::Relaxed)
     }
 }
 
@@ -160,7 +192,7 @@ impl Shared {
     }
 
     pub(crate) fn connection_count(&self) -> usize {
-        self.mailboxes.iter().map(|m| m.connection_count.load(Ordering::Relaxed)).sum()
+        self.mailboxes.iter().map(|mailbox| mailbox.connection_count()).sum()
     }
 }
 
@@ -362,7 +394,7 @@ impl Hub {
         audience: Audience,
         except: Option<ConnectionId>,
         message: Message<'_>,
-        tally: Option<Arc<Tally>>,
+        tally: Option<Tally>,
     ) -> Result<(), SendError> {
         let frame = frame::encode_whole(message);
         self.shared.publish(&Arc::new(Publication { audience, except, frame, tally }))
@@ -411,8 +443,7 @@ impl Hub {
     /// [`ConnectionId::shard`](ConnectionId::shard); those that are still upgrading included.
     #[must_use]
     pub fn connection_counts(&self) -> Vec<usize> {
-        let count = |m: &Arc<Mailbox<Envelope>>| m.connection_count.load(Ordering::Relaxed);
-        self.shared.mailboxes.iter().map(count).collect()
+        self.shared.mailboxes.iter().map(|mailbox| mailbox.connection_count()).collect()
     }
 
     /// How many accepted messages were dropped so far: for connections that were gone by then, or
@@ -420,7 +451,7 @@ impl Hub {
     /// it missed.
     #[must_use]
     pub fn dropped_count(&self) -> u64 {
-        self.shared.mailboxes.iter().map(|m| m.dropped_count.load(Ordering::Relaxed)).sum()
+        self.shared.mailboxes.iter().map(|mailbox| mailbox.dropped_count()).sum()
     }
 
     fn mailbox(&self, id: ConnectionId) -> Result<&Mailbox<Envelope>, SendError> {
@@ -435,3 +466,6 @@ impl Hub {
 pub(crate) fn topic_name(topic: &str) -> Result<Arc<str>, SendError> {
     if topic.len() > TOPIC_BYTES_MAX { Err(SendError::Overloaded) } else { Ok(topic.into()) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,6 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -126,7 +125,7 @@ impl Drop for Guard {
         if shared.shutdown.deadline().is_none() {
             log::error!("shard {} ended before its time; the server shuts down", self.shard);
             shared.mailboxes[self.shard].close();
-            shared.shutdown.quiet_count.fetch_add(1, Ordering::AcqRel);
+            shared.shutdown.add_quiet();
             shared.begin_shutdown(clock::now() + LAST_GRACE);
         }
     }
@@ -175,10 +174,7 @@ pub struct ShutdownReport {
 impl ShutdownReport {
     pub(crate) fn of(hub: &Hub) -> Self {
         let shutdown = &hub.shared().shutdown;
-        Self {
-            open_count: shutdown.open_count.load(Ordering::Relaxed),
-            aborted_count: shutdown.aborted_count.load(Ordering::Relaxed),
-        }
+        Self { open_count: shutdown.open_count(), aborted_count: shutdown.aborted_count() }
     }
 }
 

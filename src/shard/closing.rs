@@ -1,8 +1,6 @@
 //! How connections end: `on_close` is called, the last words are sent, the closing handshake runs;
 //! one by one, or all of them when the server shuts down.
 
-use std::sync::atomic::Ordering;
-
 use super::connection::{Closing, Farewell, Phase};
 use super::state::Slot;
 use super::{EventLoop, Life};
@@ -106,10 +104,10 @@ impl EventLoop {
         if let Life::Quieting { is_quiet } = &mut self.life {
             if !*is_quiet && !self.shard.links.is_blocked() {
                 *is_quiet = true;
-                shutdown.quiet_count.fetch_add(1, Ordering::AcqRel);
+                shutdown.add_quiet();
             }
             let shard_count = hub.shared().mailboxes.len();
-            let are_all_quiet = shutdown.quiet_count.load(Ordering::Acquire) >= shard_count;
+            let are_all_quiet = shutdown.are_all_quiet(shard_count);
             if are_all_quiet || has_expired {
                 self.begin_closing_all();
             }
@@ -123,15 +121,8 @@ impl EventLoop {
     /// closes every connection.
     fn begin_closing_all(&mut self) {
         self.inbox.mailbox().close();
-        loop {
-            while let Some(envelope) = self.inbox.take(Envelope::size) {
-                self.open_envelope(envelope);
-            }
-            if self.inbox.is_settled() {
-                break;
-            }
-            // Some thread is between its reservation and its send.
-            std::thread::yield_now();
+        while let Some(envelope) = self.inbox.take_promised(Envelope::size) {
+            self.open_envelope(envelope);
         }
         self.life = Life::Closing;
         let members: Vec<Slot> = self.shard.fanout.audiences.everybody().collect();
@@ -142,8 +133,7 @@ impl EventLoop {
             self.shard.begin_close(slot, close, Farewell::Close);
         }
         self.close_leaving();
-        let shutdown = &self.shard.hub.shared().shutdown;
-        shutdown.open_count.fetch_add(open_count, Ordering::Relaxed);
+        self.shard.hub.shared().shutdown.add_open(open_count);
         self.turn_away_upgrading();
     }
 
@@ -191,7 +181,6 @@ impl EventLoop {
             self.shard.lose(slot);
         }
         self.close_leaving();
-        let shutdown = &self.shard.hub.shared().shutdown;
-        shutdown.aborted_count.fetch_add(aborted_count, Ordering::Relaxed);
+        self.shard.hub.shared().shutdown.add_aborted(aborted_count);
     }
 }

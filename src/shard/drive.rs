@@ -2,7 +2,6 @@
 //! one, tells it the time, hands it connections in memory and tells what happened to them.
 
 use std::io;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::pipe::{ClientEnd, ServerEnd};
@@ -22,7 +21,7 @@ impl EventLoop {
         now: Instant,
     ) -> Option<ConnectionId> {
         self.shard.now = now;
-        self.inbox.mailbox().connection_count.fetch_add(1, Ordering::Relaxed);
+        self.inbox.mailbox().add_connection();
         let address = self.adopt(Transport::new(end), peer)?;
         Some(ConnectionId::new(self.shard.hub.shared().node, self.shard.index, address))
     }

@@ -12,7 +12,6 @@
 //! Knows the log and where the pass stands; must not know how frames reach a connection.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -39,7 +38,7 @@ pub(super) struct Run {
     pub(super) frames: Bytes,
     pub(super) message_count: u32,
     /// Who counts the deliveries; such a run is one publication.
-    pub(super) tally: Option<Arc<Tally>>,
+    pub(super) tally: Option<Tally>,
 }
 
 /// How far in the log a connection is.
@@ -103,7 +102,7 @@ impl Fanout {
         audience: AudienceIndex,
         except: Option<ConnectionId>,
         frame: Bytes,
-        tally: Option<Arc<Tally>>,
+        tally: Option<Tally>,
     ) {
         self.bytes += frame.len() + ENTRY_BYTES;
         if frame.len() >= REFER_BYTES || tally.is_some() {

@@ -38,7 +38,6 @@ mod upgrade;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
@@ -293,14 +292,12 @@ impl EventLoop {
             if target != own
                 && let Ok(room) = mailbox.reserve(0)
             {
-                mailbox.connection_count.fetch_add(1, Ordering::Relaxed);
                 let socket = transport::into_fd(socket);
-                if room.send(Envelope::Adopt { socket, peer }).is_err() {
-                    mailbox.connection_count.fetch_sub(1, Ordering::Relaxed);
-                }
+                // It fails only if that shard has ended.
+                let _ = room.send_connection(Envelope::Adopt { socket, peer });
                 continue;
             }
-            self.inbox.mailbox().connection_count.fetch_add(1, Ordering::Relaxed);
+            self.inbox.mailbox().add_connection();
             self.adopt(Transport::new(socket), peer);
         }
     }
@@ -314,12 +311,12 @@ impl EventLoop {
             || self.life != Life::Running;
         let mut transport = transport;
         if is_refused {
-            self.inbox.mailbox().connection_count.fetch_sub(1, Ordering::Relaxed);
+            self.inbox.mailbox().remove_connection();
             return None;
         }
         let address = Address::new(self.shard.connections.vacant_key(), self.shard.generation);
         if transport.register(self.poll.registry(), Token(address.token())).is_err() {
-            self.inbox.mailbox().connection_count.fetch_sub(1, Ordering::Relaxed);
+            self.inbox.mailbox().remove_connection();
             return None;
         }
         self.shard.generation += 1;
@@ -528,7 +525,7 @@ impl EventLoop {
             let connection = self.shard.connections.remove(slot);
             debug_assert!(connection.is_dead() && connection.outbox.is_empty());
             self.application.forget(slot);
-            self.inbox.mailbox().connection_count.fetch_sub(1, Ordering::Relaxed);
+            self.inbox.mailbox().remove_connection();
             if let Some(listener) = &mut self.listener {
                 // A descriptor has become free.
                 listener.resting_until = None;
