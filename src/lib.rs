@@ -85,6 +85,8 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(test)]
+mod cases;
 mod config;
 mod error;
 #[cfg(fuzzing)]

@@ -544,3 +544,6 @@ impl EventLoop {
         self.life == Life::Closing && self.shard.connections.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests;

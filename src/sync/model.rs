@@ -14,20 +14,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// For `crossbeam_channel`. As there, a sender that knows nothing of the latest `try_recv` may find
-/// a bounded channel full that is not.
+/// For `crossbeam_channel`, with what it leaves open: a sender that knows nothing of the latest
+/// `try_recv` may find a bounded channel full that is not; and what is sent while the receiver goes
+/// may stay in the channel for as long as there are senders.
 pub(crate) mod channel {
     use std::collections::VecDeque;
 
-    use super::atomic::{AtomicUsize, Ordering};
+    use super::atomic::{AtomicBool, AtomicUsize, Ordering};
     use super::{Mutex, lock};
 
     #[derive(Debug)]
     struct Queue<T> {
-        /// `None` once nobody receives any more.
-        items: Mutex<Option<VecDeque<T>>>,
+        items: Mutex<VecDeque<T>>,
         /// How much room there is, as senders see it.
         room_count: AtomicUsize,
+        has_receiver: AtomicBool,
     }
 
     type Shared<T> = std::sync::Arc<Queue<T>>;
@@ -51,8 +52,11 @@ pub(crate) mod channel {
     }
 
     pub(crate) fn bounded<T>(limit_count: usize) -> (Sender<T>, Receiver<T>) {
-        let items = Mutex::new(Some(VecDeque::new()));
-        let shared = Shared::new(Queue { items, room_count: AtomicUsize::new(limit_count) });
+        let shared = Shared::new(Queue {
+            items: Mutex::default(),
+            room_count: AtomicUsize::new(limit_count),
+            has_receiver: AtomicBool::new(true),
+        });
         (Sender(Shared::clone(&shared)), Receiver(shared))
     }
 
@@ -62,22 +66,21 @@ pub(crate) mod channel {
 
     impl<T> Sender<T> {
         pub(crate) fn try_send(&self, item: T) -> Result<(), TrySendError> {
-            let Queue { items, room_count } = &*self.0;
+            let Queue { items, room_count, has_receiver } = &*self.0;
+            if !has_receiver.load(Ordering::Acquire) {
+                return Err(TrySendError::Disconnected);
+            }
             if room_count.load(Ordering::Relaxed) == 0 {
                 return Err(TrySendError::Full);
             }
-            match &mut *lock(items) {
-                None => Err(TrySendError::Disconnected),
-                // The lock knows better than the first look did.
-                Some(_) if room_count.fetch_add(0, Ordering::Relaxed) == 0 => {
-                    Err(TrySendError::Full)
-                }
-                Some(items) => {
-                    room_count.fetch_sub(1, Ordering::Relaxed);
-                    items.push_back(item);
-                    Ok(())
-                }
+            let mut items = lock(items);
+            // The lock knows better than the first look did.
+            if room_count.fetch_add(0, Ordering::Relaxed) == 0 {
+                return Err(TrySendError::Full);
             }
+            room_count.fetch_sub(1, Ordering::Relaxed);
+            items.push_back(item);
+            Ok(())
         }
 
         /// Only for what is unbounded.
@@ -88,23 +91,21 @@ pub(crate) mod channel {
 
     impl<T> Receiver<T> {
         pub(crate) fn try_recv(&self) -> Result<T, ()> {
-            let Queue { items, room_count } = &*self.0;
+            let Queue { items, room_count, .. } = &*self.0;
             let mut items = lock(items);
-            let item = items.as_mut().and_then(VecDeque::pop_front).ok_or(())?;
+            let item = items.pop_front().ok_or(())?;
             room_count.fetch_add(1, Ordering::Relaxed);
             Ok(item)
         }
 
         pub(crate) fn len(&self) -> usize {
-            lock(&self.0.items).as_ref().map_or(0, VecDeque::len)
+            lock(&self.0.items).len()
         }
     }
 
     impl<T> Drop for Receiver<T> {
         fn drop(&mut self) {
-            // Outside the lock.
-            let left = lock(&self.0.items).take();
-            drop(left);
+            self.0.has_receiver.store(false, Ordering::Release);
         }
     }
 }

@@ -57,30 +57,32 @@ fn a_burst_costs_one_wake_up_and_the_next_one_another() {
 
 #[test]
 fn bounds_hold_and_room_that_was_given_back_is_room() {
-    explore("bounds hold", || {
-        let (mailbox, shard) = shard(1, 10);
-        let senders = [6, 7].map(|bytes| {
-            let mailbox = Arc::clone(&mailbox);
-            // `send` itself asserts that the channel is never found full.
-            thread::spawn(move || match mailbox.reserve(bytes) {
-                Ok(room) => room.send(bytes).map(|()| bytes),
-                Err(error) => Err(error),
-            })
-        });
-        let mut taken = Vec::new();
-        for _ in 0..2 {
-            shard.inbox.check_invariants();
-            taken.extend(shard.inbox.take(|&bytes| bytes));
-        }
-        let sent = senders.map(|sender| sender.join().expect("a sender"));
-        taken.extend(std::iter::from_fn(|| shard.inbox.take(|&bytes| bytes)));
-        taken.sort_unstable();
-        let accepted: Vec<usize> = sent.iter().flatten().copied().collect();
-        assert_eq!(taken, accepted);
-        assert!(!accepted.is_empty(), "one of them has room");
-        assert!(sent.iter().flatten().count() + sent.iter().filter(is_refused).count() == 2);
-        assert!(shard.inbox.is_settled());
+    for (limit_count, limit_bytes) in [(1, 100), (2, 10)] {
+        explore("bounds hold", move || two_for_one(limit_count, limit_bytes));
+    }
+}
+
+/// Two senders, and room for one of them at a time.
+fn two_for_one(limit_count: usize, limit_bytes: usize) {
+    let (mailbox, shard) = shard(limit_count, limit_bytes);
+    let senders = [6, 7].map(|bytes| {
+        let mailbox = Arc::clone(&mailbox);
+        // A channel that is found full would say that the shard has ended.
+        thread::spawn(move || mailbox.reserve(bytes)?.send(bytes).map(|()| bytes))
     });
+    let mut taken = Vec::new();
+    for _ in 0..2 {
+        shard.inbox.check_invariants();
+        taken.extend(shard.inbox.take(|&bytes| bytes));
+    }
+    let sent = senders.map(|sender| sender.join().expect("a sender"));
+    taken.extend(std::iter::from_fn(|| shard.inbox.take(|&bytes| bytes)));
+    taken.sort_unstable();
+    let accepted: Vec<usize> = sent.iter().flatten().copied().collect();
+    assert_eq!(taken, accepted);
+    assert!(!accepted.is_empty(), "one of them has room");
+    assert_eq!(accepted.len() + sent.iter().filter(is_refused).count(), 2, "{sent:?}");
+    assert!(shard.inbox.is_settled());
 }
 
 fn is_refused(sent: &&Result<usize, SendError>) -> bool {
