@@ -3,6 +3,5 @@
 #[cfg(feature = "testing")]
 mod outbox;
 #[cfg(feature = "testing")]
-#[cfg(any())]
 mod publish;
 mod timers;
