@@ -2,7 +2,9 @@
 //! is cut, to our three ways through it as to tungstenite alone.
 
 mod closing;
+mod encoder;
 mod pieces;
+mod properties;
 mod reference;
 mod rfc_6455;
 mod skimming;

@@ -323,10 +323,9 @@ impl World {
     /// The client reads so much, and the shard writes what there is then room for.
     fn read(&mut self, slot: Slot, bytes: usize) {
         let member = self.members.get_mut(&slot).expect("a member");
-        let mut buffer = vec![0; bytes];
-        if let Ok(count) = member.client.read(&mut buffer) {
-            member.bytes.extend(&buffer[..count]);
-        }
+        member.client.reading_bytes = Some(bytes);
+        // It ends with an error: nothing more is there, or wanted.
+        let _ = member.client.read_to_end(&mut member.bytes);
         if self.shard.connections[slot].flags.is_blocked {
             self.shard.unblock(slot);
         }
