@@ -2,3 +2,4 @@
 
 #[cfg(loom)]
 mod loom_models;
+mod mailbox;

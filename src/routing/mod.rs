@@ -3,6 +3,8 @@
 //! Knows paths; must not know connections.
 
 mod params;
+#[cfg(test)]
+mod properties;
 mod query;
 
 use std::collections::HashMap;

@@ -179,3 +179,11 @@ fn a_client_reads_what_the_server_encodes() {
         }
     });
 }
+
+#[test]
+fn the_codes_that_may_be_sent_are_those_that_tungstenite_lets_a_peer_send() {
+    for code in 0..=u16::MAX {
+        let is_allowed = tungstenite::protocol::frame::coding::CloseCode::from(code).is_allowed();
+        assert_eq!(CloseCode::from(code).is_sendable(), is_allowed, "{code}");
+    }
+}
