@@ -85,8 +85,6 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-#[cfg(test)]
-mod cases;
 mod config;
 mod error;
 #[cfg(fuzzing)]
@@ -124,3 +122,6 @@ pub use self::server::{Builder, Endpoint, Router, Running, Server, ShutdownRepor
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;
+
+#[cfg(test)]
+mod cases;

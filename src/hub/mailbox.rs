@@ -291,7 +291,7 @@ impl<T> Inbox<T> {
 
     /// Asserts that all that is in the channel has its room reserved, within the bounds.
     #[cfg(any(test, feature = "testing"))]
-    #[cfg_attr(not(test), allow(dead_code, reason = "who tests the shard calls it"))]
+    #[allow(dead_code, reason = "not all tests are there without the test kit")]
     pub(crate) fn check_invariants(&self) {
         // In this order: what is sent between the two looks was reserved before.
         let sent_count = self.receiver.len() as u64;

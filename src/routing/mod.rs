@@ -3,8 +3,6 @@
 //! Knows paths; must not know connections.
 
 mod params;
-#[cfg(test)]
-mod properties;
 mod query;
 
 use std::collections::HashMap;
@@ -92,6 +90,9 @@ impl Routes {
 fn repeated_name(path: &str) -> Option<&str> {
     names(path).enumerate().find_map(|(at, name)| names(path).take(at).find(|&other| other == name))
 }
+
+#[cfg(test)]
+mod properties;
 
 #[cfg(test)]
 mod tests {

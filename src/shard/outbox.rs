@@ -213,7 +213,7 @@ impl Outbox {
 
     /// Asserts that what is kept beside the bytes agrees with them.
     #[cfg(any(test, feature = "testing"))]
-    #[cfg_attr(not(test), allow(dead_code, reason = "who tests the shard calls it"))]
+    #[allow(dead_code, reason = "not all tests are there without the test kit")]
     pub(super) fn check_invariants(&self) {
         if let Some(queue) = &self.0 {
             queue.check_invariants();

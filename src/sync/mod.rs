@@ -1,24 +1,24 @@
 //! Where everything that threads share comes from: atomics, locks, channels, wakers. One module, so
 //! that all of it can be exchanged at once.
 //!
-//! Normally it is the standard library's, crossbeam's, futures' and mio's. Under `--cfg loom` it is
-//! [loom](https://docs.rs/loom)'s, which runs a model of a few threads in every order, and with
-//! every stale value that the orderings allow. Four things loom does not know; small queues and
-//! flags behind its locks stand in for them, in `model.rs`: crossbeam's channels, the oneshot of
-//! futures, `OnceLock`, and mio's waker. So the models are about what this crate builds around
-//! them, not about these four.
+//! Normally it is the standard library's, crossbeam's, futures' and mio's. In tests with
+//! `--cfg loom` it is [loom](https://docs.rs/loom)'s, which runs a model of a few threads in every
+//! order, and with every stale value that the orderings allow. Four things loom does not know; small
+//! queues and flags behind its locks stand in for them, in `model.rs`: crossbeam's channels, the
+//! oneshot of futures, `OnceLock`, and mio's waker. So the models are about what this crate builds
+//! around them, not about these four.
 //!
 //! `Arc` is exchanged, for a [`TrackedArc`], only where something depends on the order in which
 //! references go: in [`Tally`](crate::hub::delivery::Tally).
 //!
-//! Loom shows stale reads, lost wake-ups and lost updates; it cannot show that a store is seen
-//! before one that precedes it in its own thread's relaxed order (no load buffering), so that each
-//! ordering has its reason written beside it as well.
+//! Loom shows stale reads, lost updates and lost wake-ups. It runs read-modify-writes in the order
+//! of their threads' steps, which hardware need not: an ordering that matters only there
+//! (`Shutdown::add_quiet`) rests on the reason that stands beside it.
 
-#[cfg(loom)]
+#[cfg(all(test, loom))]
 mod model;
 
-#[cfg(not(loom))]
+#[cfg(not(all(test, loom)))]
 mod real {
     pub(crate) use std::sync::{Arc as TrackedArc, Mutex, OnceLock, atomic};
     pub(crate) use std::thread;
@@ -28,7 +28,7 @@ mod real {
     pub(crate) use mio::Waker;
 }
 
-#[cfg(loom)]
+#[cfg(all(test, loom))]
 pub(crate) use self::model::*;
-#[cfg(not(loom))]
+#[cfg(not(all(test, loom)))]
 pub(crate) use self::real::*;
