@@ -215,8 +215,8 @@ impl Tally {
             Err(SendError::Overloaded) => &counts.overloaded_count,
             Err(_) => &counts.gone_count,
         };
-        // Relaxed: the counts are read when the last clone goes, and going is ordered by the `TrackedArc`:
-        // it comes after all of this.
+        // Relaxed: the counts are read when the last clone goes. The `Arc` orders that: it comes
+        // after all of this.
         count.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -3,8 +3,8 @@
 //!
 //! Normally it is the standard library's, crossbeam's, futures' and mio's. In tests with
 //! `--cfg loom` it is [loom](https://docs.rs/loom)'s, which runs a model of a few threads in every
-//! order, and with every stale value that the orderings allow. Four things loom does not know; small
-//! queues and flags behind its locks stand in for them, in `model.rs`: crossbeam's channels, the
+//! order, and with every stale value that the orderings allow. Four things loom does not know; in
+//! `model.rs`, small queues and flags behind its locks stand in for them: crossbeam's channels, the
 //! oneshot of futures, `OnceLock`, and mio's waker. So the models are about what this crate builds
 //! around them, not about these four.
 //!

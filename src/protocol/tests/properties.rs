@@ -142,7 +142,8 @@ fn item(large: &'static [usize]) -> impl Strategy<Value = Keyed> {
     };
     let text = prop_oneof![
         12 => length(large).prop_map(Payload::Text),
-        1 => (length(large), any::<prop::sample::Index>()).prop_map(|(l, at)| Payload::Spoilt(l, at)),
+        1 => (length(large), any::<prop::sample::Index>())
+            .prop_map(|(length, at)| Payload::Spoilt(length, at)),
         1 => length(large).prop_map(Payload::Cut),
     ];
     let binary = length(large).prop_map(Payload::Bytes);

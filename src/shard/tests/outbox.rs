@@ -79,7 +79,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (0..8usize).prop_map(|length| Step::Control { length }),
         2 => Just(Step::DropOldest),
         1 => prop::collection::vec(length(), 1..4).prop_map(|lengths| Step::Append { lengths }),
-        6 => prop_oneof![8 => 0..200usize, 1 => Just(40_000)].prop_map(|bytes| Step::Flush { bytes }),
+        6 => prop_oneof![8 => 0..200usize, 1 => Just(40_000)]
+            .prop_map(|bytes| Step::Flush { bytes }),
         1 => Just(Step::GiveUp),
     ];
     prop::collection::vec(step, 1..60)

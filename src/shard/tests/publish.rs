@@ -379,8 +379,8 @@ impl World {
     }
 }
 
-/// Each connection gets what was sent to it and what was published to whatever it was a member of by
-/// then, in that order and once.
+/// Each connection gets what was sent to it and what was published to whatever it was a member of
+/// by then, in that order and once.
 #[test]
 fn everybody_gets_exactly_what_is_for_them_in_order() {
     let limits = Limits { topic_count: 3, ..Limits::default() };

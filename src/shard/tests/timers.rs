@@ -40,8 +40,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..120)
 }
 
-/// As a connection uses the wheel: an entry that fires before it is due is armed again, one that was
-/// overtaken is ignored.
+/// As a connection uses the wheel: an entry that fires before it is due is armed again, one that
+/// was overtaken is ignored.
 #[test]
 fn an_entry_is_found_due_never_early_and_at_most_one_tick_late() {
     cases::check(64, steps(), |steps| {
