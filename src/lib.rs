@@ -100,6 +100,7 @@ mod protocol;
 mod routing;
 mod server;
 mod shard;
+mod sync;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
@@ -123,3 +124,6 @@ pub use self::server::{Builder, Endpoint, Router, Running, Server};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;
+
+#[cfg(test)]
+mod cases;

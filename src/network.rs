@@ -108,4 +108,40 @@ mod tests {
             assert!(matches!(parsed, Err(Error::Proxy(wrong)) if wrong == text), "{text:?}");
         }
     }
+
+    /// Bit by bit, in the form that both families share.
+    fn contains_naively(network: &str, address: IpAddr) -> bool {
+        let digits = |address: IpAddr| format!("{:0128b}", bits(address));
+        let (base, prefix) = network.split_once('/').expect("a prefix");
+        let base: IpAddr = base.parse().expect("an address");
+        let prefix: usize = prefix.parse().expect("a number");
+        let prefix = if base.is_ipv4() { 96 + prefix } else { prefix };
+        digits(base)[..prefix] == digits(address)[..prefix]
+    }
+
+    #[test]
+    fn a_network_contains_what_has_the_same_first_bits() {
+        use proptest::prelude::*;
+
+        let v4 = || any::<u32>().prop_map(|bits| IpAddr::from(bits.to_be_bytes()));
+        let v6 = || any::<u128>().prop_map(|bits| IpAddr::from(bits.to_be_bytes()));
+        let address = || prop_oneof![v4(), v6()];
+        // Near one another, so that they share a prefix: one bit is turned.
+        let near = (address(), 0..128u32).prop_map(|(address, bit)| match address {
+            IpAddr::V4(v4) => {
+                (address, IpAddr::from((v4.to_bits() ^ 1 << (bit % 32)).to_be_bytes()))
+            }
+            IpAddr::V6(v6) => (address, IpAddr::from((v6.to_bits() ^ 1 << bit).to_be_bytes())),
+        });
+        let pair = prop_oneof![3 => near, 1 => (address(), address())];
+        crate::cases::check(256, (pair, 0..=128u8), |((base, address), prefix)| {
+            let prefix = if base.is_ipv4() { prefix % 33 } else { prefix };
+            let network = format!("{base}/{prefix}");
+            let networks = Networks::parse(&["192.0.2.1".to_owned(), network.clone()]);
+            let networks = networks.expect("a network");
+            let expected = contains_naively(&network, address);
+            assert_eq!(networks.contains(address), expected, "{address} in {network}");
+            assert!(networks.contains(base));
+        });
+    }
 }

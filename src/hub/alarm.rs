@@ -9,11 +9,11 @@
 //! then the look that follows sees what the ringing was about.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Wake;
 
 use super::mailbox::Mailbox;
 use super::{Address, Envelope};
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 #[derive(Debug)]
 pub(crate) struct Alarm {
@@ -28,14 +28,16 @@ impl Alarm {
     }
 
     pub(crate) fn ring(&self) {
-        if !self.is_ringing.swap(true, Ordering::AcqRel) {
+        // Release: whoever clears it sees what it was rung for.
+        if !self.is_ringing.swap(true, Ordering::Release) {
             self.mailbox.ring(self.address);
         }
     }
 
     /// The shard is about to look: from here on it rings again.
     pub(crate) fn hear(&self) {
-        self.is_ringing.swap(false, Ordering::AcqRel);
+        // Acquire: see `ring`.
+        self.is_ringing.swap(false, Ordering::Acquire);
     }
 }
 

@@ -11,14 +11,13 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, ready};
-use std::thread::{self, Thread};
-
-use futures_channel::oneshot;
 
 use super::stream::PieceTicket;
 use crate::error::SendError;
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::thread::{self, Thread};
+use crate::sync::{TrackedArc, oneshot};
 
 /// What became of one message, as [`send_to_async`](crate::Hub::send_to_async) tells it.
 ///
@@ -172,11 +171,11 @@ impl BroadcastDelivery {
 
     /// The future for a message, and the tally of its deliveries: it is told when the last
     /// reference to the tally is gone.
-    pub(crate) fn new() -> (Self, Arc<Tally>) {
+    pub(crate) fn new() -> (Self, Tally) {
         let (sender, receiver) = oneshot::channel();
-        let mut tally = Tally::default();
-        tally.answer = Answer(Some(sender));
-        (Self(Told::Pending(receiver)), Arc::new(tally))
+        let mut counts = Counts::default();
+        counts.answer = Answer(Some(sender));
+        (Self(Told::Pending(receiver)), Tally(TrackedArc::new(counts)))
     }
 }
 
@@ -195,9 +194,12 @@ impl fmt::Debug for BroadcastDelivery {
 }
 
 /// Counts the deliveries of a message for many, on all shards. Whatever may still deliver it holds
-/// a reference; the last one to go tells the sender.
+/// a clone; the last one to go tells the sender.
+#[derive(Clone, Debug)]
+pub(crate) struct Tally(TrackedArc<Counts>);
+
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+struct Counts {
     reached_count: AtomicUsize,
     gone_count: AtomicUsize,
     overloaded_count: AtomicUsize,
@@ -205,24 +207,26 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Counts one connection. The counts are read when the last reference has been dropped, which
-    /// comes after all of this.
+    /// Counts one connection.
     pub(crate) fn count(&self, outcome: Result<(), SendError>) {
+        let Self(counts) = self;
         let count = match outcome {
-            Ok(()) => &self.reached_count,
-            Err(SendError::Overloaded) => &self.overloaded_count,
-            Err(_) => &self.gone_count,
+            Ok(()) => &counts.reached_count,
+            Err(SendError::Overloaded) => &counts.overloaded_count,
+            Err(_) => &counts.gone_count,
         };
+        // Relaxed: the counts are read when the last clone goes. The `Arc` orders that: it comes
+        // after all of this.
         count.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-impl Drop for Tally {
+impl Drop for Counts {
     fn drop(&mut self) {
         let report = BroadcastReport {
-            reached_count: *self.reached_count.get_mut(),
-            gone_count: *self.gone_count.get_mut(),
-            overloaded_count: *self.overloaded_count.get_mut(),
+            reached_count: self.reached_count.load(Ordering::Relaxed),
+            gone_count: self.gone_count.load(Ordering::Relaxed),
+            overloaded_count: self.overloaded_count.load(Ordering::Relaxed),
         };
         self.answer.tell(report);
     }
@@ -276,12 +280,12 @@ pub(crate) enum Ticket {
 
 /// One connection's share in a message for many.
 #[derive(Debug)]
-pub(crate) struct Share(Option<Arc<Tally>>);
+pub(crate) struct Share(Option<Tally>);
 
 impl Ticket {
     /// One connection's share.
-    pub(crate) fn share(tally: &Arc<Tally>) -> Self {
-        Self::Share(Share(Some(Arc::clone(tally))))
+    pub(crate) fn share(tally: &Tally) -> Self {
+        Self::Share(Share(Some(tally.clone())))
     }
 
     pub(crate) fn settle(self, outcome: Result<(), SendError>) {

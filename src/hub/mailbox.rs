@@ -15,12 +15,12 @@
 //! Knows envelopes by their size in bytes only.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-
-use crossbeam_channel::{Receiver, Sender};
 
 use super::Address;
 use crate::error::SendError;
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::channel::{self, Receiver, Sender};
+use crate::sync::{Waker, thread};
 
 /// The counter's layout: reserved bytes (39 bits), reserved envelopes (23), ended, closed.
 const COUNT_ONE: u64 = 1 << 39;
@@ -38,15 +38,15 @@ pub(crate) struct Mailbox<T> {
     /// until it was heard: see [`Alarm`](super::alarm::Alarm).
     bells: Sender<Address>,
     armed: AtomicBool,
-    waker: mio::Waker,
+    waker: Waker,
     reserved: AtomicU64,
     limit_count: u64,
     limit_bytes: u64,
     /// How many connections the shard has, those on their way to it included. Not exact while they
     /// come and go; it only guides where a new one is placed.
-    pub(crate) connection_count: AtomicUsize,
+    connection_count: AtomicUsize,
     /// How many messages were dropped after they had been accepted.
-    pub(crate) dropped_count: AtomicU64,
+    dropped_count: AtomicU64,
 }
 
 /// The receiving side, owned by the shard.
@@ -76,12 +76,12 @@ fn held(reserved: u64) -> u64 {
 
 /// A mailbox and its inbox.
 pub(crate) fn mailbox<T>(
-    waker: mio::Waker,
+    waker: Waker,
     limit_count: usize,
     limit_bytes: usize,
 ) -> (Arc<Mailbox<T>>, Inbox<T>) {
-    let (sender, receiver) = crossbeam_channel::bounded(limit_count);
-    let (bells, heard) = crossbeam_channel::unbounded();
+    let (sender, receiver) = channel::bounded(limit_count);
+    let (bells, heard) = channel::unbounded();
     let mailbox = Arc::new(Mailbox {
         sender,
         bells,
@@ -128,19 +128,47 @@ impl<T> Mailbox<T> {
         }
     }
 
+    // Counters. Relaxed, all of them: each stands for itself, and nothing is read on its strength.
+
     /// Counts messages that were dropped after they had been accepted.
     pub(crate) fn count_dropped(&self, count: u64) {
         self.dropped_count.fetch_add(count, Ordering::Relaxed);
     }
 
+    pub(crate) fn dropped_count(&self) -> u64 {
+        self.dropped_count.load(Ordering::Relaxed)
+    }
+
+    /// Counts a connection that the shard gets.
+    pub(crate) fn add_connection(&self) {
+        self.connection_count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One that was counted has ended.
+    pub(crate) fn remove_connection(&self) {
+        let before = self.connection_count.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before > 0, "a connection ended that was not counted");
+    }
+
+    pub(crate) fn connection_count(&self) -> usize {
+        self.connection_count.load(Ordering::Relaxed)
+    }
+
+    // Closing.
+
     /// Ends reservations for good.
     pub(crate) fn close(&self) {
+        // Relaxed: it is the same atomic that reservations change, so each comes before or after
+        // it. Whatever came before is found in the count.
         self.reserved.fetch_or(CLOSED, Ordering::Relaxed);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
+        // Relaxed: whoever asks may be told too late in any case; a reservation tells for sure.
         self.reserved.load(Ordering::Relaxed) & CLOSED != 0
     }
+
+    // Waking.
 
     /// Asks the shard to look at a connection. This is never refused.
     pub(super) fn ring(&self, address: Address) {
@@ -151,7 +179,8 @@ impl<T> Mailbox<T> {
 
     /// Wakes the shard, unless a wake-up is on its way.
     pub(crate) fn wake(&self) {
-        if self.armed.swap(true, Ordering::AcqRel) {
+        // Release: the shard, which clears it, sees what was pushed before.
+        if self.armed.swap(true, Ordering::Release) {
             return;
         }
         if let Err(error) = self.waker.wake() {
@@ -162,6 +191,17 @@ impl<T> Mailbox<T> {
 }
 
 impl<T> Room<'_, T> {
+    /// Sends an envelope that carries a connection, which counts from here on.
+    ///
+    /// # Errors
+    /// As of [`send`](Self::send); then it does not count.
+    pub(crate) fn send_connection(self, envelope: T) -> Result<(), SendError> {
+        let mailbox = self.mailbox;
+        // First: it may end before this thread goes on.
+        mailbox.add_connection();
+        self.send(envelope).inspect_err(|_| mailbox.remove_connection())
+    }
+
     /// Sends the envelope. A shard whose thread has ended takes nothing.
     ///
     /// # Errors
@@ -185,7 +225,9 @@ impl<T> Room<'_, T> {
 
 impl<T> Drop for Room<'_, T> {
     fn drop(&mut self) {
-        self.mailbox.reserved.fetch_sub(self.cost, Ordering::Release);
+        // Relaxed: it frees no slot of the channel; and what `take` has released stays so, through
+        // any read-modify-write.
+        self.mailbox.reserved.fetch_sub(self.cost, Ordering::Relaxed);
     }
 }
 
@@ -199,16 +241,31 @@ impl<T> Inbox<T> {
     /// Call before [`take`](Self::take): from here on, a sender wakes again. `false` if nobody
     /// has sent since the last call.
     pub(crate) fn disarm(&self) -> bool {
-        // A cheap look first: a sender that arms right after it wakes the shard for the next turn.
+        // A cheap look first. Relaxed: a sender whose arming it misses wakes the shard for another
+        // turn, and who was woken sees what came before.
         self.mailbox.armed.load(Ordering::Relaxed)
-            && self.mailbox.armed.swap(false, Ordering::AcqRel)
+            // Acquire: see `wake`.
+            && self.mailbox.armed.swap(false, Ordering::Acquire)
     }
 
     /// The next envelope; `size` tells how many bytes were reserved for it.
     pub(crate) fn take(&self, size: impl FnOnce(&T) -> usize) -> Option<T> {
         let envelope = self.receiver.try_recv().ok()?;
+        // Release: after the slot in the channel has become free; see `reserve`.
         self.mailbox.reserved.fetch_sub(cost(size(&envelope)), Ordering::Release);
         Some(envelope)
+    }
+
+    /// The next envelope of all that were promised; `None` once there is nothing more of them.
+    pub(crate) fn take_promised(&self, size: impl Fn(&T) -> usize) -> Option<T> {
+        loop {
+            let envelope = self.take(&size);
+            if envelope.is_some() || self.is_settled() {
+                return envelope;
+            }
+            // Some thread is between its reservation and its send.
+            thread::yield_now();
+        }
     }
 
     /// How many connections want to be looked at.
@@ -223,11 +280,28 @@ impl<T> Inbox<T> {
 
     /// Whether nothing is in the mailbox, nor promised to it.
     pub(crate) fn is_settled(&self) -> bool {
+        // Relaxed: it is asked by the shard itself, which alone makes the count smaller by what was
+        // sent; and once the mailbox is closed, its own closing has shown it all that was promised.
         held(self.mailbox.reserved.load(Ordering::Relaxed)) < COUNT_ONE
     }
 
     pub(crate) fn mailbox(&self) -> &Mailbox<T> {
         &self.mailbox
+    }
+
+    /// Asserts that all that is in the channel has its room reserved, within the bounds.
+    #[cfg(any(test, feature = "testing"))]
+    #[allow(dead_code, reason = "not all tests are there without the test kit")]
+    pub(crate) fn check_invariants(&self) {
+        // In this order: what is sent between the two looks was reserved before.
+        let sent_count = self.receiver.len() as u64;
+        let held = held(self.mailbox.reserved.load(Ordering::Acquire));
+        let (held_count, held_bytes) = (held / COUNT_ONE, held & BYTES_MASK);
+        let Mailbox { limit_count, limit_bytes, .. } = *self.mailbox;
+        assert!(sent_count <= held_count, "{sent_count} envelopes, {held_count} promised");
+        assert!(held_count <= limit_count, "{held_count} promised of {limit_count}");
+        let is_within = held_bytes <= limit_bytes || held_count == 1;
+        assert!(is_within, "{held_bytes} bytes promised of {limit_bytes}");
     }
 }
 
@@ -235,12 +309,13 @@ impl<T> Drop for Inbox<T> {
     /// Nobody takes any more: what is there is dropped, and with it the tickets that it carries.
     /// The channel itself would keep it for as long as somebody holds a sender.
     fn drop(&mut self) {
+        // Relaxed: as `Mailbox::close`.
         self.mailbox.reserved.fetch_or(CLOSED | ENDED, Ordering::Relaxed);
         while !self.is_settled() {
             match self.receiver.try_recv() {
-                Ok(_) => drop(self.mailbox.reserved.fetch_sub(COUNT_ONE, Ordering::Release)),
+                Ok(_) => drop(self.mailbox.reserved.fetch_sub(COUNT_ONE, Ordering::Relaxed)),
                 // Some thread is between its reservation and its send.
-                Err(_) => std::thread::yield_now(),
+                Err(_) => thread::yield_now(),
             }
         }
     }
@@ -252,7 +327,7 @@ mod tests {
 
     fn test_mailbox(count: usize, bytes: usize) -> (mio::Poll, Arc<Mailbox<usize>>, Inbox<usize>) {
         let poll = mio::Poll::new().expect("a poll");
-        let waker = mio::Waker::new(poll.registry(), mio::Token(0)).expect("a waker");
+        let waker = Waker::new(poll.registry(), mio::Token(0)).expect("a waker");
         let (mailbox, inbox) = mailbox(waker, count, bytes);
         (poll, mailbox, inbox)
     }
@@ -300,7 +375,7 @@ mod tests {
     #[test]
     fn what_is_in_it_when_its_shard_ends_is_dropped() {
         let poll = mio::Poll::new().expect("a poll");
-        let waker = mio::Waker::new(poll.registry(), mio::Token(0)).expect("a waker");
+        let waker = Waker::new(poll.registry(), mio::Token(0)).expect("a waker");
         let (mailbox, inbox) = mailbox::<Arc<()>>(waker, 8, 100);
         let envelope = Arc::new(());
         for _ in 0..3 {

@@ -14,7 +14,6 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
@@ -52,7 +51,7 @@ pub(crate) struct Publication {
     pub(crate) except: Option<ConnectionId>,
     pub(crate) frame: Bytes,
     /// Who counts the deliveries, if anybody wants to know.
-    pub(crate) tally: Option<Arc<Tally>>,
+    pub(crate) tally: Option<Tally>,
 }
 
 /// What travels between shards. Frames are encoded by the sender, once.
@@ -128,11 +127,6 @@ impl Shared {
         }
     }
 
-    /// Those on their way from the shard that accepted them included.
-    pub(crate) fn connection_count(&self) -> usize {
-        self.mailboxes.iter().map(|m| m.connection_count.load(Ordering::Relaxed)).sum()
-    }
-
     /// Sends a publication to every shard, or to none.
     fn publish(&self, publication: &Arc<Publication>) -> Result<(), SendError> {
         let bytes = publication.frame.len();
@@ -149,6 +143,11 @@ impl Shared {
 
     pub(crate) fn subscriber_count(&self, topic: &str) -> usize {
         self.subscribers.iter().map(|counts| counts.of(topic)).sum()
+    }
+
+    /// Those on their way from the shard that accepted them included.
+    pub(crate) fn connection_count(&self) -> usize {
+        self.mailboxes.iter().map(|mailbox| mailbox.connection_count()).sum()
     }
 }
 
@@ -350,7 +349,7 @@ impl Hub {
         audience: Audience,
         except: Option<ConnectionId>,
         message: Message<'_>,
-        tally: Option<Arc<Tally>>,
+        tally: Option<Tally>,
     ) -> Result<(), SendError> {
         let frame = frame::encode_whole(message);
         self.shared.publish(&Arc::new(Publication { audience, except, frame, tally }))
@@ -399,8 +398,7 @@ impl Hub {
     /// [`ConnectionId::shard`](ConnectionId::shard); those that are still upgrading included.
     #[must_use]
     pub fn connection_counts(&self) -> Vec<usize> {
-        let count = |m: &Arc<Mailbox<Envelope>>| m.connection_count.load(Ordering::Relaxed);
-        self.shared.mailboxes.iter().map(count).collect()
+        self.shared.mailboxes.iter().map(|mailbox| mailbox.connection_count()).collect()
     }
 
     /// How many accepted messages were dropped so far: for connections that were gone by then, or
@@ -408,7 +406,7 @@ impl Hub {
     /// it missed.
     #[must_use]
     pub fn dropped_count(&self) -> u64 {
-        self.shared.mailboxes.iter().map(|m| m.dropped_count.load(Ordering::Relaxed)).sum()
+        self.shared.mailboxes.iter().map(|mailbox| mailbox.dropped_count()).sum()
     }
 
     /// Begins to shut the server down, from any thread or handler, and returns at once. The plan is
@@ -451,3 +449,6 @@ impl Hub {
 pub(crate) fn topic_name(topic: &str) -> Result<Arc<str>, SendError> {
     if topic.len() > TOPIC_BYTES_MAX { Err(SendError::Overloaded) } else { Ok(topic.into()) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,12 +4,13 @@
 //! Knows times as lengths; the first shard that hears of a plan fixes when it began. Must not know
 //! what is done at which time.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use crate::config::AGES;
 use crate::message::CloseCode;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// How a server is to be shut down: for [`Running::shutdown`](crate::Running::shutdown) and
 /// [`Hub::shutdown`](crate::Hub::shutdown). A [`Duration`] is a plan, too: the
@@ -161,11 +162,11 @@ pub(crate) struct Progress {
     decided: Mutex<Decided>,
     /// How many shards have handed over all that their handlers had sent to other shards. Once it
     /// is all of them, nothing more can arrive anywhere.
-    pub(crate) quiet_count: AtomicUsize,
+    quiet_count: AtomicUsize,
     /// How many connections were dropped at the end of the grace.
-    pub(crate) aborted_count: AtomicUsize,
+    aborted_count: AtomicUsize,
     /// How many connections were open when nobody was let in any more.
-    pub(crate) open_count: AtomicUsize,
+    open_count: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -179,13 +180,38 @@ impl Progress {
     /// Every shard asks in every turn: this must cost next to nothing.
     #[inline]
     pub(crate) fn has_begun(&self) -> bool {
+        // Acquire: whoever sees it finds the plan.
         self.has_begun.load(Ordering::Acquire)
+    }
+
+    /// A shard has handed over all that its handlers had sent to others, or will never do so.
+    pub(crate) fn add_quiet(&self) {
+        // Release: whoever sees it sees what was handed over. Acquire: with it, what those before
+        // this one have handed over, so that one look at the sum is enough.
+        self.quiet_count.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether nothing more can arrive anywhere but what is in the mailboxes.
+    pub(crate) fn are_all_quiet(&self, shard_count: usize) -> bool {
+        // Acquire: as above.
+        self.quiet_count.load(Ordering::Acquire) >= shard_count
+    }
+
+    // What the report tells. Relaxed: it is read when the shards' threads were joined.
+
+    pub(crate) fn add_open(&self, count: usize) {
+        self.open_count.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_aborted(&self, count: usize) {
+        self.aborted_count.fetch_add(count, Ordering::Relaxed);
     }
 
     /// Takes up a plan. If there was one before, the shutdown only becomes faster.
     pub(super) fn begin(&self, plan: Shutdown) {
         let mut decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
         decided.plan = Some(decided.plan.map_or(plan, |first| first.hastened(plan)));
+        // Release: as above.
         self.has_begun.store(true, Ordering::Release);
     }
 

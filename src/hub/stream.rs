@@ -8,7 +8,6 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::alarm::Alarm;
 use super::delivery::{Answer, Delivery, Ticket};
@@ -16,6 +15,7 @@ use super::{ConnectionId, Envelope, Hub};
 use crate::error::SendError;
 use crate::message::{AsMessage, Message};
 use crate::protocol::frame::{self, Fragment};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// What a message's pieces are: `str` makes a text message, `[u8]` a binary one.
 pub trait Piece: AsMessage + sealed::Sealed {}
@@ -144,6 +144,7 @@ impl<T: Piece + ?Sized> Stream<T> {
     /// How many bytes are on their way and not yet taken by the kernel.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
+        // Relaxed: a number to look at.
         self.credit.used_bytes.load(Ordering::Relaxed)
     }
 
@@ -179,7 +180,8 @@ impl<T: Piece + ?Sized> Stream<T> {
 impl<T: Piece + ?Sized> Drop for Stream<T> {
     fn drop(&mut self) {
         if self.progress != Progress::Finished {
-            self.credit.is_abandoned.store(true, Ordering::Release);
+            // Relaxed: the bell carries it.
+            self.credit.is_abandoned.store(true, Ordering::Relaxed);
             self.credit.alarm.ring();
         }
     }
@@ -214,10 +216,12 @@ impl Credit {
 
     /// Takes credit for a piece; its ticket gives it back. One piece of any size is always allowed.
     fn spend(self: &Arc<Self>, bytes: usize, told: Option<Told>) -> Result<PieceTicket, SendError> {
-        if self.is_over.load(Ordering::Acquire) {
+        // Relaxed: who was told that a piece is lost was told after it; who was not learns it then.
+        if self.is_over.load(Ordering::Relaxed) {
             return Err(SendError::Gone);
         }
-        // Only the handle adds, so nobody else can have added meanwhile.
+        // Only the handle adds, so nobody else can have added meanwhile. Relaxed: what is read may
+        // be too much, until the handle is told of what was given back.
         let used = self.used_bytes.load(Ordering::Relaxed);
         if used > 0 && bytes > 0 && used + bytes > self.limit_bytes {
             return Err(SendError::Overloaded);
@@ -229,12 +233,14 @@ impl Credit {
     /// Whether the handle has given up; the shard's answer to its ringing.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.alarm.hear();
-        self.is_abandoned.load(Ordering::Acquire)
+        // Relaxed: hearing has shown what came before the ringing.
+        self.is_abandoned.load(Ordering::Relaxed)
     }
 
     /// The connection carries no more pieces.
     pub(crate) fn end(&self) {
-        self.is_over.store(true, Ordering::Release);
+        // Relaxed: as in `spend`.
+        self.is_over.store(true, Ordering::Relaxed);
     }
 }
 
@@ -264,6 +270,7 @@ impl PieceTicket {
 
 impl Drop for PieceTicket {
     fn drop(&mut self) {
+        // Relaxed: the news carries it, see `settle`.
         self.credit.used_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }

@@ -4,7 +4,9 @@
 //! moment and hardly ever waited for. No message passes through here.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
+
+use crate::sync::Mutex;
 
 /// The longest name of a topic, in bytes: names are kept once a shard, and travel with messages.
 pub(crate) const TOPIC_BYTES_MAX: usize = 1024;

@@ -2,8 +2,10 @@
 //! is cut, to our three ways through it as to tungstenite alone.
 
 mod closing;
+mod encoder;
 mod operations;
 mod pieces;
+mod properties;
 mod reference;
 mod skimming;
 mod streams;

@@ -92,6 +92,9 @@ fn repeated_name(path: &str) -> Option<&str> {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -16,6 +16,7 @@ use crate::hub::mailbox::mailbox;
 use crate::hub::{Hub, Node, SHARD_COUNT_MAX};
 use crate::network::Networks;
 use crate::shard::{self, LimitTable, Places, Pool, Seat, Service, Visitors, WAKER};
+use crate::sync::Waker;
 
 /// Gathers what a server serves: the outermost [`Router`], and what only a server has. Made by
 /// [`Server::builder`].
@@ -209,7 +210,7 @@ impl Builder {
         let mut mailboxes = Vec::with_capacity(shard_count);
         for index in 0..shard_count {
             let poll = mio::Poll::new()?;
-            let waker = mio::Waker::new(poll.registry(), WAKER)?;
+            let waker = Waker::new(poll.registry(), WAKER)?;
             let (sender, inbox) = mailbox(waker, of_server.mailbox_count, of_server.mailbox_bytes);
             mailboxes.push(sender);
             seats.push(Seat { index, poll, listener: None, inbox });

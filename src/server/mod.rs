@@ -12,7 +12,6 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -126,7 +125,7 @@ impl Drop for Guard {
         log::error!("shard {} ended before its time; the server shuts down", self.shard);
         shared.mailboxes[self.shard].close();
         if !has_begun {
-            shared.shutdown.quiet_count.fetch_add(1, Ordering::AcqRel);
+            shared.shutdown.add_quiet();
         }
         shared.begin_shutdown(Shutdown::within(LAST_GRACE));
     }

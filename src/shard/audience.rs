@@ -142,6 +142,38 @@ impl Audiences {
             self.audiences.remove(index);
         }
     }
+
+    /// Asserts that names and topics are each other's, that no topic outlives its use, and that
+    /// what each has pending is in the order of the log.
+    #[cfg(any(test, feature = "testing"))]
+    #[allow(dead_code, reason = "not all tests are there without the test kit")]
+    pub(super) fn check_invariants(&self) {
+        let named = self.audiences.iter().filter(|(_, audience)| audience.name.is_some()).count();
+        assert_eq!(self.names.len(), named, "each topic has one name");
+        for (name, &index) in &self.names {
+            let audience = &self.audiences[index];
+            assert_eq!(audience.name.as_ref(), Some(name));
+            let is_used = !audience.members.is_empty() || !audience.pending.is_empty();
+            assert!(is_used, "the topic {name:?} is of no use");
+        }
+        for (_, audience) in &self.audiences {
+            assert!(audience.pending.iter().is_sorted_by(|a, b| a < b), "{audience:?}");
+        }
+    }
+
+    /// Asserts that a member stands at a place.
+    #[cfg(any(test, feature = "testing"))]
+    #[allow(dead_code, reason = "not all tests are there without the test kit")]
+    pub(super) fn check_member(&self, index: AudienceIndex, place: Place, slot: Slot) {
+        assert_eq!(self.audiences[index].members.get(place), Some(&slot), "member of {index}");
+    }
+
+    /// How much all audiences have pending, together.
+    #[cfg(any(test, feature = "testing"))]
+    #[allow(dead_code, reason = "not all tests are there without the test kit")]
+    pub(super) fn pending_count(&self) -> usize {
+        self.audiences.iter().map(|(_, audience)| audience.pending.len()).sum()
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::pipe::{ClientEnd, ServerEnd};
@@ -23,7 +22,7 @@ impl EventLoop {
         now: Instant,
     ) -> Option<ConnectionId> {
         self.shard.now = now;
-        self.inbox.mailbox().connection_count.fetch_add(1, Ordering::Relaxed);
+        self.inbox.mailbox().add_connection();
         let address = self.adopt(Transport::new(end), peer)?;
         Some(ConnectionId::new(self.shard.hub.shared().node, self.shard.index, address))
     }

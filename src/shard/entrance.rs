@@ -5,7 +5,6 @@
 //! a slot like any other. The rest is dropped without a word.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use mio::Token;
@@ -20,6 +19,7 @@ use super::transport::{self, Transport};
 use super::{EventLoop, Service};
 use crate::hub::{Address, Envelope, SLOT_COUNT_MAX};
 use crate::protocol::Protocol;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// The most sockets accepted in a turn.
 const ACCEPT_BUDGET: u32 = 64;
@@ -111,14 +111,12 @@ impl EventLoop {
             if target != own
                 && let Ok(room) = mailbox.reserve(0)
             {
-                mailbox.connection_count.fetch_add(1, Ordering::Relaxed);
                 let socket = transport::into_fd(socket);
-                if room.send(Envelope::Adopt { socket, peer }).is_err() {
-                    mailbox.connection_count.fetch_sub(1, Ordering::Relaxed);
-                }
+                // It fails only if that shard has ended.
+                let _ = room.send_connection(Envelope::Adopt { socket, peer });
                 continue;
             }
-            self.inbox.mailbox().connection_count.fetch_add(1, Ordering::Relaxed);
+            self.inbox.mailbox().add_connection();
             self.adopt(Transport::new(socket), peer);
         }
     }
@@ -142,7 +140,7 @@ impl EventLoop {
     pub(super) fn adopt(&mut self, transport: Transport, peer: SocketAddr) -> Option<Address> {
         let adopted = self.give_slot(transport, peer);
         if adopted.is_none() {
-            self.inbox.mailbox().connection_count.fetch_sub(1, Ordering::Relaxed);
+            self.inbox.mailbox().remove_connection();
         }
         adopted
     }

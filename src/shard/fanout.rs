@@ -12,7 +12,6 @@
 //! Knows the log and where the pass stands; must not know how frames reach a connection.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -42,7 +41,7 @@ pub(super) struct Run {
     pub(super) frames: Bytes,
     pub(super) message_count: u32,
     /// Who counts the deliveries; such a run is one publication.
-    pub(super) tally: Option<Arc<Tally>>,
+    pub(super) tally: Option<Tally>,
 }
 
 /// How far in the log a connection is.
@@ -112,7 +111,7 @@ impl Fanout {
         audience: AudienceIndex,
         except: Option<ConnectionId>,
         frame: Bytes,
-        tally: Option<Arc<Tally>>,
+        tally: Option<Tally>,
     ) {
         self.bytes += frame.len() + ENTRY_BYTES;
         if frame.len() >= REFER_BYTES || tally.is_some() {
@@ -208,6 +207,33 @@ impl Fanout {
             self.first += 1;
             self.audiences.forget_oldest(run.audience);
         }
+    }
+
+    /// Asserts that the log, what it weighs, and what the audiences have pending agree.
+    #[cfg(any(test, feature = "testing"))]
+    #[allow(dead_code, reason = "not all tests are there without the test kit")]
+    pub(super) fn check_invariants(&self) {
+        self.audiences.check_invariants();
+        assert_eq!(self.audiences.pending_count(), self.runs.len(), "each run is pending once");
+        let mut due = Vec::new();
+        let mut bytes = self.buffer.len();
+        let mut message_count = self.open.as_ref().map_or(0, |open| open.message_count as usize);
+        for (position, run) in (self.first..).zip(&self.runs) {
+            due.clear();
+            self.audiences.due(run.audience, position, &mut due);
+            assert_eq!(due.first(), Some(&position), "{run:?} is pending");
+            assert!(run.message_count > 0 && !run.frames.is_empty(), "an empty run: {run:?}");
+            bytes += run.frames.len();
+            message_count += run.message_count as usize;
+        }
+        assert_eq!(self.bytes, bytes + ENTRY_BYTES * message_count, "what the log weighs");
+        assert_eq!(self.open.is_none(), self.buffer.is_empty(), "only what grows is in the buffer");
+        if let Some(open) = &self.open {
+            let member_count = self.audiences.member_count(open.audience);
+            assert!(member_count > 0, "who leaves catches up first, which ends the run");
+        }
+        let end = self.first + self.runs.len() as u64;
+        assert!(self.pass.audiences.is_empty() || self.pass.end <= end, "a pass beyond the log");
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
@@ -124,7 +123,7 @@ impl Listener {
 /// Which shard a socket that `own` accepted should live on: its own, unless another has markedly
 /// fewer connections.
 pub(super) fn place(shared: &Shared, own: usize) -> usize {
-    let count = |shard: usize| shared.mailboxes[shard].connection_count.load(Ordering::Relaxed);
+    let count = |shard: usize| shared.mailboxes[shard].connection_count();
     let is_alive = |&shard: &usize| !shared.mailboxes[shard].is_closed();
     let shards = (0..shared.mailboxes.len()).filter(is_alive);
     let fewest = shards.min_by_key(|&shard| count(shard)).unwrap_or(own);

@@ -42,7 +42,6 @@ mod visitors;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
@@ -442,7 +441,7 @@ impl EventLoop {
             debug_assert!(connection.is_dead() && connection.outbox.is_empty());
             self.application.forget(slot);
             self.let_out(&connection);
-            self.inbox.mailbox().connection_count.fetch_sub(1, Ordering::Relaxed);
+            self.inbox.mailbox().remove_connection();
             if let Some(listener) = &mut self.listener {
                 // A descriptor has become free.
                 listener.resting_until = None;
@@ -466,3 +465,6 @@ impl EventLoop {
         self.life == Life::Closing && self.shard.connections.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,9 +43,43 @@ struct Queue {
     tail: Vec<u8>,
     /// Invariant: the sum of what is left of all segments.
     bytes: usize,
-    /// How many bytes at the front nothing may come before or between: what is left of a frame that
-    /// has begun to leave, or of the HTTP before the first frame.
-    begun_bytes: usize,
+    begun: Begun,
+}
+
+/// What nothing may come before or between: what is left of a frame that has begun to leave, or of
+/// the HTTP before the first frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Begun {
+    bytes: usize,
+    /// Whether a message ends with it.
+    ends_message: bool,
+}
+
+impl Begun {
+    /// So many bytes that are no frames.
+    pub(super) fn http(bytes: usize) -> Self {
+        Self { bytes, ends_message: false }
+    }
+
+    /// What has begun when `written` bytes of `frames` have left, which begin with what had begun
+    /// before.
+    pub(super) fn after(self, frames: &[u8], written: usize) -> Self {
+        let Self { bytes: mut end, mut ends_message } = self;
+        while end < written {
+            let Some(frame) = frame_bytes(&frames[end..]) else { break };
+            ends_message = frame::ends_message(&frames[end..]);
+            end += frame;
+        }
+        if end > written { Self { bytes: end - written, ends_message } } else { Self::default() }
+    }
+
+    /// What is left of it after so many bytes.
+    fn past(self, bytes: usize) -> Self {
+        match self.bytes.checked_sub(bytes) {
+            Some(left @ 1..) => Self { bytes: left, ..self },
+            _ => Self::default(),
+        }
+    }
 }
 
 /// Frames that leave one after another.
@@ -92,10 +126,10 @@ impl Outbox {
         self.0.get_or_insert_default()
     }
 
-    /// Queues frames, of which the first `begun_bytes` are the rest of one that has begun to leave.
-    pub(super) fn push_rest(&mut self, frames: Bytes, begun_bytes: usize, ticket: Option<Ticket>) {
+    /// Queues frames, the first of which may have begun to leave.
+    pub(super) fn push_rest(&mut self, frames: Bytes, begun: Begun, ticket: Option<Ticket>) {
         debug_assert!(self.is_empty(), "a frame can only have begun to leave an empty outbox");
-        self.queue().begun_bytes = begun_bytes;
+        self.queue().begun = begun;
         self.push(frames, ticket);
     }
 
@@ -120,9 +154,9 @@ impl Outbox {
         queue.bytes += queue.tail.len() - before;
     }
 
-    /// Lets nothing come before or between the first `bytes`.
+    /// Lets nothing come before or between the first `bytes`, which are HTTP.
     pub(super) fn seal(&mut self, bytes: usize) {
-        self.queue().begun_bytes = bytes;
+        self.queue().begun = Begun::http(bytes);
     }
 
     /// Queues a control frame before all data that has not begun to leave.
@@ -137,7 +171,7 @@ impl Outbox {
 
     /// How much must stay, whatever is dropped for others.
     pub(super) fn kept_bytes(&self) -> usize {
-        self.0.as_ref().map_or(0, |queue| queue.begun_bytes)
+        self.0.as_ref().map_or(0, |queue| queue.begun.bytes)
     }
 
     /// Drops the oldest data frame that has not begun to leave; `false` if there is none.
@@ -148,7 +182,7 @@ impl Outbox {
     /// Queues all that was queued in another one.
     pub(super) fn append(&mut self, other: Self) {
         if let Some(mut other) = other.0 {
-            debug_assert_eq!(other.begun_bytes, 0, "nothing of it can have left");
+            debug_assert_eq!(other.begun.bytes, 0, "nothing of it can have left");
             let queue = self.queue();
             queue.end_tail();
             queue.segments.append(&mut other.segments);
@@ -176,9 +210,34 @@ impl Outbox {
         }
         flushed
     }
+
+    /// Asserts that what is kept beside the bytes agrees with them.
+    #[cfg(any(test, feature = "testing"))]
+    #[allow(dead_code, reason = "not all tests are there without the test kit")]
+    pub(super) fn check_invariants(&self) {
+        if let Some(queue) = &self.0 {
+            queue.check_invariants();
+        }
+    }
 }
 
 impl Queue {
+    #[cfg(any(test, feature = "testing"))]
+    fn check_invariants(&self) {
+        let lengths = self.segments.iter().map(|segment| segment.frames.len());
+        assert_eq!(self.bytes, lengths.clone().sum::<usize>() + self.tail.len(), "{self:?}");
+        assert!(lengths.clone().all(|length| length > 0), "an empty segment: {self:?}");
+        assert!(self.begun.bytes <= self.bytes, "more has begun than there is: {self:?}");
+        let (at, begun) = self.begun_end();
+        for (index, segment) in self.segments.iter().enumerate().skip(at) {
+            let is_begun = index == at && begun > 0;
+            if segment.ticket.is_some() && !is_begun {
+                let length = frame_bytes(&segment.frames);
+                assert_eq!(length, Some(segment.frames.len()), "a ticket for one frame: {self:?}");
+            }
+        }
+    }
+
     /// What the segments themselves take, beyond those of one write.
     #[inline]
     fn overhead_bytes(&self) -> usize {
@@ -223,24 +282,27 @@ impl Queue {
     fn push_control(&mut self, frame: Bytes) {
         self.bytes += frame.len();
         self.end_tail();
-        let (mut at, begun) = self.begun_end();
-        if begun > 0 {
-            let segment = &mut self.segments[at];
-            let rest =
-                Segment { frames: segment.frames.split_off(begun), ticket: segment.ticket.take() };
+        let (mut at, mut skip) = self.begun_end();
+        // Control frames keep their order among themselves.
+        while let Some(Segment { frames, .. }) = self.segments.get(at) {
+            match frame_bytes(&frames[skip..]) {
+                Some(control) if is_control(frames[skip]) => skip += control,
+                Some(_) => break,
+                None => (at, skip) = (at + 1, 0),
+            }
+        }
+        if skip > 0 {
+            let Segment { frames, ticket } = &mut self.segments[at];
+            let rest = Segment { frames: frames.split_off(skip), ticket: ticket.take() };
             at += 1;
             self.segments.insert(at, rest);
-        }
-        // Control frames keep their order among themselves.
-        while self.segments.get(at).is_some_and(|segment| is_control(segment.frames[0])) {
-            at += 1;
         }
         self.segments.insert(at, frame.into());
     }
 
     /// Where what has begun to leave ends: the segment, and how far in it.
     fn begun_end(&self) -> (usize, usize) {
-        let mut begun = self.begun_bytes;
+        let mut begun = self.begun.bytes;
         for (at, segment) in self.segments.iter().enumerate() {
             if begun < segment.frames.len() {
                 return (at, begun);
@@ -254,7 +316,7 @@ impl Queue {
     fn message_count(&mut self) -> u64 {
         self.end_tail();
         let (at, mut begun) = self.begun_end();
-        let mut count = u64::from(self.begun_bytes > 0);
+        let mut count = u64::from(self.begun.ends_message);
         for segment in self.segments.iter().skip(at) {
             count += count_messages(&segment.frames[std::mem::take(&mut begun)..]);
         }
@@ -349,29 +411,18 @@ impl Queue {
         self.bytes -= written;
         while let Some(Segment { frames, ticket }) = self.segments.front_mut() {
             if written < frames.len() {
-                self.begun_bytes = begun_after(frames, self.begun_bytes, written);
+                self.begun = self.begun.after(frames, written);
                 frames.advance(written);
                 return;
             }
             written -= frames.len();
-            self.begun_bytes = self.begun_bytes.saturating_sub(frames.len());
+            self.begun = self.begun.past(frames.len());
             if let Some(ticket) = ticket.take() {
                 ticket.settle(Ok(()));
             }
             self.segments.pop_front();
         }
     }
-}
-
-/// How many bytes of a begun frame are left after `written` bytes of `frames` have left, of which
-/// the first `begun` belonged to a frame begun before.
-pub(super) fn begun_after(frames: &[u8], begun: usize, written: usize) -> usize {
-    let mut end = begun;
-    while end < written {
-        let Some(frame) = frame_bytes(&frames[end..]) else { break };
-        end += frame;
-    }
-    end.saturating_sub(written)
 }
 
 /// The length of the whole frame that begins here; `None` at the end, or if what stands here is
@@ -411,7 +462,7 @@ mod tests {
             .iter()
             .flat_map(|segment| &segment.frames)
             .copied()
-            .skip(outbox.begun_bytes);
+            .skip(outbox.begun.bytes);
         let mut texts = Vec::new();
         while let (Some(_first), Some(length)) = (bytes.next(), bytes.next()) {
             let payload = bytes.by_ref().take(usize::from(length)).collect();
@@ -427,7 +478,7 @@ mod tests {
         outbox.push(text("c"));
         outbox.end_tail();
         outbox.advance(1);
-        assert_eq!(outbox.begun_bytes, 2);
+        assert_eq!(outbox.begun.bytes, 2);
         assert!(outbox.drop_oldest());
         assert_eq!(texts(&outbox), ["c"]);
         assert!(outbox.drop_oldest());
@@ -469,10 +520,22 @@ mod tests {
     }
 
     #[test]
+    fn a_control_frame_does_not_wait_for_data_that_follows_another_one() {
+        let mut outbox = Queue::default();
+        outbox.push([&PING, &text("a")].map(Bytes::clone).concat().into());
+        let pong = Bytes::from_static(&[0x8A, 0]);
+        outbox.push_control(pong.clone());
+        let bytes: Vec<u8> =
+            outbox.segments.iter().flat_map(|segment| &segment.frames).copied().collect();
+        assert_eq!(bytes, [PING, pong, text("a")].concat());
+    }
+
+    #[test]
     fn a_frame_is_begun_exactly_when_it_has_left_in_part() {
         let frames: Bytes = [text("aa"), text("b"), text("")].concat().into();
-        let left: Vec<usize> =
-            (0..=frames.len()).map(|written| begun_after(&frames, 0, written)).collect();
+        let left: Vec<usize> = (0..=frames.len())
+            .map(|written| Begun::default().after(&frames, written).bytes)
+            .collect();
         assert_eq!(left, [0, 3, 2, 1, 0, 2, 1, 0, 1, 0]);
     }
 }

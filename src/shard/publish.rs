@@ -117,7 +117,7 @@ impl Shard {
         audience: Audience,
         except: Option<ConnectionId>,
         message: Message<'_>,
-        tally: Option<Arc<Tally>>,
+        tally: Option<Tally>,
     ) -> Result<(), SendError> {
         if !self.fanout.has_room() {
             return Err(SendError::Overloaded);

@@ -4,7 +4,6 @@
 //! Running (announced) ─► Spreading ─► Quieting ─► Closing
 //! ```
 
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::EventLoop;
@@ -94,10 +93,10 @@ impl EventLoop {
             let shared = self.shard.hub.shared();
             if !*is_quiet && !self.shard.links.is_blocked() {
                 *is_quiet = true;
-                shared.shutdown.quiet_count.fetch_add(1, Ordering::AcqRel);
+                shared.shutdown.add_quiet();
             }
             let shard_count = shared.mailboxes.len();
-            let are_all_quiet = shared.shutdown.quiet_count.load(Ordering::Acquire) >= shard_count;
+            let are_all_quiet = shared.shutdown.are_all_quiet(shard_count);
             if are_all_quiet || has_expired {
                 self.begin_closing_all();
             }
@@ -135,7 +134,7 @@ impl EventLoop {
         let mut waiting: Vec<_> =
             everybody.map(|slot| self.shard.connections[slot].address).collect();
         let count = waiting.len();
-        self.shard.hub.shared().shutdown.open_count.fetch_add(count, Ordering::Relaxed);
+        self.shard.hub.shared().shutdown.add_open(count);
         if schedule.spreads_until <= schedule.accepts_until {
             // All will be closed at once, after what is on its way to them.
             waiting.clear();
@@ -169,15 +168,8 @@ impl EventLoop {
     /// closes every connection.
     fn begin_closing_all(&mut self) {
         self.inbox.mailbox().close();
-        loop {
-            while let Some(envelope) = self.inbox.take(Envelope::size) {
-                self.open_envelope(envelope);
-            }
-            if self.inbox.is_settled() {
-                break;
-            }
-            // Some thread is between its reservation and its send.
-            std::thread::yield_now();
+        while let Some(envelope) = self.inbox.take_promised(Envelope::size) {
+            self.open_envelope(envelope);
         }
         self.life = Life::Closing;
         let members: Vec<Slot> = self.shard.fanout.audiences.everybody().collect();
@@ -242,7 +234,6 @@ impl EventLoop {
             self.shard.lose(slot);
         }
         self.close_leaving();
-        let shutdown = &self.shard.hub.shared().shutdown;
-        shutdown.aborted_count.fetch_add(aborted_count, Ordering::Relaxed);
+        self.shard.hub.shared().shutdown.add_aborted(aborted_count);
     }
 }

@@ -117,6 +117,25 @@ impl Wheel {
         None
     }
 
+    /// Asserts that every entry stands in the slot of its tick, within reach, and that what is kept
+    /// beside the slots agrees with them.
+    #[cfg(any(test, feature = "testing"))]
+    #[allow(dead_code, reason = "not all tests are there without the test kit")]
+    pub(super) fn check_invariants(&self) {
+        for (slot, entries) in self.slots.iter().enumerate() {
+            let is_occupied = self.occupied[slot / 64] & (1 << (slot % 64)) != 0;
+            assert_eq!(is_occupied, !entries.is_empty(), "the bit of slot {slot}");
+            for &(address, tick) in entries {
+                assert_eq!(Self::place(tick).0, slot, "{address:?} stands in a wrong slot");
+                let reach = self.next.0..self.next.0 + SLOT_COUNT;
+                assert!(reach.contains(&tick.0), "{address:?} at {tick:?} is out of {reach:?}");
+            }
+        }
+        let nearest = self.slots.iter().flatten().map(|&(_, tick)| tick).min();
+        assert_eq!(self.nearest(), nearest);
+        assert_eq!(self.due_at, nearest.map(|tick| self.start + since_start(tick)));
+    }
+
     /// When the nearest entry is due.
     #[inline]
     pub(super) fn next_due(&self) -> Option<Instant> {

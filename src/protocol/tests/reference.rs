@@ -354,7 +354,7 @@ pub(crate) fn expect(stream: &[u8], walk: &Walk, limits: &Limits) -> Expected {
         .max_message_size(Some(limits.message_bytes));
     let mut context = WebSocketContext::new(Role::Server, Some(config));
     let end = walk.refused.as_ref().map_or(stream.len(), |refused| refused.start);
-    let mut memory = Memory { input: stream[..end].to_vec(), read_bytes: 0, output: Vec::new() };
+    let mut memory = Memory::new(stream[..end].to_vec());
     let mut seen = Vec::new();
     if let Some(end) = read_all(&mut context, &mut memory, &mut seen) {
         return Expected { seen, codes: end };
@@ -410,10 +410,16 @@ fn read_all(
 }
 
 /// A stream in memory that would block at its end.
-struct Memory {
+pub(crate) struct Memory {
     input: Vec<u8>,
     read_bytes: usize,
     output: Vec<u8>,
+}
+
+impl Memory {
+    pub(crate) fn new(input: Vec<u8>) -> Self {
+        Self { input, read_bytes: 0, output: Vec::new() }
+    }
 }
 
 impl Read for Memory {

@@ -1,0 +1,7 @@
+//! The small parts of a shard against plain models of them.
+
+#[cfg(feature = "testing")]
+mod outbox;
+#[cfg(feature = "testing")]
+mod publish;
+mod timers;

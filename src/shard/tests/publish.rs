@@ -1,0 +1,446 @@
+//! Sends, publications and memberships against one list for each connection of what it should get.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::future::Future;
+use std::io::Read;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use proptest::prelude::*;
+
+use crate::cases;
+use crate::config::{Limits, Overflow};
+use crate::error::SendError;
+use crate::hub::delivery::{BroadcastDelivery, Delivery};
+use crate::hub::mailbox::{Inbox, mailbox};
+use crate::hub::{Address, Audience, Envelope, Hub, Node, Publication};
+use crate::message::{Close, CloseCode, ClosedBy, Message};
+use crate::protocol::Protocol;
+use crate::protocol::frame::{self, Header};
+use crate::shard::connection::{Connection, Farewell, Flags, Phase};
+use crate::shard::limits::LimitTable;
+use crate::shard::outbox::Outbox;
+use crate::shard::state::{Outgoing, Shard, Slot};
+use crate::shard::timers::Tick;
+use crate::shard::transport::Transport;
+use crate::shard::{ClientEnd, clock, pipe};
+
+const TOPICS: [&str; 3] = ["news", "weather", "sport"];
+
+#[derive(Clone, Debug)]
+enum Step {
+    Join {
+        endpoint: u16,
+    },
+    /// Of the connections that are open, one; so everywhere below.
+    Leave {
+        who: prop::sample::Index,
+    },
+    Subscribe {
+        who: prop::sample::Index,
+        topic: usize,
+    },
+    Unsubscribe {
+        who: prop::sample::Index,
+        topic: usize,
+    },
+    /// As an envelope that came by the mailbox.
+    Send {
+        who: prop::sample::Index,
+        length: usize,
+    },
+    /// As its own handler, so many messages in a turn.
+    Own {
+        who: prop::sample::Index,
+        length: usize,
+        count: usize,
+    },
+    Publish {
+        whom: Whom,
+        except: Option<prop::sample::Index>,
+        length: usize,
+        told: Told,
+    },
+    FanOut {
+        budget: usize,
+    },
+    /// The client reads, and the shard writes.
+    Read {
+        who: prop::sample::Index,
+        bytes: usize,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Whom {
+    Everyone(u16),
+    Topic(usize),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Yes,
+    No,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let who = any::<prop::sample::Index>;
+    let length = || prop_oneof![6 => 4..60usize, 1 => 4..300usize, 1 => 4000..5000usize];
+    let whom =
+        prop_oneof![(0..2u16).prop_map(Whom::Everyone), (0..TOPICS.len()).prop_map(Whom::Topic),];
+    let told = prop_oneof![2 => Just(Told::No), 1 => Just(Told::Yes)];
+    let except = prop::option::weighted(0.2, who());
+    let step = prop_oneof![
+        2 => (0..2u16).prop_map(|endpoint| Step::Join { endpoint }),
+        1 => who().prop_map(|who| Step::Leave { who }),
+        3 => (who(), 0..TOPICS.len()).prop_map(|(who, topic)| Step::Subscribe { who, topic }),
+        1 => (who(), 0..TOPICS.len()).prop_map(|(who, topic)| Step::Unsubscribe { who, topic }),
+        2 => (who(), length()).prop_map(|(who, length)| Step::Send { who, length }),
+        1 => (who(), length(), 1..4usize)
+            .prop_map(|(who, length, count)| Step::Own { who, length, count }),
+        6 => (whom, except, length(), told).prop_map(|(whom, except, length, told)| {
+            Step::Publish { whom, except, length, told }
+        }),
+        3 => (1..6usize).prop_map(|budget| Step::FanOut { budget }),
+        3 => (who(), 0..400usize).prop_map(|(who, bytes)| Step::Read { who, bytes }),
+    ];
+    prop::collection::vec(step, 1..80)
+}
+
+/// A connection's client, and what it should get: the numbers of messages.
+struct Member {
+    client: ClientEnd,
+    is_open: bool,
+    endpoint: u16,
+    topics: BTreeSet<usize>,
+    due: Vec<u32>,
+    bytes: Vec<u8>,
+}
+
+impl Member {
+    /// The numbers of the messages that have come.
+    fn got(&self) -> Vec<u32> {
+        let (mut rest, mut numbers) = (self.bytes.as_slice(), Vec::new());
+        while let Some(header) = Header::parse(rest) {
+            let (head, length) = (Header::length(rest[1]), header.payload_bytes);
+            let end = head + usize::try_from(length).expect("a short one");
+            let payload = &rest[head..end];
+            numbers.push(u32::from_be_bytes(*payload.first_chunk().expect("a number")));
+            rest = &rest[end..];
+        }
+        assert!(rest.is_empty(), "half a frame at the end");
+        numbers
+    }
+}
+
+struct World {
+    shard: Shard,
+    _inbox: Inbox<Envelope>,
+    members: BTreeMap<Slot, Member>,
+    next: u32,
+    /// Sends that were accepted, to whom they went, and what was told.
+    sends: Vec<(u32, Slot, Delivery)>,
+    /// Publications of which somebody wants to know, and to how many they went.
+    publications: Vec<(u32, usize, BroadcastDelivery)>,
+}
+
+fn now<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+impl World {
+    fn new(limits: Limits) -> Self {
+        let poll = mio::Poll::new().expect("a poll");
+        let waker = crate::sync::Waker::new(poll.registry(), mio::Token(0)).expect("a waker");
+        let (mailbox, inbox) = mailbox(waker, 8, 1000);
+        let hub = Hub::new(Node::random(), Box::new([mailbox]), HashMap::new());
+        let limits = LimitTable::new(vec![limits.clone(), limits.clone()], limits);
+        Self {
+            shard: Shard::new(0, limits, hub, clock::now()),
+            _inbox: inbox,
+            members: BTreeMap::new(),
+            next: 0,
+            sends: Vec::new(),
+            publications: Vec::new(),
+        }
+    }
+
+    fn join(&mut self, endpoint: u16) {
+        let (server, client) = pipe(100);
+        let shard = &mut self.shard;
+        let slot = shard.connections.vacant_key();
+        let connection = Connection {
+            transport: Transport::new(server),
+            address: Address::new(slot, shard.generation),
+            peer: ([127, 0, 0, 1], 1).into(),
+            phase: Phase::Open,
+            protocol: Protocol::default(),
+            outbox: Outbox::default(),
+            backlog: Vec::new(),
+            details: None,
+            endpoint,
+            place: 0,
+            position: 0,
+            heard_at: shard.now,
+            deadline: shard.now,
+            armed: Tick::default(),
+            ping_count: 0,
+            flags: Flags { has_opened: true, ..Flags::default() },
+        };
+        shard.generation += 1;
+        shard.connections.insert(connection);
+        shard.join(slot, endpoint);
+        let (topics, due, bytes) = Default::default();
+        self.members.insert(slot, Member { client, is_open: true, endpoint, topics, due, bytes });
+    }
+
+    /// One of those that are open.
+    fn pick(&self, who: prop::sample::Index) -> Option<Slot> {
+        let open: Vec<Slot> = self
+            .members
+            .iter()
+            .filter(|(_, member)| member.is_open)
+            .map(|(&slot, _)| slot)
+            .collect();
+        (!open.is_empty()).then(|| *who.get(&open))
+    }
+
+    fn member(&mut self, slot: Slot) -> &mut Member {
+        self.members.get_mut(&slot).expect("a member")
+    }
+
+    /// A message with a number that stands in its payload.
+    fn message(&mut self, length: usize) -> (u32, Vec<u8>) {
+        self.next += 1;
+        let mut payload = self.next.to_be_bytes().to_vec();
+        payload.resize(length, b'.');
+        (self.next, payload)
+    }
+
+    fn take(&mut self, step: &Step) {
+        match *step {
+            Step::Join { endpoint } => self.join(endpoint),
+            Step::Leave { who } => {
+                if let Some(slot) = self.pick(who) {
+                    let close = Close::new(CloseCode::NORMAL, "", ClosedBy::Application);
+                    self.shard.begin_close(slot, close, Farewell::Close);
+                }
+            }
+            Step::Subscribe { who, topic } => {
+                if let Some(slot) = self.pick(who)
+                    && self.shard.subscribe(slot, TOPICS[topic]).is_ok()
+                {
+                    self.member(slot).topics.insert(topic);
+                }
+            }
+            Step::Unsubscribe { who, topic } => {
+                if let Some(slot) = self.pick(who) {
+                    self.shard.unsubscribe(slot, TOPICS[topic]);
+                    self.member(slot).topics.remove(&topic);
+                }
+            }
+            Step::Send { who, length } => self.send(who, length),
+            Step::Own { who, length, count } => self.own_turn(who, length, count),
+            Step::Publish { whom, except, length, told } => {
+                self.publish(whom, except, length, told)
+            }
+            Step::FanOut { budget } => self.shard.fan_out(budget),
+            Step::Read { who, bytes } => {
+                if let Some(slot) = self.pick(who) {
+                    self.read(slot, bytes);
+                }
+            }
+        }
+        self.note_who_left();
+        self.check();
+    }
+
+    fn send(&mut self, who: prop::sample::Index, length: usize) {
+        let Some(slot) = self.pick(who) else { return };
+        let (number, payload) = self.message(length);
+        let (mut delivery, ticket) = Delivery::new();
+        let frame = frame::encode_whole(Message::Binary(&payload));
+        let to = self.shard.connections[slot].address;
+        match self.shard.send_here(to, Outgoing::Frames(&frame), Some(ticket)) {
+            Ok(()) => {
+                self.member(slot).due.push(number);
+                self.sends.push((number, slot, delivery));
+            }
+            Err(error) => assert_eq!(now(&mut delivery), Poll::Ready(Err(error))),
+        }
+    }
+
+    fn own_turn(&mut self, who: prop::sample::Index, length: usize, count: usize) {
+        let Some(slot) = self.pick(who) else { return };
+        self.shard.enter(slot);
+        for _ in 0..count {
+            let (number, payload) = self.message(length);
+            if self.shard.send_own(slot, Message::Binary(&payload)).is_ok() {
+                self.member(slot).due.push(number);
+            }
+        }
+        self.shard.exit(slot);
+    }
+
+    fn publish(
+        &mut self,
+        whom: Whom,
+        except: Option<prop::sample::Index>,
+        length: usize,
+        told: Told,
+    ) {
+        let (number, payload) = self.message(length);
+        let except = except.and_then(|except| self.pick(except));
+        let is_addressed = |slot: Slot, member: &Member| {
+            let is_member = match whom {
+                Whom::Everyone(endpoint) => member.endpoint == endpoint,
+                Whom::Topic(topic) => member.topics.contains(&topic),
+            };
+            member.is_open && is_member && Some(slot) != except
+        };
+        let mut count = 0;
+        for (&slot, member) in &mut self.members {
+            if is_addressed(slot, member) {
+                member.due.push(number);
+                count += 1;
+            }
+        }
+        let (delivery, tally) = BroadcastDelivery::new();
+        self.shard.publish_here(&Publication {
+            audience: match whom {
+                Whom::Everyone(endpoint) => Audience::Everyone(endpoint),
+                Whom::Topic(topic) => Audience::Topic(TOPICS[topic].into()),
+            },
+            except: except.map(|slot| self.shard.id(slot)),
+            frame: frame::encode_whole(Message::Binary(&payload)),
+            tally: (told == Told::Yes).then_some(tally),
+        });
+        if told == Told::Yes {
+            self.publications.push((number, count, delivery));
+        }
+    }
+
+    /// The client reads so much, and the shard writes what there is then room for.
+    fn read(&mut self, slot: Slot, bytes: usize) {
+        let member = self.members.get_mut(&slot).expect("a member");
+        member.client.reading_bytes = Some(bytes);
+        // It ends with an error: nothing more is there, or wanted.
+        let _ = member.client.read_to_end(&mut member.bytes);
+        if self.shard.connections[slot].flags.is_blocked {
+            self.shard.unblock(slot);
+        }
+        self.shard.flush(slot);
+    }
+
+    /// Whoever has left gets nothing more.
+    fn note_who_left(&mut self) {
+        for (&slot, member) in &mut self.members {
+            if !self.shard.connections[slot].is_open() {
+                member.is_open = false;
+                member.topics.clear();
+            }
+        }
+    }
+
+    fn check(&self) {
+        self.shard.fanout.check_invariants();
+        let mut queued_bytes = 0;
+        for (slot, connection) in &self.shard.connections {
+            connection.outbox.check_invariants();
+            queued_bytes += connection.outbox.bytes();
+            for &(topic, place) in connection.subscriptions() {
+                self.shard.fanout.audiences.check_member(topic, place, slot);
+            }
+            assert_eq!(connection.subscriptions().len(), self.members[&slot].topics.len());
+        }
+        assert_eq!(self.shard.queued_bytes, queued_bytes, "the sum of all outboxes");
+        for (topic, name) in TOPICS.iter().enumerate() {
+            let subscribers = self.members.values().filter(|member| member.topics.contains(&topic));
+            assert_eq!(self.shard.hub.subscriber_count(name), subscribers.count(), "{name}");
+        }
+    }
+
+    /// Everything that is on its way arrives.
+    fn settle(&mut self) {
+        while !self.shard.fanout.is_empty() {
+            self.shard.fan_out(1000);
+            self.note_who_left();
+            self.check();
+        }
+        let slots: Vec<Slot> = self.members.keys().copied().collect();
+        for slot in slots {
+            while !self.shard.connections[slot].outbox.is_empty() {
+                self.read(slot, 5000);
+            }
+            self.read(slot, 5000);
+        }
+        self.note_who_left();
+        self.check();
+    }
+}
+
+/// Each connection gets what was sent to it and what was published to whatever it was a member of
+/// by then, in that order and once.
+#[test]
+fn everybody_gets_exactly_what_is_for_them_in_order() {
+    let limits = Limits { topic_count: 3, ..Limits::default() };
+    cases::check(96, steps(), |steps| {
+        let mut world = World::new(limits.clone());
+        steps.iter().for_each(|step| world.take(step));
+        world.settle();
+        for (slot, member) in &world.members {
+            assert_eq!(member.got(), member.due, "connection {slot}");
+        }
+        for (number, _, mut delivery) in world.sends {
+            assert_eq!(now(&mut delivery), Poll::Ready(Ok(())), "{number}");
+        }
+        for (number, count, mut delivery) in world.publications {
+            let Poll::Ready(Ok(report)) = now(&mut delivery) else { panic!("{number} is open") };
+            let counts = (report.reached_count, report.gone_count, report.overloaded_count);
+            assert_eq!(counts, (count, 0, 0), "{number}");
+        }
+        assert_eq!(world.shard.hub.dropped_count(), 0);
+    });
+}
+
+/// Where outboxes are too small, messages are missing; but those that come are in order, and every
+/// one that was accepted and is missing is told of and counted.
+#[test]
+fn what_an_overflow_takes_is_told_and_counted_and_nothing_else_is_missing() {
+    let policy =
+        prop_oneof![Just(Overflow::Close), Just(Overflow::DropNewest), Just(Overflow::DropOldest)];
+    cases::check(96, (policy, steps()), |(overflow, steps)| {
+        let mut world = World::new(Limits {
+            topic_count: 3,
+            outbox_high_water_bytes: 60,
+            outbox_low_water_bytes: 20,
+            outbox_bytes: 200,
+            shard_outbox_bytes: 400,
+            overflow,
+            ..Limits::default()
+        });
+        steps.iter().for_each(|step| world.take(step));
+        world.settle();
+        let mut missing_count = 0;
+        let got: BTreeMap<Slot, Vec<u32>> =
+            world.members.iter().map(|(&slot, member)| (slot, member.got())).collect();
+        for (slot, member) in &world.members {
+            let mut due = member.due.iter();
+            let is_in_order = got[slot].iter().all(|number| due.any(|due| due == number));
+            assert!(is_in_order, "connection {slot} got {:?} of {:?}", got[slot], member.due);
+            missing_count += (member.due.len() - got[slot].len()) as u64;
+        }
+        assert_eq!(world.shard.hub.dropped_count(), missing_count, "{overflow:?}");
+        for (number, slot, mut delivery) in world.sends {
+            let has_come = got[&slot].contains(&number);
+            let expected = if has_come { Ok(()) } else { Err(SendError::Overloaded) };
+            assert_eq!(now(&mut delivery), Poll::Ready(expected), "{number} to {slot}");
+        }
+        for (number, count, mut delivery) in world.publications {
+            let Poll::Ready(Ok(report)) = now(&mut delivery) else { panic!("{number} is open") };
+            let reached_count = got.values().filter(|got| got.contains(&number)).count();
+            let counts = (report.reached_count, report.gone_count, report.overloaded_count);
+            assert_eq!(counts, (reached_count, 0, count - reached_count), "{number}");
+        }
+    });
+}

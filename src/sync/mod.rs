@@ -1,0 +1,34 @@
+//! Where everything that threads share comes from: atomics, locks, channels, wakers. One module, so
+//! that all of it can be exchanged at once.
+//!
+//! Normally it is the standard library's, crossbeam's, futures' and mio's. In tests with
+//! `--cfg loom` it is [loom](https://docs.rs/loom)'s, which runs a model of a few threads in every
+//! order, and with every stale value that the orderings allow. Four things loom does not know; in
+//! `model.rs`, small queues and flags behind its locks stand in for them: crossbeam's channels, the
+//! oneshot of futures, `OnceLock`, and mio's waker. So the models are about what this crate builds
+//! around them, not about these four.
+//!
+//! `Arc` is exchanged, for a [`TrackedArc`], only where something depends on the order in which
+//! references go: in [`Tally`](crate::hub::delivery::Tally).
+//!
+//! Loom shows stale reads, lost updates and lost wake-ups. It runs read-modify-writes in the order
+//! of their threads' steps, which hardware need not: an ordering that matters only there
+//! (`Shutdown::add_quiet`) rests on the reason that stands beside it.
+
+#[cfg(all(test, loom))]
+mod model;
+
+#[cfg(not(all(test, loom)))]
+mod real {
+    pub(crate) use std::sync::{Arc as TrackedArc, Mutex, OnceLock, atomic};
+    pub(crate) use std::thread;
+
+    pub(crate) use crossbeam_channel as channel;
+    pub(crate) use futures_channel::oneshot;
+    pub(crate) use mio::Waker;
+}
+
+#[cfg(all(test, loom))]
+pub(crate) use self::model::*;
+#[cfg(not(all(test, loom)))]
+pub(crate) use self::real::*;
