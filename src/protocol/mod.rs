@@ -377,7 +377,7 @@ impl Protocol {
         flight.engine(limits).close(code, reason, out);
     }
 
-    /// Answers the Close frame that [`receive`](Self::receive) returned.
+    /// Answers the Close frame that was received.
     pub(crate) fn answer_close(&mut self, out: &mut Vec<u8>) {
         let engine = self.flight.take().and_then(|flight| flight.into_engine());
         debug_assert!(engine.is_some(), "no Close was received");

@@ -251,6 +251,7 @@ impl EventLoop {
             visitors.leave(connection.client_ip(), self.shard.now);
         }
     }
+
     fn report_refusal(&mut self, address: IpAddr, why: &str) {
         self.turned_away.report(address, why, self.shard.now);
     }
