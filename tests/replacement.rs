@@ -227,10 +227,14 @@ impl Senders {
         };
         let threads = (0..count).map(run).collect();
         let senders = Self { seen, threads };
-        let connected_count = || senders.count(|seen| &seen.connected_count);
-        until("all are connected", || connected_count() == count);
+        senders.await_connected(count);
         senders.await_more(count * 10);
         senders
+    }
+
+    fn await_connected(&self, count: usize) {
+        let connected_count = || self.count(|seen| &seen.connected_count);
+        until("all are connected", || connected_count() == count);
     }
 
     fn await_more(&self, count: usize) {
@@ -279,7 +283,7 @@ fn who_is_closed_goes_on_with_the_new_process_and_nothing_acknowledged_is_missin
         assert_eq!((open, aborted), (CLIENT_COUNT, 0), "all were the first one's");
         assert_eq!(senders.count(|seen| &seen.restart_count), open);
         senders.await_more(CLIENT_COUNT * 10);
-        assert_eq!(senders.count(|seen| &seen.connected_count), CLIENT_COUNT);
+        senders.await_connected(CLIENT_COUNT);
 
         let seen = senders.end(&journal);
         assert_eq!(seen.broken_count.load(Ordering::SeqCst), 0, "who reads gets a Close frame");
@@ -342,7 +346,7 @@ fn who_loses_a_process_that_is_killed_goes_on_with_another() {
         first.process.signal(Signal::KILL);
         until("all have noticed", || senders.count(|seen| &seen.broken_count) == CLIENT_COUNT);
         senders.await_more(CLIENT_COUNT * 10);
-        assert_eq!(senders.count(|seen| &seen.connected_count), CLIENT_COUNT);
+        senders.await_connected(CLIENT_COUNT);
         assert_eq!(senders.end(&journal).restart_count.load(Ordering::SeqCst), 0);
         drop(second);
     });
