@@ -20,7 +20,7 @@ mod model;
 
 #[cfg(not(all(test, loom)))]
 mod real {
-    pub(crate) use std::sync::{Arc as TrackedArc, Mutex, OnceLock, atomic};
+    pub(crate) use std::sync::{Arc as TrackedArc, Mutex, atomic};
     pub(crate) use std::thread;
 
     pub(crate) use crossbeam_channel as channel;
