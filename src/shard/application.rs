@@ -243,6 +243,17 @@ impl Application {
     }
 }
 
+#[cfg(feature = "testing")]
+impl Application {
+    pub(super) fn has_session(&self, slot: Slot) -> bool {
+        self.sessions.get(slot).is_some_and(Option::is_some)
+    }
+
+    pub(super) fn session_count(&self) -> usize {
+        self.sessions.iter().flatten().count()
+    }
+}
+
 /// Drops a value whose destructor may panic, and may do so with something as bad: that is leaked.
 pub(super) fn discard<T>(value: T) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {

@@ -144,6 +144,43 @@ impl Audiences {
     }
 }
 
+#[cfg(feature = "testing")]
+impl Audiences {
+    /// All members, with their audience and their place in it.
+    pub(super) fn members(&self) -> impl Iterator<Item = (AudienceIndex, Place, Slot)> {
+        self.audiences.iter().flat_map(|(index, audience)| {
+            audience.members.iter().map(move |(place, &slot)| (index, place, slot))
+        })
+    }
+
+    /// All topics, and how many subscribe to them.
+    pub(super) fn topics(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
+        let count = |index: &AudienceIndex| self.audiences[*index].members.len();
+        self.names.iter().map(move |(name, index)| (name, count(index)))
+    }
+
+    /// Panics unless names lead to their topics, and what is pending is what the log holds for each
+    /// audience, in order.
+    pub(super) fn check_invariants(&self, log: impl Iterator<Item = (Position, AudienceIndex)>) {
+        for (name, &index) in &self.names {
+            assert_eq!(self.audiences[index].name.as_ref(), Some(name), "a topic's name");
+        }
+        let named = self.audiences.iter().filter(|(_, audience)| audience.name.is_some());
+        assert_eq!(named.count(), self.names.len(), "topics that can be found");
+        let mut pending: HashMap<AudienceIndex, Vec<Position>> = HashMap::new();
+        for (position, index) in log {
+            pending.entry(index).or_default().push(position);
+        }
+        for (index, audience) in &self.audiences {
+            let expected = pending.remove(&index).unwrap_or_default();
+            assert_eq!(audience.pending, expected, "what is pending for an audience");
+            let is_of_use = !audience.members.is_empty() || !audience.pending.is_empty();
+            assert!(audience.name.is_none() || is_of_use, "a topic of no use is forgotten");
+        }
+        assert!(pending.is_empty(), "who is published to exists");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

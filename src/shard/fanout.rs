@@ -201,3 +201,23 @@ impl Fanout {
         }
     }
 }
+
+#[cfg(feature = "testing")]
+impl Fanout {
+    /// Panics unless the log's account is right.
+    pub(super) fn check_invariants(&self) {
+        let of_runs =
+            self.runs.iter().map(|run| run.frames.len() + ENTRY_BYTES * run.message_count as usize);
+        let open_count = self.open.as_ref().map_or(0, |open| open.message_count as usize);
+        let of_open = self.buffer.len() + ENTRY_BYTES * open_count;
+        assert_eq!(self.bytes, of_runs.sum::<usize>() + of_open, "the log's sum");
+        assert_eq!(self.open.is_none(), self.buffer.is_empty(), "what grows belongs to a run");
+        let positions = self.first..;
+        self.audiences.check_invariants(positions.zip(self.runs.iter().map(|run| run.audience)));
+    }
+
+    /// Whether the log reaches as far as this.
+    pub(super) fn reaches(&self, position: Position) -> bool {
+        position <= self.first + self.runs.len() as u64
+    }
+}

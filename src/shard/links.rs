@@ -118,3 +118,16 @@ impl Links {
         lost_count
     }
 }
+
+#[cfg(feature = "testing")]
+impl Links {
+    /// Panics unless the account of what waits is right, and within its bounds.
+    pub(super) fn check_invariants(&self) {
+        let waiting = || self.waiting.iter().flatten();
+        assert_eq!(self.waiting_count, waiting().count(), "how many wait for other shards");
+        let sum: usize = waiting().map(Envelope::size).sum();
+        assert_eq!(self.waiting_bytes, sum, "how much waits for other shards");
+        assert!(self.waiting_count <= self.limit_count, "too many wait for other shards");
+        assert!(self.waiting[self.own].is_empty(), "a shard does not wait for itself");
+    }
+}

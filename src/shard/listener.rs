@@ -5,11 +5,16 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpListener;
+#[cfg(not(feature = "testing"))]
+use mio::net::TcpListener as Door;
 use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
+#[cfg(feature = "testing")]
+use super::arrivals::Door;
+use super::transport;
 use crate::hub::Shared;
 
 /// How many connections wait in the kernel to be accepted.
@@ -22,7 +27,7 @@ const REST: Duration = Duration::from_millis(100);
 /// A listener that remembers whether more sockets may be waiting: events are edge-triggered.
 #[derive(Debug)]
 pub(super) struct Listener {
-    socket: TcpListener,
+    socket: Door,
     pub(super) is_ready: bool,
     /// Out of descriptors: nothing is accepted until then.
     pub(super) resting_until: Option<Instant>,
@@ -31,7 +36,7 @@ pub(super) struct Listener {
 /// What accepting brought.
 #[derive(Debug)]
 pub(super) enum Accepted {
-    Socket(TcpStream, SocketAddr),
+    Socket(transport::Socket, SocketAddr),
     /// Nobody is waiting.
     Nobody,
     /// The process is out of descriptors or memory.
@@ -67,8 +72,12 @@ impl Listener {
     pub(super) fn new(socket: StdListener, registry: &Registry, token: Token) -> io::Result<Self> {
         let mut socket = TcpListener::from_std(socket);
         registry.register(&mut socket, token, Interest::READABLE)?;
-        // Somebody may have come before it was registered.
-        Ok(Self { socket, is_ready: true, resting_until: None })
+        Ok(Self::at(socket))
+    }
+
+    /// Somebody may have come before it was registered.
+    pub(super) fn at(door: impl Into<Door>) -> Self {
+        Self { socket: door.into(), is_ready: true, resting_until: None }
     }
 
     pub(super) fn accept(&mut self, now: Instant) -> Accepted {
@@ -89,6 +98,12 @@ impl Listener {
             // That one is gone, or has an error of its own (accept(2)): the next may be fine.
             log::debug!("a socket could not be accepted: {error}");
         }
+    }
+
+    /// Whether somebody waits to be accepted, and will for ever.
+    #[cfg(feature = "testing")]
+    pub(super) fn is_deaf(&self) -> bool {
+        !self.is_ready && self.socket.has_waiting()
     }
 
     /// Whether accepting is worth trying.

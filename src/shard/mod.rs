@@ -10,6 +10,8 @@
 //! Knows everything that a connection goes through. Must not know RFC 6455, which is `protocol`'s.
 
 mod application;
+#[cfg(feature = "testing")]
+mod arrivals;
 mod audience;
 pub(crate) mod clock;
 mod closing;
@@ -18,6 +20,8 @@ mod connection;
 mod drive;
 mod ending;
 mod fanout;
+#[cfg(feature = "testing")]
+mod invariants;
 mod limits;
 mod links;
 mod listener;
@@ -46,6 +50,8 @@ use mio::{Events, Poll, Token};
 
 use self::application::Application;
 pub(crate) use self::application::{Page, ServedEndpoint, Service};
+#[cfg(feature = "testing")]
+pub(crate) use self::arrivals::Arrivals;
 use self::connection::{Connection, Flags, Heard, Phase};
 pub(crate) use self::limits::LimitTable;
 pub(crate) use self::listener::bind;
@@ -448,6 +454,11 @@ impl EventLoop {
             _ if due > now => self.shard.arm(slot, due),
             Phase::Closing(_) => self.shard.kill(slot),
             Phase::Upgrading { .. } => self.time_out_upgrade(slot),
+            Phase::Open => {
+                self.stop_waiting(slot);
+                // Its Close is heard now, unless it does not take what it is told before.
+                self.check_silence(slot);
+            }
             _ => self.stop_waiting(slot),
         }
     }

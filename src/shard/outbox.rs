@@ -363,6 +363,37 @@ impl Queue {
     }
 }
 
+#[cfg(feature = "testing")]
+impl Outbox {
+    /// Panics unless what is queued is as it always is; frames if `has_frames`, else HTTP.
+    pub(super) fn check_invariants(&self, has_frames: bool) {
+        let Some(queue) = &self.0 else { return };
+        let segments = || queue.segments.iter();
+        let sum: usize = segments().map(|segment| segment.frames.len()).sum();
+        assert_eq!(queue.bytes, sum + queue.tail.len(), "the outbox's sum");
+        assert!(queue.begun_bytes <= queue.bytes, "what has begun to leave is queued");
+        assert!(segments().all(|segment| !segment.frames.is_empty()), "an empty segment");
+        if !has_frames {
+            return;
+        }
+        let mut begun = queue.begun_bytes;
+        for (frames, is_told) in segments()
+            .map(|segment| (&*segment.frames, segment.ticket.is_some()))
+            .chain([(&*queue.tail, false)])
+        {
+            let mut rest = &frames[begun.min(frames.len())..];
+            let mut frame_count = usize::from(begun > 0);
+            begun = begun.saturating_sub(frames.len());
+            while let Some(length) = frame_bytes(rest) {
+                rest = &rest[length..];
+                frame_count += 1;
+            }
+            assert!(rest.is_empty(), "whole frames");
+            assert!(!is_told || frame_count == 1, "who waits, waits for one frame");
+        }
+    }
+}
+
 /// How many bytes of a begun frame are left after `written` bytes of `frames` have left, of which
 /// the first `begun` belonged to a frame begun before.
 pub(super) fn begun_after(frames: &[u8], begun: usize, written: usize) -> usize {

@@ -124,6 +124,30 @@ impl Wheel {
     }
 }
 
+#[cfg(feature = "testing")]
+impl Wheel {
+    /// Whether an entry is there, and when it fires.
+    pub(super) fn fires_at(&self, address: Address, tick: Tick) -> Option<Instant> {
+        let (slot, ..) = Self::place(tick);
+        let is_there = self.slots[slot].contains(&(address, tick));
+        is_there.then(|| self.start + since_start(tick))
+    }
+
+    /// Panics unless every entry is found when it is due.
+    pub(super) fn check_invariants(&self) {
+        for (at, slot) in self.slots.iter().enumerate() {
+            let is_occupied = self.occupied[at / 64] & (1 << (at % 64)) != 0;
+            assert_eq!(is_occupied, !slot.is_empty(), "the wheel's bit {at}");
+            for &(_, tick) in slot {
+                assert_eq!(Self::place(tick).0, at, "an entry's slot");
+                assert!((self.next.0..self.next.0 + SLOT_COUNT).contains(&tick.0), "{tick:?}");
+            }
+        }
+        let nearest = self.nearest().map(|tick| self.start + since_start(tick));
+        assert_eq!(self.due_at, nearest, "when the nearest entry is due");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

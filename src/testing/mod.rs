@@ -374,8 +374,8 @@ impl TestServer {
         let mut has_moved = false;
         for (index, client) in self.clients.iter_mut().enumerate() {
             client.exchange();
-            if let (Some(shard), Some(id)) = (&mut self.shards[index % shard_count], client.id) {
-                has_moved |= shard.tell(id.address(), &client.end, now);
+            if let Some(shard) = &mut self.shards[index % shard_count] {
+                has_moved |= shard.tell(&client.end, now);
             }
         }
         for place in &mut self.shards {
