@@ -35,6 +35,10 @@ impl EventLoop {
         self.listener = Some(Listener::at(arrivals));
     }
 
+    pub(crate) fn is_listening(&self) -> bool {
+        self.listener.is_some()
+    }
+
     /// Tells the shard what the client of one of its connections did; `false` if that was nothing.
     pub(crate) fn tell(&mut self, client: &ClientEnd, now: Instant) -> bool {
         let Some((token, news)) = client.take_news(self.poll.as_raw_fd()) else { return false };

@@ -57,7 +57,7 @@ pub(crate) use self::limits::LimitTable;
 pub(crate) use self::listener::bind;
 use self::listener::{Accepted, Listener};
 #[cfg(feature = "testing")]
-pub(crate) use self::pipe::{ClientEnd, pipe};
+pub(crate) use self::pipe::{ClientEnd, Unread, pipe};
 pub(crate) use self::pool::Pool;
 use self::state::{Outgoing, Shard, Slot};
 use self::timers::Tick;

@@ -43,9 +43,23 @@ struct Queue {
     tail: Vec<u8>,
     /// Invariant: the sum of what is left of all segments.
     bytes: usize,
-    /// How many bytes at the front nothing may come before or between: what is left of a frame that
-    /// has begun to leave, or of the HTTP before the first frame.
-    begun_bytes: usize,
+    begun: Begun,
+}
+
+/// How much at the front nothing may come before or between: what is left of a frame that has begun
+/// to leave, or of the HTTP before the first frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Begun {
+    pub(super) bytes: usize,
+    /// It is the end of a message; not of a control frame, a part of a message, or HTTP.
+    ends_message: bool,
+}
+
+impl Begun {
+    /// So many bytes of HTTP.
+    pub(super) fn http(bytes: usize) -> Self {
+        Self { bytes, ends_message: false }
+    }
 }
 
 /// Frames that leave one after another.
@@ -92,10 +106,10 @@ impl Outbox {
         self.0.get_or_insert_default()
     }
 
-    /// Queues frames, of which the first `begun_bytes` are the rest of one that has begun to leave.
-    pub(super) fn push_rest(&mut self, frames: Bytes, begun_bytes: usize, ticket: Option<Ticket>) {
+    /// Queues frames, whose beginning is the rest of one that has begun to leave.
+    pub(super) fn push_rest(&mut self, frames: Bytes, begun: Begun, ticket: Option<Ticket>) {
         debug_assert!(self.is_empty(), "a frame can only have begun to leave an empty outbox");
-        self.queue().begun_bytes = begun_bytes;
+        self.queue().begun = begun;
         self.push(frames, ticket);
     }
 
@@ -120,9 +134,9 @@ impl Outbox {
         queue.bytes += queue.tail.len() - before;
     }
 
-    /// Lets nothing come before or between the first `bytes`.
+    /// Lets nothing come before or between the first `bytes`, which are HTTP.
     pub(super) fn seal(&mut self, bytes: usize) {
-        self.queue().begun_bytes = bytes;
+        self.queue().begun = Begun::http(bytes);
     }
 
     /// Queues a control frame before all data that has not begun to leave.
@@ -137,7 +151,7 @@ impl Outbox {
 
     /// How much must stay, whatever is dropped for others.
     pub(super) fn kept_bytes(&self) -> usize {
-        self.0.as_ref().map_or(0, |queue| queue.begun_bytes)
+        self.0.as_ref().map_or(0, |queue| queue.begun.bytes)
     }
 
     /// Drops the oldest data frame that has not begun to leave; `false` if there is none.
@@ -148,7 +162,7 @@ impl Outbox {
     /// Queues all that was queued in another one.
     pub(super) fn append(&mut self, other: Self) {
         if let Some(mut other) = other.0 {
-            debug_assert_eq!(other.begun_bytes, 0, "nothing of it can have left");
+            debug_assert_eq!(other.begun.bytes, 0, "nothing of it can have left");
             let queue = self.queue();
             queue.end_tail();
             queue.segments.append(&mut other.segments);
@@ -240,7 +254,7 @@ impl Queue {
 
     /// Where what has begun to leave ends: the segment, and how far in it.
     fn begun_end(&self) -> (usize, usize) {
-        let mut begun = self.begun_bytes;
+        let mut begun = self.begun.bytes;
         for (at, segment) in self.segments.iter().enumerate() {
             if begun < segment.frames.len() {
                 return (at, begun);
@@ -254,7 +268,7 @@ impl Queue {
     fn message_count(&mut self) -> u64 {
         self.end_tail();
         let (at, mut begun) = self.begun_end();
-        let mut count = u64::from(self.begun_bytes > 0);
+        let mut count = u64::from(self.begun.bytes > 0 && self.begun.ends_message);
         for segment in self.segments.iter().skip(at) {
             count += count_messages(&segment.frames[std::mem::take(&mut begun)..]);
         }
@@ -349,12 +363,12 @@ impl Queue {
         self.bytes -= written;
         while let Some(Segment { frames, ticket }) = self.segments.front_mut() {
             if written < frames.len() {
-                self.begun_bytes = begun_after(frames, self.begun_bytes, written);
+                self.begun = begun_after(frames, self.begun, written);
                 frames.advance(written);
                 return;
             }
             written -= frames.len();
-            self.begun_bytes = self.begun_bytes.saturating_sub(frames.len());
+            self.begun.bytes = self.begun.bytes.saturating_sub(frames.len());
             if let Some(ticket) = ticket.take() {
                 ticket.settle(Ok(()));
             }
@@ -371,12 +385,12 @@ impl Outbox {
         let segments = || queue.segments.iter();
         let sum: usize = segments().map(|segment| segment.frames.len()).sum();
         assert_eq!(queue.bytes, sum + queue.tail.len(), "the outbox's sum");
-        assert!(queue.begun_bytes <= queue.bytes, "what has begun to leave is queued");
+        assert!(queue.begun.bytes <= queue.bytes, "what has begun to leave is queued");
         assert!(segments().all(|segment| !segment.frames.is_empty()), "an empty segment");
         if !has_frames {
             return;
         }
-        let mut begun = queue.begun_bytes;
+        let mut begun = queue.begun.bytes;
         for (frames, is_told) in segments()
             .map(|segment| (&*segment.frames, segment.ticket.is_some()))
             .chain([(&*queue.tail, false)])
@@ -394,15 +408,16 @@ impl Outbox {
     }
 }
 
-/// How many bytes of a begun frame are left after `written` bytes of `frames` have left, of which
-/// the first `begun` belonged to a frame begun before.
-pub(super) fn begun_after(frames: &[u8], begun: usize, written: usize) -> usize {
-    let mut end = begun;
+/// What is left of a begun frame after `written` bytes of `frames` have left, which began with what
+/// was left of one before.
+pub(super) fn begun_after(frames: &[u8], begun: Begun, written: usize) -> Begun {
+    let Begun { bytes: mut end, mut ends_message } = begun;
     while end < written {
         let Some(frame) = frame_bytes(&frames[end..]) else { break };
+        ends_message = frame::ends_message(&frames[end..]);
         end += frame;
     }
-    end.saturating_sub(written)
+    Begun { bytes: end.saturating_sub(written), ends_message }
 }
 
 /// The length of the whole frame that begins here; `None` at the end, or if what stands here is
@@ -442,7 +457,7 @@ mod tests {
             .iter()
             .flat_map(|segment| &segment.frames)
             .copied()
-            .skip(outbox.begun_bytes);
+            .skip(outbox.begun.bytes);
         let mut texts = Vec::new();
         while let (Some(_first), Some(length)) = (bytes.next(), bytes.next()) {
             let payload = bytes.by_ref().take(usize::from(length)).collect();
@@ -458,7 +473,7 @@ mod tests {
         outbox.push(text("c"));
         outbox.end_tail();
         outbox.advance(1);
-        assert_eq!(outbox.begun_bytes, 2);
+        assert_eq!(outbox.begun.bytes, 2);
         assert!(outbox.drop_oldest());
         assert_eq!(texts(&outbox), ["c"]);
         assert!(outbox.drop_oldest());
@@ -500,10 +515,23 @@ mod tests {
     }
 
     #[test]
+    fn only_messages_are_counted_whatever_has_begun_to_leave() {
+        let fragment = Bytes::from_static(&[0x01, 1, b'a']);
+        for (first, count) in [(text("a"), 2), (PING, 1), (fragment, 1)] {
+            let mut outbox = Queue::default();
+            outbox.push([first, text("b")].concat().into());
+            outbox.end_tail();
+            assert_eq!(outbox.message_count(), count);
+            outbox.advance(1);
+            assert_eq!(outbox.message_count(), count);
+        }
+    }
+
+    #[test]
     fn a_frame_is_begun_exactly_when_it_has_left_in_part() {
         let frames: Bytes = [text("aa"), text("b"), text("")].concat().into();
-        let left: Vec<usize> =
-            (0..=frames.len()).map(|written| begun_after(&frames, 0, written)).collect();
+        let begun = |written| begun_after(&frames, Begun::default(), written).bytes;
+        let left: Vec<usize> = (0..=frames.len()).map(begun).collect();
         assert_eq!(left, [0, 3, 2, 1, 0, 2, 1, 0, 1, 0]);
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::clock;
 use super::connection::Farewell;
-use super::outbox::{Flushed, Outbox, REFER_BYTES, begun_after, count_messages};
+use super::outbox::{Begun, Flushed, Outbox, REFER_BYTES, begun_after, count_messages};
 use super::state::{Outgoing, Shard, Slot};
 use super::transport::Output;
 use crate::config::Overflow;
@@ -226,7 +226,8 @@ impl Shard {
         let was_high = self.scratch.len() > self.limits_of(slot).outbox_high_water_bytes;
         match output {
             Output::Bytes(written) => {
-                let begun = begun_after(&self.scratch, self.scratch_http_bytes, written);
+                let begun =
+                    begun_after(&self.scratch, Begun::http(self.scratch_http_bytes), written);
                 let rest = Bytes::copy_from_slice(&self.scratch[written..]);
                 self.keep_rest(slot, rest, begun, None);
                 self.clear_scratch();
@@ -270,8 +271,8 @@ impl Shard {
     ) {
         match output {
             Output::Bytes(written) => {
-                let begun_bytes = begun_after(frames, 0, written);
-                self.keep_rest(slot, frames.slice(written..), begun_bytes, ticket);
+                let begun = begun_after(frames, Begun::default(), written);
+                self.keep_rest(slot, frames.slice(written..), begun, ticket);
             }
             Output::Broken => {
                 if let Some(ticket) = ticket {
@@ -284,14 +285,14 @@ impl Shard {
     }
 
     /// Queues what the kernel did not take of a write to a connection with an empty outbox.
-    fn keep_rest(&mut self, slot: Slot, rest: Bytes, begun_bytes: usize, ticket: Option<Ticket>) {
+    fn keep_rest(&mut self, slot: Slot, rest: Bytes, begun: Begun, ticket: Option<Ticket>) {
         let connection = &mut self.connections[slot];
         if rest.is_empty() || connection.is_dead() {
             debug_assert!(ticket.is_none(), "a shared write is to an open connection, not whole");
             return;
         }
         self.queued_bytes += rest.len();
-        connection.outbox.push_rest(rest, begun_bytes, ticket);
+        connection.outbox.push_rest(rest, begun, ticket);
         connection.flags.is_blocked = true;
         self.press(slot);
     }

@@ -253,6 +253,11 @@ impl ClientEnd {
         self.pipe.borrow_mut().tap.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
+    /// Whether there is something that the server has to be told.
+    pub(crate) fn has_news(&self) -> bool {
+        self.pipe.borrow().news.is_some()
+    }
+
     /// Whether the server has closed its end.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.pipe.borrow().to_server.is_broken

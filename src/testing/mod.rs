@@ -34,6 +34,8 @@
 
 mod client;
 mod request;
+#[doc(hidden)]
+pub mod simulation;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
