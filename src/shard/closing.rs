@@ -106,6 +106,7 @@ impl EventLoop {
         if let Life::Quieting { is_quiet } = &mut self.life {
             if !*is_quiet && !self.shard.links.is_blocked() {
                 *is_quiet = true;
+                self.shard.links.quiet();
                 shutdown.quiet_count.fetch_add(1, Ordering::AcqRel);
             }
             let shard_count = hub.shared().mailboxes.len();

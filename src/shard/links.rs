@@ -21,6 +21,7 @@ pub(super) struct Links {
     waiting_bytes: usize,
     limit_count: usize,
     limit_bytes: usize,
+    is_quiet: bool,
 }
 
 impl Links {
@@ -35,7 +36,15 @@ impl Links {
             // A broadcast needs room for all others at once.
             limit_count: limits.mailbox_count.max(shard_count),
             limit_bytes: limits.mailbox_bytes,
+            is_quiet: false,
         }
+    }
+
+    /// The server shuts down, and this shard has handed over all that waited: from now on nothing
+    /// may wait, for the other shards do not wait for it.
+    pub(super) fn quiet(&mut self) {
+        debug_assert!(!self.is_blocked(), "something waits");
+        self.is_quiet = true;
     }
 
     /// Whether anything waits.
@@ -61,6 +70,7 @@ impl Links {
         if self.waiting[shard].is_empty() {
             match self.hub.shared().mailboxes[shard].reserve(envelope.size()) {
                 Ok(room) => return room.send(envelope),
+                Err(SendError::Overloaded) if self.is_quiet => return Err(SendError::ShuttingDown),
                 Err(SendError::Overloaded) => {}
                 Err(error) => return Err(error),
             }
@@ -76,6 +86,10 @@ impl Links {
         let others = self.waiting.len() - 1;
         if self.hub.shared().mailboxes.iter().any(|mailbox| mailbox.is_closed()) {
             return Err(SendError::ShuttingDown);
+        }
+        if self.is_quiet {
+            let published = self.hub.shared().publish(publication, Some(self.own));
+            return published.map_err(|_| SendError::ShuttingDown);
         }
         // Room for all to wait is room for all.
         self.check_room(others, publication.frame.len() * others)?;

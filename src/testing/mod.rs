@@ -366,6 +366,9 @@ impl TestServer {
     /// but a [`Hub`] was used.
     pub fn settle(&mut self) {
         while self.go_round() {}
+        if cfg!(debug_assertions) {
+            self.shards.iter().flatten().for_each(EventLoop::check_invariants);
+        }
     }
 
     /// Lets every client do what it wants to, then gives every shard a turn; `false` if nobody had

@@ -125,6 +125,9 @@ impl Simulation {
             has_news |= end.has_news() && tells() && event_loop.tell(end, self.now);
         }
         let has_turned = event_loop.take_turn(self.now);
+        if has_turned {
+            event_loop.check_invariants();
+        }
         if !event_loop.is_listening() {
             self.arrivals[shard].clear();
         }

@@ -152,7 +152,8 @@ impl Run {
         let report = self.simulation.report().expect("the grace is over");
         if !is_amidst {
             assert_eq!(report.open_count, open_count, "how many were open");
-            assert_eq!(report.aborted_count, 0, "everybody has answered");
+            let mute_count = self.peers.iter().filter(|peer| peer.is_spoilt).count();
+            assert!(report.aborted_count <= mute_count, "the others have answered: {report:?}");
         }
         self.check_end();
     }

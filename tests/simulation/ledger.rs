@@ -1,6 +1,7 @@
 //! The account: what was sent by whom to whom, what was said of it, and what has arrived.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -41,7 +42,6 @@ pub enum Fate {
     Unfinished,
 }
 
-#[derive(Debug)]
 pub struct Sent {
     from: Sender,
     to: To,
@@ -49,6 +49,14 @@ pub struct Sent {
     pub body: Vec<u8>,
     pub fate: Fate,
     reached: BTreeSet<ClientIndex>,
+}
+
+impl fmt::Debug for Sent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { from, to, fate, reached, body, .. } = self;
+        let bytes = body.len();
+        write!(f, "{bytes} bytes of {from:?} to {to:?}: {fate:?}, reached {reached:?}")
+    }
 }
 
 impl Sent {
@@ -313,7 +321,15 @@ impl Ledger {
         if self.has_untold {
             assert!(dropped >= missing, "{missing} are missing, {dropped} counted");
         } else {
-            assert_eq!(dropped, missing, "what is missing is counted as dropped");
+            let is_missing = |sent: &Sent| match sent.fate {
+                Fate::Refused(_) => false,
+                Fate::ToldMany(_, others) => others > 0,
+                _ => sent.reached.is_empty(),
+            };
+            let missed = self.sent.iter().filter(|(_, sent)| is_missing(sent));
+            let missed: Vec<String> = missed.map(|missed| format!("{missed:?}")).collect();
+            let missed = missed.join("\n");
+            assert_eq!(dropped, missing, "what is missing is counted as dropped:\n{missed}");
         }
     }
 
