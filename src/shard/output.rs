@@ -355,7 +355,8 @@ impl Shard {
         connection.touch(self.now);
         if !connection.flags.has_opened {
             // A download takes as long as it goes on.
-            connection.deadline = self.now + self.limits.server().handshake;
+            let deadline = self.now + self.limits.server().handshake;
+            connection.deadline = connection.deadline.max(deadline);
         }
         self.make_dirty(slot);
     }
