@@ -2,7 +2,7 @@
 //! likes, at a time of its own; a seed decides everything. After each turn the shard's invariants
 //! are checked, and what clients get is held against what was said to their senders.
 //!
-//! One seed again, with what happened in it: `SIMULATION_SEED=7`. More of them:
+//! One seed again, with all that happened in it: `SIMULATION_SEED=7`. More of them:
 //! `SIMULATION_COUNT=100000`, from `SIMULATION_FIRST` on.
 
 #![allow(clippy::expect_used, reason = "a test says what it expects")]
@@ -41,9 +41,8 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-fn simulate(seed: u64) {
+fn simulate(seed: u64, shard_count: usize) {
     let trace = Trace::default();
-    let shard_count = 1 + usize::try_from(seed % 3).expect("a small number");
     let noted = Trace::clone(&trace);
     if panic::catch_unwind(move || Run::new(seed, shard_count, noted).run()).is_err() {
         let trace = lock(&trace);
@@ -51,17 +50,32 @@ fn simulate(seed: u64) {
         for deed in &trace[trace.len().saturating_sub(shown)..] {
             eprintln!("  {deed}");
         }
-        panic!("SIMULATION_SEED={seed} cargo test --all-features --test simulation");
+        let test = ["one_shard", "two_shards", "three_shards"][shard_count - 1];
+        panic!("SIMULATION_SEED={seed} cargo test --all-features --test simulation {test}");
     }
 }
 
-#[test]
-fn nothing_is_lost_or_left_over_whatever_happens_in_whatever_order() {
+fn simulate_many(shard_count: usize) {
     hush();
     if let Some(seed) = number("SIMULATION_SEED") {
-        return simulate(seed);
+        return simulate(seed, shard_count);
     }
     let first = number("SIMULATION_FIRST").unwrap_or(0);
-    let seeds = first..first + number("SIMULATION_COUNT").unwrap_or(1000);
-    seeds.for_each(simulate);
+    let count = number("SIMULATION_COUNT").unwrap_or(1500);
+    (first..first + count).for_each(|seed| simulate(seed, shard_count));
+}
+
+#[test]
+fn one_shard_loses_nothing_and_leaves_nothing_over_whatever_happens() {
+    simulate_many(1);
+}
+
+#[test]
+fn two_shards_lose_nothing_and_leave_nothing_over_whatever_happens() {
+    simulate_many(2);
+}
+
+#[test]
+fn three_shards_lose_nothing_and_leave_nothing_over_whatever_happens() {
+    simulate_many(3);
 }

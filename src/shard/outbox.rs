@@ -237,17 +237,23 @@ impl Queue {
     fn push_control(&mut self, frame: Bytes) {
         self.bytes += frame.len();
         self.end_tail();
-        let (mut at, begun) = self.begun_end();
-        if begun > 0 {
+        let (mut at, mut end) = self.begun_end();
+        // Control frames keep their order among themselves.
+        while let Some(segment) = self.segments.get(at) {
+            let rest = &segment.frames[end..];
+            let controls = control_bytes(rest);
+            end += controls;
+            if controls < rest.len() {
+                break;
+            }
+            (at, end) = (at + 1, 0);
+        }
+        if end > 0 {
             let segment = &mut self.segments[at];
             let rest =
-                Segment { frames: segment.frames.split_off(begun), ticket: segment.ticket.take() };
+                Segment { frames: segment.frames.split_off(end), ticket: segment.ticket.take() };
             at += 1;
             self.segments.insert(at, rest);
-        }
-        // Control frames keep their order among themselves.
-        while self.segments.get(at).is_some_and(|segment| is_control(segment.frames[0])) {
-            at += 1;
         }
         self.segments.insert(at, frame.into());
     }
@@ -428,6 +434,17 @@ fn frame_bytes(bytes: &[u8]) -> Option<usize> {
     Header::length(bytes[1]).checked_add(payload).filter(|&length| length <= bytes.len())
 }
 
+/// How long the control frames are that these frames begin with.
+pub(super) fn control_bytes(frames: &[u8]) -> usize {
+    let mut end = 0;
+    while let Some(length) = frame_bytes(&frames[end..])
+        && is_control(frames[end])
+    {
+        end += length;
+    }
+    end
+}
+
 /// How many messages end in whole frames.
 pub(super) fn count_messages(mut frames: &[u8]) -> u64 {
     let mut count = 0;
@@ -510,6 +527,11 @@ mod tests {
         let bytes: Vec<u8> =
             outbox.segments.iter().flat_map(|segment| &segment.frames).copied().collect();
         assert_eq!(bytes, [b"aa".as_slice(), &PING, &pong, &text("b")].concat());
+        let mut gathered = Queue::default();
+        gathered.push([PING, pong.clone(), text("a")].concat().into());
+        gathered.push_control(PING);
+        let frames: Vec<&Bytes> = gathered.segments.iter().map(|segment| &segment.frames).collect();
+        assert_eq!(frames, [&[PING, pong.clone()].concat()[..], &PING, &text("a")]);
         assert_eq!(outbox.bytes, bytes.len());
         assert!(outbox.drop_oldest() && !outbox.drop_oldest(), "the ping is not dropped");
     }

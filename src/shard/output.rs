@@ -9,7 +9,9 @@ use bytes::Bytes;
 
 use super::clock;
 use super::connection::Farewell;
-use super::outbox::{Begun, Flushed, Outbox, REFER_BYTES, begun_after, count_messages};
+use super::outbox::{
+    Begun, Flushed, Outbox, REFER_BYTES, begun_after, control_bytes, count_messages,
+};
 use super::state::{Outgoing, Shard, Slot};
 use super::transport::Output;
 use crate::config::Overflow;
@@ -145,7 +147,9 @@ impl Shard {
     pub(super) fn push_control(&mut self, slot: Slot, frame: &[u8]) {
         let connection = &mut self.connections[slot];
         if self.current == Some(slot) && connection.outbox.is_empty() {
-            self.scratch.extend_from_slice(frame);
+            let http_bytes = self.scratch_http_bytes;
+            let at = http_bytes + control_bytes(&self.scratch[http_bytes..]);
+            self.scratch.splice(at..at, frame.iter().copied());
             return;
         }
         self.queue(slot, |outbox| outbox.push_control(Bytes::copy_from_slice(frame)));

@@ -13,8 +13,9 @@ use crate::ledger::{ClientIndex, Fate, Ledger, Reason, Sender, To};
 use crate::peer::Peer;
 
 const PATHS: [&str; 5] = ["/roomy", "/pieces", "/close", "/newest", "/oldest"];
-const STEP_COUNT: usize = 250;
-const CLIENT_COUNT: usize = 7;
+const STEP_COUNT: usize = 400;
+/// How many clients there are at most, at a time and in all.
+const CLIENT_COUNTS: [usize; 2] = [6, 14];
 /// How many rounds a server may take that has nothing left to do but what it has begun.
 const ROUND_COUNT: usize = 3000;
 const PLENTY: usize = 1 << 22;
@@ -31,6 +32,7 @@ pub struct Run {
     peers: Vec<Peer>,
     elapsed: Duration,
     is_slow: bool,
+    is_wild: bool,
     trace: Trace,
 }
 
@@ -47,7 +49,7 @@ fn build(dice: &mut Dice, actor: &Actor, shard_count: usize) -> Builder {
     let mut limits = Limits::default();
     limits.mailbox_count = dice.pick(&[1, 2, 4, 50]);
     limits.mailbox_bytes = dice.pick(&[1, 500, 1 << 16, 1 << 26]);
-    limits.connection_count = Some(dice.pick(&[CLIENT_COUNT, 1000]));
+    limits.connection_count = Some(dice.pick(&[5, 1000]));
     limits.topic_count = dice.pick(&[1, 2, 3]);
     let mut builder = Server::builder().shards(shard_count).limits(limits);
     for path in PATHS {
@@ -85,9 +87,20 @@ impl Run {
         let builder = build(&mut dice, &actor, shard_count);
         let simulation = Simulation::new(builder).expect("a right server");
         let hub = simulation.hub();
-        let is_slow = dice.is(3);
-        let (peers, elapsed) = (Vec::new(), Duration::ZERO);
-        Self { simulation, shard_count, hub, dice, world, is_calm, peers, elapsed, is_slow, trace }
+        let (is_slow, is_wild) = (dice.is(3), dice.is(2));
+        Self {
+            simulation,
+            shard_count,
+            hub,
+            dice,
+            world,
+            is_calm,
+            peers: Vec::new(),
+            elapsed: Duration::ZERO,
+            is_slow,
+            is_wild,
+            trace,
+        }
     }
 
     fn note(&self, deed: impl Into<String>) {
@@ -112,16 +125,17 @@ impl Run {
     fn step(&mut self) {
         match self.dice.roll(100) {
             0..=3 => self.connect(),
-            4..=13 => self.write(),
-            14..=20 => self.read(),
-            21..=24 => self.squeeze(),
-            25..=34 => self.speak(),
-            35 | 36 => self.misbehave(),
+            4..=8 => self.write(),
+            9..=13 => self.read(),
+            14..=21 => self.behave(),
+            22..=24 => self.squeeze(),
+            25..=35 => self.speak(),
+            36 if self.is_wild => self.misbehave(),
             37..=45 => self.use_hub(),
             46..=48 => self.keep_promise(),
             49..=53 => self.go_on_streaming(),
-            54..=57 => self.wait(),
-            58 => {
+            54..=56 => self.wait(),
+            57 => {
                 let shard = self.dice.roll(self.shard_count);
                 self.note(format!("accepting fails on {shard}"));
                 match self.dice.is(2) {
@@ -150,14 +164,19 @@ impl Run {
     }
 
     fn connect(&mut self) {
-        if self.peers.len() >= CLIENT_COUNT {
+        let here_count = self.peers.iter().filter(|peer| !peer.has_ended).count();
+        if [here_count, self.peers.len()].iter().zip(CLIENT_COUNTS).any(|(&c, most)| c >= most) {
             return;
         }
         let (path, shard) = (self.dice.pick(&PATHS), self.dice.roll(self.shard_count));
         let room = self.dice.pick(&[0, 1, 50, 300, 5000, PLENTY, PLENTY]);
         let index = self.simulation.connect(shard, room);
         self.note(format!("{index} connects to {path} on {shard}, room {room}"));
-        self.peers.push(Peer::new(index, path));
+        let mut peer = Peer::new(index, path);
+        if self.dice.is(2) {
+            peer.write(&mut self.simulation.wires()[index], PLENTY);
+        }
+        self.peers.push(peer);
         let ledger = &mut lock(&self.world).ledger;
         ledger.arrive(path);
         if !matches!(path, "/roomy" | "/pieces") {
@@ -182,6 +201,16 @@ impl Run {
         self.note(format!("{index} reads {bytes}"));
         self.peers[index].read(&mut self.simulation.wires()[index], bytes);
         self.peers[index].react();
+    }
+
+    /// Does what a client does all the time.
+    fn behave(&mut self) {
+        let Some(index) = self.any_peer() else { return };
+        self.note(format!("{index} behaves"));
+        let (peer, wire) = (&mut self.peers[index], &mut self.simulation.wires()[index]);
+        while peer.read(wire, 1 << 17) {}
+        peer.react();
+        peer.write(wire, PLENTY);
     }
 
     fn squeeze(&mut self) {
@@ -245,7 +274,7 @@ impl Run {
     fn use_hub(&mut self) {
         let Some(index) = self.any_peer() else { return };
         let (topic, path) = (self.dice.pick(&TOPICS), self.dice.pick(&PATHS));
-        let deed = self.dice.roll(12);
+        let deed = self.dice.roll(if self.is_wild { 12 } else { 11 });
         self.note(format!("the hub does {deed} to {index}"));
         let mut world = lock(&self.world);
         let World { ledger, tells_all, .. } = &mut *world;
