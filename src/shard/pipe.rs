@@ -105,7 +105,9 @@ impl Lane {
         if self.bytes.is_empty() && !self.has_ended {
             return Err(ErrorKind::WouldBlock.into());
         }
-        self.bytes.read(buffer)
+        // A queue is read in two parts if it has wrapped around; a socket is read dry.
+        let first = self.bytes.read(buffer)?;
+        Ok(first + self.bytes.read(&mut buffer[first..])?)
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
