@@ -145,3 +145,46 @@ impl Links {
         assert!(self.waiting[self.own].is_empty(), "a shard does not wait for itself");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::mailbox::mailbox;
+    use crate::hub::{Address, Audience, Node};
+
+    #[test]
+    fn what_cannot_go_at_once_waits_until_the_shard_is_quiet() {
+        let mut limits = Limits::default();
+        limits.mailbox_count = 2;
+        let polls = [0, 1].map(|_| mio::Poll::new().expect("a poll"));
+        let (mailboxes, inboxes): (Vec<_>, Vec<_>) = polls
+            .iter()
+            .map(|poll| mio::Waker::new(poll.registry(), mio::Token(0)).expect("a waker"))
+            .map(|waker| mailbox(waker, limits.mailbox_count, limits.mailbox_bytes))
+            .unzip();
+        let hub = Hub::new(Node::random(), mailboxes.into(), std::collections::HashMap::new());
+        let mut links = Links::new(hub, 0, &limits);
+        let mut send =
+            |links: &mut Links| links.send(1, Envelope::Abort { to: Address::new(0, 0) });
+        for is_blocked in [false, false, true] {
+            assert_eq!(send(&mut links), Ok(()));
+            assert_eq!(links.is_blocked(), is_blocked);
+        }
+        assert!(inboxes[1].take(Envelope::size).is_some());
+        assert_eq!(links.flush(), 0);
+        links.quiet();
+        let publication = Arc::new(Publication {
+            audience: Audience::Everyone(0),
+            except: None,
+            frame: bytes::Bytes::new(),
+            tally: None,
+        });
+        assert_eq!(send(&mut links), Err(SendError::ShuttingDown));
+        assert_eq!(links.publish(&publication), Err(SendError::ShuttingDown));
+        assert!(!links.is_blocked() && inboxes[1].take(Envelope::size).is_some());
+        assert_eq!(send(&mut links), Ok(()), "there is room");
+        assert!(inboxes[1].take(Envelope::size).is_some());
+        assert_eq!(links.publish(&publication), Ok(()), "there is room");
+        assert!(!links.is_blocked());
+    }
+}

@@ -531,7 +531,7 @@ mod tests {
         gathered.push([PING, pong.clone(), text("a")].concat().into());
         gathered.push_control(PING);
         let frames: Vec<&Bytes> = gathered.segments.iter().map(|segment| &segment.frames).collect();
-        assert_eq!(frames, [&[PING, pong.clone()].concat()[..], &PING, &text("a")]);
+        assert_eq!(frames, [&[PING, pong].concat()[..], &PING, &text("a")]);
         assert_eq!(outbox.bytes, bytes.len());
         assert!(outbox.drop_oldest() && !outbox.drop_oldest(), "the ping is not dropped");
     }

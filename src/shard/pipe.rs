@@ -411,3 +411,35 @@ impl Source for Socket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_short_has_no_more() {
+        let (server_end, mut client_end) = pipe(8);
+        let mut socket = Socket::from(server_end);
+        let mut buffer = [0; 16];
+        for bytes in [&b"abcdef"[..], b"ghijklmn"] {
+            // The second one wraps around.
+            assert_eq!(client_end.write(bytes).expect("room"), bytes.len());
+            assert_eq!(socket.read(&mut buffer).expect("bytes"), bytes.len());
+            assert_eq!(&buffer[..bytes.len()], bytes);
+        }
+        assert_eq!(socket.read(&mut buffer).expect_err("none").kind(), ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn a_writer_is_told_of_room_only_after_it_has_lacked_it() {
+        let (server_end, mut client_end) = pipe(4);
+        let mut socket = Socket::from(server_end);
+        assert_eq!(socket.write(b"abcd").expect("room"), 4);
+        let mut buffer = [0; 4];
+        assert_eq!(client_end.read(&mut buffer).expect("bytes"), 4);
+        assert!(!client_end.has_news());
+        assert_eq!(socket.write(b"abcdef").expect("room"), 4);
+        assert_eq!(client_end.read(&mut buffer).expect("bytes"), 4);
+        assert!(client_end.has_news());
+    }
+}

@@ -174,7 +174,9 @@ impl Actor {
                 if is_subscribed {
                     person.topics.insert(topic);
                     person.left_topics.remove(topic);
-                    person.firm_topics.entry(topic).or_insert(moment);
+                    if !person.loose_topics.contains(topic) {
+                        person.firm_topics.entry(topic).or_insert(moment);
+                    }
                 }
             }
             16 => {

@@ -129,7 +129,7 @@ impl Run {
         for person in &mut lock(&self.world).ledger.people {
             person.give_reason(Reason::Shutdown);
         }
-        let grace = Duration::from_millis(self.dice.roll(6000) as u64);
+        let grace = Duration::from_millis(1 + self.dice.roll(6000) as u64);
         self.simulation.begin_shutdown(grace);
         if is_amidst {
             for _ in 0..self.dice.roll(100) {
