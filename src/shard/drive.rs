@@ -10,7 +10,7 @@ use super::arrivals::Arrivals;
 use super::listener::Listener;
 use super::pipe::{ClientEnd, ServerEnd};
 use super::transport::Transport;
-use super::{EventLoop, SocketAddr, clock};
+use super::{Budgets, EventLoop, SocketAddr, clock};
 use crate::hub::{Address, ConnectionId};
 
 /// How long a shard waits for other threads before the next one does.
@@ -28,6 +28,10 @@ impl EventLoop {
         self.inbox.mailbox().connection_count.fetch_add(1, Ordering::Relaxed);
         let address = self.adopt(Transport::new(end), peer)?;
         Some(ConnectionId::new(self.shard.hub.shared().node, self.shard.index, address))
+    }
+
+    pub(crate) fn set_budgets(&mut self, budgets: Budgets) {
+        self.budgets = budgets;
     }
 
     /// Listens in memory.

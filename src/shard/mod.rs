@@ -75,12 +75,6 @@ const LISTENER: Token = Token(usize::MAX - 1);
 
 /// The most events taken from the kernel in a turn.
 const EVENT_BUDGET: usize = 1024;
-/// The most sockets accepted in a turn.
-const ACCEPT_BUDGET: usize = 64;
-/// The most envelopes taken in a turn.
-const MAILBOX_BUDGET: usize = 1024;
-/// The most members that a turn's fan-out visits: a few milliseconds.
-const FANOUT_BUDGET: usize = 512;
 /// The receive buffer, in bytes: also the most that one connection is read in a turn.
 const RECEIVE_BYTES: usize = 128 << 10;
 // A request's head is parsed there as a whole.
@@ -136,6 +130,25 @@ impl Readiness {
     }
 }
 
+/// What a turn does at most before others have theirs. Simulations make do with less.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budgets {
+    /// How many sockets are accepted.
+    pub(crate) accept_count: usize,
+    /// How many envelopes are taken.
+    pub(crate) mailbox_count: usize,
+    /// How many members the fan-out visits: a few milliseconds.
+    pub(crate) fanout_count: usize,
+    /// How many messages of one connection are handled.
+    pub(crate) message_count: usize,
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Self { accept_count: 64, mailbox_count: 1024, fanout_count: 512, message_count: 512 }
+    }
+}
+
 /// The loop of one shard.
 pub(crate) struct EventLoop {
     poll: Poll,
@@ -152,6 +165,7 @@ pub(crate) struct EventLoop {
     control: Vec<u8>,
     fired: Vec<(Address, Tick)>,
     connection_limit: usize,
+    budgets: Budgets,
     life: Life,
 }
 
@@ -179,6 +193,7 @@ impl EventLoop {
             control: Vec::new(),
             fired: Vec::new(),
             connection_limit,
+            budgets: Budgets::default(),
             life: Life::Running,
             poll,
         })
@@ -208,7 +223,7 @@ impl EventLoop {
         self.take_mail();
         self.advance_shutdown();
         self.fire_timers();
-        self.shard.fan_out(FANOUT_BUDGET);
+        self.shard.fan_out(self.budgets.fanout_count);
         self.flush();
         self.reap();
     }
@@ -281,7 +296,7 @@ impl EventLoop {
 
     /// Phase 2: accepts waiting sockets, here or for a shard with fewer connections.
     fn accept(&mut self) {
-        for _ in 0..ACCEPT_BUDGET {
+        for _ in 0..self.budgets.accept_count {
             let now = self.shard.now;
             let Some(listener) = self.listener.as_mut().filter(|l| l.is_awake(now)) else { return };
             let (socket, peer) = match listener.accept(now) {
@@ -358,15 +373,16 @@ impl EventLoop {
             return;
         }
         // Not those that are rung meanwhile: who yields lets the others go first.
-        let bell_count = self.inbox.bell_count().min(MAILBOX_BUDGET);
-        self.has_mail = bell_count == MAILBOX_BUDGET;
+        let budget = self.budgets.mailbox_count;
+        let bell_count = self.inbox.bell_count().min(budget);
+        self.has_mail = bell_count == budget;
         for _ in 0..bell_count {
             let Some(address) = self.inbox.take_bell() else { break };
             if let Some(slot) = self.shard.find(address) {
                 self.attend(slot);
             }
         }
-        for _ in 0..MAILBOX_BUDGET {
+        for _ in 0..budget {
             if !self.shard.fanout.has_room() {
                 // The fan-out comes first; the mailbox fills, and its senders are told.
                 self.has_mail = true;

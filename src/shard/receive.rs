@@ -8,8 +8,6 @@ use super::transport::Input;
 use crate::message::{Close, CloseCode, ClosedBy};
 use crate::protocol::{Doubt, Event};
 
-/// The most messages handled for one connection in a turn.
-const MESSAGE_BUDGET: usize = 512;
 /// The most requests answered for one connection in a turn.
 const REQUEST_BUDGET: usize = 64;
 
@@ -173,7 +171,7 @@ impl EventLoop {
         mut input: &'b mut [u8],
     ) -> (&'b mut [u8], Option<Stop>) {
         let scratch_limit = self.shard.scratch_limit(slot);
-        for _ in 0..MESSAGE_BUDGET {
+        for _ in 0..self.budgets.message_count {
             if input.is_empty() {
                 return (input, Some(Stop::Starved));
             }

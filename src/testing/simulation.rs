@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::error::Error;
 use crate::hub::Hub;
 use crate::server::{Builder, Parts, Shards, ShutdownReport};
-use crate::shard::{Arrivals, ClientEnd, EventLoop, Unread, clock, pipe};
+use crate::shard::{Arrivals, Budgets, ClientEnd, EventLoop, Unread, clock, pipe};
 
 /// The shards of a server, and its connections.
 pub struct Simulation {
@@ -59,11 +59,14 @@ pub enum Ending {
 }
 
 impl Simulation {
-    /// Prepares the server that was gathered; each shard listens in memory.
+    /// Prepares the server that was gathered; each shard listens in memory. What a turn does at
+    /// most: so many sockets accepted, envelopes taken, members visited, messages of a connection.
     ///
     /// # Errors
     /// As of [`Builder::bind`].
-    pub fn new(builder: Builder) -> Result<Self, Error> {
+    pub fn new(builder: Builder, budgets: [usize; 4]) -> Result<Self, Error> {
+        let [accept_count, mailbox_count, fanout_count, message_count] = budgets;
+        let budgets = Budgets { accept_count, mailbox_count, fanout_count, message_count };
         let Parts { seats, service, limits, connection_limit, hub } =
             builder.prepare(Shards::One)?;
         let now = clock::now();
@@ -72,6 +75,7 @@ impl Simulation {
             let (service, limits, hub) = (service.clone(), limits.clone(), hub.clone());
             let mut shard = EventLoop::new(seat, service, limits, connection_limit, hub, now)?;
             let waiting = Arrivals::default();
+            shard.set_budgets(budgets);
             shard.listen(waiting.clone());
             shards.push(Some(shard));
             arrivals.push(waiting);

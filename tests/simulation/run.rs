@@ -84,8 +84,9 @@ impl Run {
             path: "",
             receives_fragments: false,
         };
+        let budgets = [[1, 64], [1, 1024], [1, 512], [1, 512]].map(|most| dice.pick(&most));
         let builder = build(&mut dice, &actor, shard_count);
-        let simulation = Simulation::new(builder).expect("a right server");
+        let simulation = Simulation::new(builder, budgets).expect("a right server");
         let hub = simulation.hub();
         let (is_slow, is_wild) = (dice.is(3), dice.is(2));
         Self {
