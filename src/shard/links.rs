@@ -154,8 +154,7 @@ mod tests {
 
     #[test]
     fn what_cannot_go_at_once_waits_until_the_shard_is_quiet() {
-        let mut limits = Limits::default();
-        limits.mailbox_count = 2;
+        let limits = Limits { mailbox_count: 2, ..Limits::default() };
         let polls = [0, 1].map(|_| mio::Poll::new().expect("a poll"));
         let (mailboxes, inboxes): (Vec<_>, Vec<_>) = polls
             .iter()
@@ -164,8 +163,7 @@ mod tests {
             .unzip();
         let hub = Hub::new(Node::random(), mailboxes.into(), std::collections::HashMap::new());
         let mut links = Links::new(hub, 0, &limits);
-        let mut send =
-            |links: &mut Links| links.send(1, Envelope::Abort { to: Address::new(0, 0) });
+        let send = |links: &mut Links| links.send(1, Envelope::Abort { to: Address::new(0, 0) });
         for is_blocked in [false, false, true] {
             assert_eq!(send(&mut links), Ok(()));
             assert_eq!(links.is_blocked(), is_blocked);

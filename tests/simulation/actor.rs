@@ -48,12 +48,12 @@ pub fn live_count() -> usize {
     LIVE_COUNT.get()
 }
 
-struct Live;
+struct Live(());
 
 impl Default for Live {
     fn default() -> Self {
         LIVE_COUNT.set(LIVE_COUNT.get() + 1);
-        Self
+        Self(())
     }
 }
 
@@ -110,7 +110,7 @@ impl Actor {
         Reply::later(async move {
             let _live = live;
             match kind {
-                0..=4 => drop(kept.await),
+                0..=4 => kept.await.unwrap_or_default(),
                 _ => yield_now().await,
             }
             if kind == 7 && !actor.is_calm() {
@@ -301,7 +301,7 @@ impl Handler for Actor {
                 let live = Live::default();
                 Upgrade::later(async move {
                     let _live = live;
-                    drop(kept.await);
+                    kept.await.unwrap_or_default();
                     Upgrade::accept()
                 })
             }

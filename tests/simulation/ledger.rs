@@ -118,6 +118,7 @@ pub struct Ledger {
     pub people: Vec<Person>,
     /// Something was published whose number of receivers nobody tells.
     pub has_untold: bool,
+    pub is_shutting_down: bool,
 }
 
 impl Ledger {
@@ -149,8 +150,9 @@ impl Ledger {
     pub fn compose(&mut self, from: Sender, to: To, bytes: usize) -> Moment {
         let name = self.moment();
         let mut body = format!("m{name}:").into_bytes();
-        body.extend(std::iter::repeat_n(b"abcdefg"[name as usize % 7], bytes));
-        self.write_down(name, from, to, body, name % 2 == 0)
+        let letter = b'a' + u8::try_from(name % 26).expect("a letter");
+        body.extend(std::iter::repeat_n(letter, bytes));
+        self.write_down(name, from, to, body, name.is_multiple_of(2))
     }
 
     /// Writes down that a client's message is sent back.
@@ -199,6 +201,16 @@ impl Ledger {
         let sent = self.sent.get_mut(&name).expect("it was written down");
         if matches!(fate, Fate::Accepted) && !matches!(sent.to, To::One(_)) {
             self.has_untold = true;
+        }
+        if let Fate::Refused(error) = fate {
+            let is_right = match (error, &sent.to) {
+                (SendError::ShuttingDown, _) => self.is_shutting_down,
+                (SendError::Closed, To::One(to)) => sent.from == Sender::HandlerOf(*to),
+                (SendError::Gone, To::One(to)) => !self.people[*to].reasons.is_empty(),
+                (SendError::Overloaded, _) => true,
+                _ => false,
+            };
+            assert!(is_right, "{name} was refused with {error:?}");
         }
         sent.fate = fate;
         self.look_at(name);

@@ -314,7 +314,8 @@ impl Run {
             8 | 9 => {
                 person.topics.insert(topic);
                 person.loose_topics.insert(topic);
-                drop(self.hub.subscribe(id, topic));
+                // Whether it works shows in whom the next publication reaches.
+                let _ = self.hub.subscribe(id, topic);
             }
             10 => {
                 if self.hub.unsubscribe(id, topic).is_ok() {
