@@ -153,7 +153,7 @@ mod tests {
     use crate::hub::{Address, Audience, Node};
 
     #[test]
-    fn what_cannot_go_at_once_waits_until_the_shard_is_quiet() {
+    fn what_cannot_go_at_once_waits_in_order_until_the_shard_is_quiet() {
         let limits = Limits { mailbox_count: 2, ..Limits::default() };
         let polls = [0, 1].map(|_| mio::Poll::new().expect("a poll"));
         let (mailboxes, inboxes): (Vec<_>, Vec<_>) = polls
@@ -163,13 +163,27 @@ mod tests {
             .unzip();
         let hub = Hub::new(Node::random(), mailboxes.into(), std::collections::HashMap::new());
         let mut links = Links::new(hub, 0, &limits);
-        let send = |links: &mut Links| links.send(1, Envelope::Abort { to: Address::new(0, 0) });
-        for is_blocked in [false, false, true] {
-            assert_eq!(send(&mut links), Ok(()));
+        let send = |links: &mut Links, generation| {
+            links.send(1, Envelope::Abort { to: Address::new(0, generation) })
+        };
+        let take = || match inboxes[1].take(Envelope::size) {
+            Some(Envelope::Abort { to }) => Some(to),
+            _ => None,
+        };
+        for (generation, is_blocked) in [(0, false), (1, false), (2, true)] {
+            assert_eq!(send(&mut links, generation), Ok(()));
             assert_eq!(links.is_blocked(), is_blocked);
         }
-        assert!(inboxes[1].take(Envelope::size).is_some());
-        assert_eq!(links.flush(), 0);
+        assert_eq!(take(), Some(Address::new(0, 0)));
+        // There is room, but somebody waits for it.
+        assert_eq!(send(&mut links, 3), Ok(()));
+        for generation in 1..4 {
+            assert_eq!(links.flush(), 0);
+            assert_eq!(take(), Some(Address::new(0, generation)));
+        }
+        for generation in 4..6 {
+            assert_eq!(send(&mut links, generation), Ok(()));
+        }
         links.quiet();
         let publication = Arc::new(Publication {
             audience: Audience::Everyone(0),
@@ -177,11 +191,11 @@ mod tests {
             frame: bytes::Bytes::new(),
             tally: None,
         });
-        assert_eq!(send(&mut links), Err(SendError::ShuttingDown));
+        assert_eq!(send(&mut links, 6), Err(SendError::ShuttingDown));
         assert_eq!(links.publish(&publication), Err(SendError::ShuttingDown));
-        assert!(!links.is_blocked() && inboxes[1].take(Envelope::size).is_some());
-        assert_eq!(send(&mut links), Ok(()), "there is room");
-        assert!(inboxes[1].take(Envelope::size).is_some());
+        assert!(!links.is_blocked() && take().is_some());
+        assert_eq!(send(&mut links, 6), Ok(()), "there is room");
+        assert!(take().is_some());
         assert_eq!(links.publish(&publication), Ok(()), "there is room");
         assert!(!links.is_blocked());
     }
