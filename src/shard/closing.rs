@@ -192,6 +192,9 @@ impl EventLoop {
             self.shard.lose(slot);
         }
         self.close_leaving();
+        // Nobody is left who could hand it over.
+        let lost_count = self.shard.links.flush() + self.shard.links.give_up();
+        self.shard.count_dropped(lost_count);
         let shutdown = &self.shard.hub.shared().shutdown;
         shutdown.aborted_count.fetch_add(aborted_count, Ordering::Relaxed);
     }
