@@ -61,7 +61,7 @@ fn simulate_many(shard_count: usize) {
         return simulate(seed, shard_count);
     }
     let first = number("SIMULATION_FIRST").unwrap_or(0);
-    let count = number("SIMULATION_COUNT").unwrap_or(1500);
+    let count = number("SIMULATION_COUNT").unwrap_or(1000);
     (first..first + count).for_each(|seed| simulate(seed, shard_count));
 }
 
