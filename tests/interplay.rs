@@ -388,3 +388,19 @@ fn work_that_the_pool_refuses_may_be_dropped_with_a_bang() {
         }
     }
 }
+
+#[test]
+fn who_has_closed_and_does_not_read_what_is_in_the_way_is_let_go_all_the_same() {
+    let never = Callbacks::<()>::new().on_message(|_ws, _message| Reply::later(pending::<()>()));
+    let mut server = start(Server::builder().websocket("/", never));
+    server.set_pipe_bytes(1000);
+    let client = connect(&mut server);
+    server.advance(Duration::from_secs(1));
+    server.send(client, "go");
+    server.close(client, 1000, "");
+    server.stop_reading(client);
+    let (hub, id) = (server.hub(), server.id(client));
+    hub.send_to(id, "x".repeat(100 << 10)).expect("room");
+    server.advance(Duration::from_secs(200));
+    assert_eq!(hub.connection_counts(), [0]);
+}

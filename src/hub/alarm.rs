@@ -34,6 +34,11 @@ impl Alarm {
         }
     }
 
+    #[cfg(feature = "testing")]
+    pub(super) fn is_ringing(&self) -> bool {
+        self.is_ringing.load(Ordering::Acquire)
+    }
+
     /// The shard is about to look: from here on it rings again.
     pub(crate) fn hear(&self) {
         // Acquire: see `ring`.

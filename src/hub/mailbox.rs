@@ -238,6 +238,17 @@ impl<T> Inbox<T> {
         self.mailbox.armed.load(Ordering::Acquire)
     }
 
+    /// Panics if something is there of which the shard was not told; `has_mail`: it knows anyway.
+    /// No other thread may be using the mailbox.
+    #[cfg(feature = "testing")]
+    pub(crate) fn check_told(&self, has_mail: bool) {
+        let held = held(self.mailbox.reserved.load(Ordering::Acquire));
+        assert_eq!(held / COUNT_ONE, self.receiver.len() as u64, "room is given back");
+        assert!(held >= COUNT_ONE || held == 0, "bytes are given back");
+        let is_empty = self.receiver.is_empty() && self.bells.is_empty();
+        assert!(is_empty || has_mail || self.is_armed(), "a wake-up is lost");
+    }
+
     /// Call before [`take`](Self::take): from here on, a sender wakes again. `false` if nobody
     /// has sent since the last call.
     pub(crate) fn disarm(&self) -> bool {
@@ -291,7 +302,6 @@ impl<T> Inbox<T> {
 
     /// Asserts that all that is in the channel has its room reserved, within the bounds.
     #[cfg(any(test, feature = "testing"))]
-    #[allow(dead_code, reason = "not all tests are there without the test kit")]
     pub(crate) fn check_invariants(&self) {
         // In this order: what is sent between the two looks was reserved before.
         let sent_count = self.receiver.len() as u64;

@@ -127,12 +127,20 @@ impl Shared {
         }
     }
 
-    /// Sends a publication to every shard, or to none.
-    fn publish(&self, publication: &Arc<Publication>) -> Result<(), SendError> {
+    /// Sends a publication to every shard but one, or to none.
+    pub(crate) fn publish(
+        &self,
+        publication: &Arc<Publication>,
+        but: Option<usize>,
+    ) -> Result<(), SendError> {
         let bytes = publication.frame.len();
-        let rooms: Result<Vec<_>, _> =
-            self.mailboxes.iter().map(|mailbox| mailbox.reserve(bytes)).collect();
-        for (room, mailbox) in rooms?.into_iter().zip(&self.mailboxes) {
+        let mut rooms = Vec::with_capacity(self.mailboxes.len());
+        for (shard, mailbox) in self.mailboxes.iter().enumerate() {
+            if Some(shard) != but {
+                rooms.push((mailbox, mailbox.reserve(bytes)?));
+            }
+        }
+        for (mailbox, room) in rooms {
             if room.send(Envelope::Publish(Arc::clone(publication))).is_err() {
                 // It has ended just now. The others get it, so it was accepted.
                 mailbox.count_dropped(1);
@@ -352,7 +360,7 @@ impl Hub {
         tally: Option<Tally>,
     ) -> Result<(), SendError> {
         let frame = frame::encode_whole(message);
-        self.shared.publish(&Arc::new(Publication { audience, except, frame, tally }))
+        self.shared.publish(&Arc::new(Publication { audience, except, frame, tally }), None)
     }
 
     fn publish_told(&self, audience: Audience, message: Message<'_>) -> BroadcastDelivery {

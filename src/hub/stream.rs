@@ -237,6 +237,12 @@ impl Credit {
         self.is_abandoned.load(Ordering::Relaxed)
     }
 
+    /// Whether the handle has given up and the shard will not be told.
+    #[cfg(feature = "testing")]
+    pub(crate) fn is_unheard(&self) -> bool {
+        self.is_abandoned.load(Ordering::Acquire) && !self.alarm.is_ringing()
+    }
+
     /// The connection carries no more pieces.
     pub(crate) fn end(&self) {
         // Relaxed: as in `spend`.

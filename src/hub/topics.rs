@@ -28,6 +28,12 @@ impl SubscriberCounts {
         }
     }
 
+    /// How many topics have subscribers.
+    #[cfg(feature = "testing")]
+    pub(crate) fn topic_count(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     pub(crate) fn of(&self, topic: &str) -> usize {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         counts.get(topic).copied().unwrap_or_default()

@@ -250,6 +250,17 @@ impl Application {
     }
 }
 
+#[cfg(feature = "testing")]
+impl Application {
+    pub(super) fn has_session(&self, slot: Slot) -> bool {
+        self.sessions.get(slot).is_some_and(Option::is_some)
+    }
+
+    pub(super) fn session_count(&self) -> usize {
+        self.sessions.iter().flatten().count()
+    }
+}
+
 /// Drops a value whose destructor may panic, and may do so with something as bad: only what that
 /// panics with is leaked.
 pub(super) fn discard<T>(value: T) {

@@ -146,7 +146,6 @@ impl Audiences {
     /// Asserts that names and topics are each other's, that no topic outlives its use, and that
     /// what each has pending is in the order of the log.
     #[cfg(any(test, feature = "testing"))]
-    #[allow(dead_code, reason = "not all tests are there without the test kit")]
     pub(super) fn check_invariants(&self) {
         let named = self.audiences.iter().filter(|(_, audience)| audience.name.is_some()).count();
         assert_eq!(self.names.len(), named, "each topic has one name");
@@ -162,17 +161,31 @@ impl Audiences {
     }
 
     /// Asserts that a member stands at a place.
-    #[cfg(any(test, feature = "testing"))]
-    #[allow(dead_code, reason = "not all tests are there without the test kit")]
+    #[cfg(test)]
     pub(super) fn check_member(&self, index: AudienceIndex, place: Place, slot: Slot) {
         assert_eq!(self.audiences[index].members.get(place), Some(&slot), "member of {index}");
     }
 
     /// How much all audiences have pending, together.
     #[cfg(any(test, feature = "testing"))]
-    #[allow(dead_code, reason = "not all tests are there without the test kit")]
     pub(super) fn pending_count(&self) -> usize {
         self.audiences.iter().map(|(_, audience)| audience.pending.len()).sum()
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Audiences {
+    /// All members, with their audience and their place in it.
+    pub(super) fn members(&self) -> impl Iterator<Item = (AudienceIndex, Place, Slot)> {
+        self.audiences.iter().flat_map(|(index, audience)| {
+            audience.members.iter().map(move |(place, &slot)| (index, place, slot))
+        })
+    }
+
+    /// All topics, and how many subscribe to them.
+    pub(super) fn topics(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
+        let count = |index: &AudienceIndex| self.audiences[*index].members.len();
+        self.names.iter().map(move |(name, index)| (name, count(index)))
     }
 }
 

@@ -179,6 +179,14 @@ pub(super) enum Closing {
     PeerEnd,
 }
 
+#[cfg(feature = "testing")]
+impl Closing {
+    /// Whether nothing but the outbox is waited for.
+    pub(super) fn is_due(self) -> bool {
+        matches!(self, Self::Outbox | Self::OutboxThenEnd)
+    }
+}
+
 impl Connection {
     pub(super) fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Open)

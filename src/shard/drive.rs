@@ -3,11 +3,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
+use super::arrivals::Arrivals;
+use super::listener::Listener;
 use super::pipe::{ClientEnd, ServerEnd};
 use super::transport::Transport;
-use super::{EventLoop, clock};
+use super::{Budgets, EventLoop, clock};
 use crate::hub::{Address, ConnectionId};
 
 /// How long a shard waits for other threads before the next one does.
@@ -27,20 +30,48 @@ impl EventLoop {
         Some(ConnectionId::new(self.shard.hub.shared().node, self.shard.index, address))
     }
 
-    /// Tells the shard what the client of a connection did; `false` if that was nothing.
-    pub(crate) fn tell(&mut self, address: Address, client: &ClientEnd, now: Instant) -> bool {
-        let Some(news) = client.take_news() else { return false };
+    pub(crate) fn set_budgets(&mut self, budgets: Budgets) {
+        self.budgets = budgets;
+    }
+
+    /// Listens in memory.
+    pub(crate) fn listen(&mut self, arrivals: Arrivals) {
+        self.listener = Some(Listener::at(arrivals));
+    }
+
+    pub(crate) fn is_listening(&self) -> bool {
+        self.listener.is_some()
+    }
+
+    /// Tells the shard what the client of one of its connections did; `false` if that was nothing.
+    pub(crate) fn tell(&mut self, client: &ClientEnd, now: Instant) -> bool {
+        let Some((token, news)) = client.take_news(self.poll.as_raw_fd()) else { return false };
         self.shard.now = now;
-        self.shard.notice(address, news);
+        self.shard.notice(Address::from_token(token.0), news);
         true
+    }
+
+    /// Tells the shard that somebody has come; `false` if nobody has.
+    pub(crate) fn announce(&mut self, arrivals: &Arrivals) -> bool {
+        let Some(listener) = self.listener.as_mut().filter(|_| arrivals.take_news()) else {
+            return false;
+        };
+        listener.is_ready = true;
+        true
+    }
+
+    /// Whether the loop would not sleep now.
+    pub(crate) fn has_work(&self, now: Instant) -> bool {
+        self.has_leftovers()
+            || self.waits_for_shards()
+            || self.inbox.is_armed()
+            || self.listener.as_ref().is_some_and(|listener| listener.is_awake(now))
+            || self.next_due().is_some_and(|due| due <= now)
     }
 
     /// Gives the shard a turn at this time, if it has anything to do.
     pub(crate) fn take_turn(&mut self, now: Instant) -> bool {
-        let has_work = self.has_leftovers()
-            || self.waits_for_shards()
-            || self.inbox.is_armed()
-            || self.next_due().is_some_and(|due| due <= now);
+        let has_work = self.has_work(now);
         if has_work {
             self.shard.now = now;
             self.shard.watch = clock::coarse();

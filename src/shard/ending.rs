@@ -121,8 +121,9 @@ impl Shard {
         self.arm(slot, deadline);
     }
 
-    /// Goes on with closing when everything queued has been handed over.
+    /// After a connection's turn: goes on with closing when everything queued has been handed over.
     pub(super) fn settle(&mut self, slot: Slot) {
+        self.keep_input(slot);
         let connection = &mut self.connections[slot];
         if !connection.outbox.is_empty() {
             return;

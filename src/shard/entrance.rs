@@ -21,8 +21,6 @@ use crate::hub::{Address, Envelope, SLOT_COUNT_MAX};
 use crate::protocol::Protocol;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
-/// The most sockets accepted in a turn.
-const ACCEPT_BUDGET: u32 = 64;
 /// How many connections that are too many are kept for as long as it takes to tell them so.
 const SURPLUS_COUNT: usize = 64;
 /// How often it is reported that connections are turned away.
@@ -93,7 +91,7 @@ impl TurnedAway {
 impl EventLoop {
     /// Phase 2: accepts waiting sockets, here or for a shard with fewer connections.
     pub(super) fn accept(&mut self) {
-        for _ in 0..ACCEPT_BUDGET {
+        for _ in 0..self.budgets.accept_count {
             let now = self.shard.now;
             let Some(listener) = self.listener.as_mut().filter(|l| l.is_awake(now)) else { return };
             let (socket, peer) = match listener.accept(now) {
@@ -128,7 +126,7 @@ impl EventLoop {
             (listener.is_ready, listener.resting_until) = (true, None);
         }
         let now = self.shard.now;
-        for _ in 0..=listener::BACKLOG.unsigned_abs() / ACCEPT_BUDGET {
+        for _ in 0..=usize::from(listener::BACKLOG) / self.budgets.accept_count {
             if self.listener.as_ref().is_some_and(|listener| listener.is_awake(now)) {
                 self.accept();
             }

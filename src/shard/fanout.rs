@@ -211,7 +211,6 @@ impl Fanout {
 
     /// Asserts that the log, what it weighs, and what the audiences have pending agree.
     #[cfg(any(test, feature = "testing"))]
-    #[allow(dead_code, reason = "not all tests are there without the test kit")]
     pub(super) fn check_invariants(&self) {
         self.audiences.check_invariants();
         assert_eq!(self.audiences.pending_count(), self.runs.len(), "each run is pending once");
@@ -234,6 +233,14 @@ impl Fanout {
         }
         let end = self.first + self.runs.len() as u64;
         assert!(self.pass.audiences.is_empty() || self.pass.end <= end, "a pass beyond the log");
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Fanout {
+    /// Whether the log reaches as far as this.
+    pub(super) fn reaches(&self, position: Position) -> bool {
+        position <= self.first + self.runs.len() as u64
     }
 }
 

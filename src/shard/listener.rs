@@ -4,15 +4,20 @@ use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::time::{Duration, Instant};
 
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpListener;
+#[cfg(not(feature = "testing"))]
+use mio::net::TcpListener as Door;
 use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
+#[cfg(feature = "testing")]
+use super::arrivals::Door;
+use super::transport;
 use crate::hub::Shared;
 
 /// How many connections wait in the kernel to be accepted.
-pub(super) const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: u16 = 4096;
 /// How much the kernel takes of a connection's output ahead of sending it, in bytes.
 const NOT_SENT_BYTES: u32 = 128 << 10;
 /// How long the listener rests when the process is out of descriptors or memory.
@@ -38,7 +43,7 @@ const NO_NEWCOMERS: [SockFilter; 5] = [
 /// A listener that remembers whether more sockets may be waiting: events are edge-triggered.
 #[derive(Debug)]
 pub(super) struct Listener {
-    socket: TcpListener,
+    socket: Door,
     pub(super) is_ready: bool,
     /// Out of descriptors: nothing is accepted until then.
     pub(super) resting_until: Option<Instant>,
@@ -47,7 +52,7 @@ pub(super) struct Listener {
 /// What accepting brought.
 #[derive(Debug)]
 pub(super) enum Accepted {
-    Socket(TcpStream, SocketAddr),
+    Socket(transport::Socket, SocketAddr),
     /// Nobody is waiting.
     Nobody,
     /// The process is out of descriptors or memory.
@@ -75,7 +80,7 @@ fn bind_one(address: SocketAddr) -> io::Result<StdListener> {
     socket.set_tcp_notsent_lowat(NOT_SENT_BYTES)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    socket.listen(BACKLOG.into())?;
     Ok(socket.into())
 }
 
@@ -83,8 +88,12 @@ impl Listener {
     pub(super) fn new(socket: StdListener, registry: &Registry, token: Token) -> io::Result<Self> {
         let mut socket = TcpListener::from_std(socket);
         registry.register(&mut socket, token, Interest::READABLE)?;
-        // Somebody may have come before it was registered.
-        Ok(Self { socket, is_ready: true, resting_until: None })
+        Ok(Self::at(socket))
+    }
+
+    /// Somebody may have come before it was registered.
+    pub(super) fn at(door: impl Into<Door>) -> Self {
+        Self { socket: door.into(), is_ready: true, resting_until: None }
     }
 
     pub(super) fn accept(&mut self, now: Instant) -> Accepted {
@@ -111,7 +120,17 @@ impl Listener {
     /// the socket would reset them. A newcomer's kernel tries again after a second; by then the
     /// socket is closed, and another process on the port gets it, or nobody.
     pub(super) fn refuse_newcomers(&self) -> io::Result<()> {
-        SockRef::from(&self.socket).attach_filter(&NO_NEWCOMERS)
+        #[cfg(feature = "testing")]
+        let socket = self.socket.tcp()?;
+        #[cfg(not(feature = "testing"))]
+        let socket = &self.socket;
+        SockRef::from(socket).attach_filter(&NO_NEWCOMERS)
+    }
+
+    /// Whether somebody waits to be accepted, and will for ever.
+    #[cfg(feature = "testing")]
+    pub(super) fn is_deaf(&self) -> bool {
+        !self.is_ready && self.socket.has_waiting()
     }
 
     /// Whether accepting is worth trying.

@@ -10,6 +10,8 @@
 //! Knows everything that a connection goes through. Must not know RFC 6455, which is `protocol`'s.
 
 mod application;
+#[cfg(feature = "testing")]
+mod arrivals;
 mod audience;
 pub(crate) mod clock;
 mod closing;
@@ -19,6 +21,8 @@ mod drive;
 mod ending;
 mod entrance;
 mod fanout;
+#[cfg(feature = "testing")]
+mod invariants;
 mod keeping;
 mod limits;
 mod links;
@@ -49,6 +53,8 @@ use mio::{Events, Poll, Token};
 
 use self::application::Application;
 pub(crate) use self::application::{Page, ServedEndpoint, Service};
+#[cfg(feature = "testing")]
+pub(crate) use self::arrivals::Arrivals;
 use self::connection::{Flags, Phase};
 pub(crate) use self::entrance::Places;
 use self::entrance::TurnedAway;
@@ -56,7 +62,7 @@ pub(crate) use self::limits::LimitTable;
 use self::listener::Listener;
 pub(crate) use self::listener::bind;
 #[cfg(feature = "testing")]
-pub(crate) use self::pipe::{ClientEnd, pipe};
+pub(crate) use self::pipe::{ClientEnd, Unread, pipe};
 pub(crate) use self::pool::Pool;
 use self::shutdown::Life;
 use self::state::{Outgoing, Shard, Slot};
@@ -75,10 +81,6 @@ const LISTENER: Token = Token(usize::MAX - 1);
 
 /// The most events taken from the kernel in a turn.
 const EVENT_BUDGET: usize = 1024;
-/// The most envelopes taken in a turn.
-const MAILBOX_BUDGET: usize = 1024;
-/// The most members that a turn's fan-out visits: a few milliseconds.
-const FANOUT_BUDGET: usize = 512;
 /// The receive buffer, in bytes: also the most that one connection is read in a turn.
 const RECEIVE_BYTES: usize = 128 << 10;
 // A request's head is parsed there as a whole.
@@ -119,6 +121,25 @@ impl Readiness {
     }
 }
 
+/// What a turn does at most before others have theirs. Simulations make do with less.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budgets {
+    /// How many sockets are accepted.
+    pub(crate) accept_count: usize,
+    /// How many envelopes are taken.
+    pub(crate) mailbox_count: usize,
+    /// How many members the fan-out visits: a few milliseconds.
+    pub(crate) fanout_count: usize,
+    /// How many messages, or fragments and control frames, of one connection are handled.
+    pub(crate) frame_count: usize,
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Self { accept_count: 64, mailbox_count: 1024, fanout_count: 512, frame_count: 512 }
+    }
+}
+
 /// The loop of one shard.
 pub(crate) struct EventLoop {
     poll: Poll,
@@ -135,6 +156,7 @@ pub(crate) struct EventLoop {
     control: Vec<u8>,
     fired: Vec<(Address, Tick)>,
     turned_away: TurnedAway,
+    budgets: Budgets,
     life: Life,
 }
 
@@ -161,6 +183,7 @@ impl EventLoop {
             control: Vec::new(),
             fired: Vec::new(),
             turned_away: TurnedAway::default(),
+            budgets: Budgets::default(),
             life: Life::Running,
             poll,
         })
@@ -190,7 +213,7 @@ impl EventLoop {
         self.take_mail();
         self.advance_shutdown();
         self.fire_timers();
-        self.shard.fan_out(FANOUT_BUDGET);
+        self.shard.fan_out(self.budgets.fanout_count);
         self.flush();
         self.reap();
     }
@@ -264,15 +287,16 @@ impl EventLoop {
             return;
         }
         // Not those that are rung meanwhile: who yields lets the others go first.
-        let bell_count = self.inbox.bell_count().min(MAILBOX_BUDGET);
-        self.has_mail = bell_count == MAILBOX_BUDGET;
+        let budget = self.budgets.mailbox_count;
+        let bell_count = self.inbox.bell_count().min(budget);
+        self.has_mail = bell_count == budget;
         for _ in 0..bell_count {
             let Some(address) = self.inbox.take_bell() else { break };
             if let Some(slot) = self.shard.find(address) {
                 self.attend(slot);
             }
         }
-        for _ in 0..MAILBOX_BUDGET {
+        for _ in 0..budget {
             if self.shard.fanout.is_behind() {
                 // The fan-out comes first; the mailbox fills, and its senders are told.
                 self.has_mail = true;
@@ -360,6 +384,11 @@ impl EventLoop {
             _ if due > now => self.shard.arm(slot, due),
             Phase::Closing(_) => self.shard.kill(slot),
             Phase::Upgrading { .. } => self.time_out_upgrade(slot),
+            Phase::Open => {
+                self.stop_waiting(slot);
+                // Its Close is heard now, unless it does not take what it is told before.
+                self.check_silence(slot);
+            }
             _ => self.stop_waiting(slot),
         }
     }

@@ -213,7 +213,6 @@ impl Outbox {
 
     /// Asserts that what is kept beside the bytes agrees with them.
     #[cfg(any(test, feature = "testing"))]
-    #[allow(dead_code, reason = "not all tests are there without the test kit")]
     pub(super) fn check_invariants(&self) {
         if let Some(queue) = &self.0 {
             queue.check_invariants();
@@ -282,18 +281,21 @@ impl Queue {
     fn push_control(&mut self, frame: Bytes) {
         self.bytes += frame.len();
         self.end_tail();
-        let (mut at, mut skip) = self.begun_end();
+        let (mut at, mut end) = self.begun_end();
         // Control frames keep their order among themselves.
-        while let Some(Segment { frames, .. }) = self.segments.get(at) {
-            match frame_bytes(&frames[skip..]) {
-                Some(control) if is_control(frames[skip]) => skip += control,
-                Some(_) => break,
-                None => (at, skip) = (at + 1, 0),
+        while let Some(segment) = self.segments.get(at) {
+            let rest = &segment.frames[end..];
+            let controls = control_bytes(rest);
+            end += controls;
+            if controls < rest.len() {
+                break;
             }
+            (at, end) = (at + 1, 0);
         }
-        if skip > 0 {
-            let Segment { frames, ticket } = &mut self.segments[at];
-            let rest = Segment { frames: frames.split_off(skip), ticket: ticket.take() };
+        if end > 0 {
+            let segment = &mut self.segments[at];
+            let rest =
+                Segment { frames: segment.frames.split_off(end), ticket: segment.ticket.take() };
             at += 1;
             self.segments.insert(at, rest);
         }
@@ -433,6 +435,17 @@ fn frame_bytes(bytes: &[u8]) -> Option<usize> {
     Header::length(bytes[1]).checked_add(payload).filter(|&length| length <= bytes.len())
 }
 
+/// How long the control frames are that these frames begin with.
+pub(super) fn control_bytes(frames: &[u8]) -> usize {
+    let mut end = 0;
+    while let Some(length) = frame_bytes(&frames[end..])
+        && is_control(frames[end])
+    {
+        end += length;
+    }
+    end
+}
+
 /// How many messages end in whole frames.
 pub(super) fn count_messages(mut frames: &[u8]) -> u64 {
     let mut count = 0;
@@ -515,6 +528,11 @@ mod tests {
         let bytes: Vec<u8> =
             outbox.segments.iter().flat_map(|segment| &segment.frames).copied().collect();
         assert_eq!(bytes, [b"aa".as_slice(), &PING, &pong, &text("b")].concat());
+        let mut gathered = Queue::default();
+        gathered.push([PING, pong.clone(), text("a")].concat().into());
+        gathered.push_control(PING);
+        let frames: Vec<&Bytes> = gathered.segments.iter().map(|segment| &segment.frames).collect();
+        assert_eq!(frames, [&[PING, pong].concat()[..], &PING, &text("a")]);
         assert_eq!(outbox.bytes, bytes.len());
         assert!(outbox.drop_oldest() && !outbox.drop_oldest(), "the ping is not dropped");
     }
@@ -528,6 +546,19 @@ mod tests {
         let bytes: Vec<u8> =
             outbox.segments.iter().flat_map(|segment| &segment.frames).copied().collect();
         assert_eq!(bytes, [PING, pong, text("a")].concat());
+    }
+
+    #[test]
+    fn only_messages_are_counted_whatever_has_begun_to_leave() {
+        let fragment = Bytes::from_static(&[0x01, 1, b'a']);
+        for (first, count) in [(text("a"), 2), (PING, 1), (fragment, 1)] {
+            let mut outbox = Queue::default();
+            outbox.push([first, text("b")].concat().into());
+            outbox.end_tail();
+            assert_eq!(outbox.message_count(), count);
+            outbox.advance(1);
+            assert_eq!(outbox.message_count(), count);
+        }
     }
 
     #[test]

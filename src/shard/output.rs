@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::clock;
 use super::connection::Farewell;
-use super::outbox::{Begun, Flushed, Outbox, REFER_BYTES, count_messages};
+use super::outbox::{Begun, Flushed, Outbox, REFER_BYTES, control_bytes, count_messages};
 use super::state::{Outgoing, Shard, Slot};
 use super::transport::Output;
 use crate::config::Overflow;
@@ -145,7 +145,9 @@ impl Shard {
     pub(super) fn push_control(&mut self, slot: Slot, frame: &[u8]) {
         let connection = &mut self.connections[slot];
         if self.current == Some(slot) && connection.outbox.is_empty() {
-            self.scratch.extend_from_slice(frame);
+            let http_bytes = self.scratch_http_bytes;
+            let at = http_bytes + control_bytes(&self.scratch[http_bytes..]);
+            self.scratch.splice(at..at, frame.iter().copied());
             return;
         }
         self.queue(slot, |outbox| outbox.push_control(Bytes::copy_from_slice(frame)));
@@ -354,7 +356,8 @@ impl Shard {
         connection.touch(self.now);
         if !connection.flags.has_opened {
             // A download takes as long as it goes on.
-            connection.deadline = self.now + self.limits.server().handshake;
+            let deadline = self.now + self.limits.server().handshake;
+            connection.deadline = connection.deadline.max(deadline);
         }
         self.make_dirty(slot);
     }

@@ -1,6 +1,7 @@
 //! Connections in memory, for the test kit: a bounded pipe each way between a client and its
 //! [`Transport`](super::transport::Transport), which behaves as a socket does: short writes when it
-//! is full, the end when the peer has ended its side, broken when the peer is gone.
+//! is full, the end when the peer has ended its side, broken when the peer is gone. As an
+//! edge-triggered epoll, it has news only of what changes.
 //!
 //! Knows bytes. Must not know who drives the shard, nor what the bytes mean.
 
@@ -8,6 +9,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 
 use mio::event::Source;
@@ -38,8 +40,26 @@ struct Lane {
 struct Pipe {
     to_server: Lane,
     to_client: Lane,
+    /// A write fell short: the server is told when there is room again.
+    is_awaited: bool,
+    reset: Reset,
+    /// The server has read that the client has ended its side.
+    is_end_read: bool,
     /// What the client did, as far as the server has not been told.
     news: Option<Readiness>,
+    /// With which `Poll` the server's end is registered, and as what.
+    registered: Option<(RawFd, Token)>,
+    /// All that the server has written, if somebody wants to know.
+    tap: Option<Vec<u8>>,
+}
+
+/// Whether the client has reset the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reset {
+    No,
+    /// The server's next read or write will tell.
+    Untold,
+    Told,
 }
 
 /// The server's end. Dropping it closes it.
@@ -62,24 +82,39 @@ pub(crate) fn pipe(limit_bytes: usize) -> (ServerEnd, ClientEnd) {
         has_ended: false,
         is_broken: false,
     };
-    let pipe = Pipe { to_server: lane(), to_client: lane(), news: None };
+    let pipe = Pipe {
+        to_server: lane(),
+        to_client: lane(),
+        is_awaited: false,
+        reset: Reset::No,
+        is_end_read: false,
+        news: None,
+        registered: None,
+        tap: None,
+    };
     let pipe = Rc::new(RefCell::new(pipe));
     (ServerEnd(Rc::clone(&pipe)), ClientEnd { pipe, reading_bytes: None })
 }
 
 impl Lane {
+    fn room(&self) -> usize {
+        self.limit_bytes.saturating_sub(self.bytes.len())
+    }
+
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.bytes.is_empty() && !self.has_ended {
             return Err(ErrorKind::WouldBlock.into());
         }
-        self.bytes.read(buffer)
+        // A queue is read in two parts if it has wrapped around; a socket is read dry.
+        let first = self.bytes.read(buffer)?;
+        Ok(first + self.bytes.read(&mut buffer[first..])?)
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.is_broken || self.has_ended {
             return Err(ErrorKind::BrokenPipe.into());
         }
-        let room = self.limit_bytes - self.bytes.len();
+        let room = self.room();
         if room == 0 && !bytes.is_empty() {
             return Err(ErrorKind::WouldBlock.into());
         }
@@ -93,6 +128,58 @@ impl Lane {
     }
 }
 
+impl Pipe {
+    /// There may be room again for what the server writes.
+    fn free(&mut self) {
+        if self.is_awaited && self.to_client.room() > 0 {
+            self.is_awaited = false;
+            self.news.get_or_insert_default().is_writable = true;
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let has_ended = self.to_server.has_ended && self.to_server.bytes.is_empty();
+        self.is_end_read |= has_ended;
+        if has_ended && self.reset == Reset::Untold {
+            self.reset = Reset::Told;
+            return Err(ErrorKind::ConnectionReset.into());
+        }
+        self.to_server.read(buffer)
+    }
+
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        if self.reset == Reset::Untold {
+            self.reset = Reset::Told;
+            return Err(ErrorKind::ConnectionReset.into());
+        }
+        let offered: usize = slices.iter().map(|slice| slice.len()).sum();
+        let mut written = 0;
+        for slice in slices {
+            match self.to_client.write(slice) {
+                Ok(bytes) => {
+                    self.tap.iter_mut().for_each(|tap| tap.extend(&slice[..bytes]));
+                    written += bytes;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        self.is_awaited = written < offered;
+        if written == 0 && offered > 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(written) }
+    }
+}
+
+impl ServerEnd {
+    /// Whether the server has been told all that happened: nothing is there to be read, and it may
+    /// not wait for room.
+    pub(super) fn is_at_rest(&self, is_blocked: bool) -> bool {
+        let pipe = self.0.borrow();
+        let lane = &pipe.to_server;
+        let is_drained = lane.bytes.is_empty() && (!lane.has_ended || pipe.is_end_read);
+        pipe.news.is_some() || (is_drained && (!is_blocked || pipe.is_awaited))
+    }
+}
+
 impl Drop for ServerEnd {
     fn drop(&mut self) {
         let mut pipe = self.0.borrow_mut();
@@ -103,6 +190,7 @@ impl Drop for ServerEnd {
         }
         pipe.to_client.has_ended = true;
         pipe.to_server.break_off();
+        pipe.registered = None;
     }
 }
 
@@ -118,10 +206,71 @@ impl ClientEnd {
         }
     }
 
-    /// What has happened since the last call that the server has to be told.
-    pub(super) fn take_news(&self) -> Option<Readiness> {
-        self.pipe.borrow_mut().news.take()
+    /// What has happened since the last call that the server has to be told, and as what its end is
+    /// registered with this `Poll`.
+    pub(super) fn take_news(&self, poll: RawFd) -> Option<(Token, Readiness)> {
+        let mut pipe = self.pipe.borrow_mut();
+        let (_, token) = pipe.registered.filter(|&(registered, _)| registered == poll)?;
+        Some((token, pipe.news.take()?))
     }
+}
+
+/// What a simulation does beyond.
+impl ClientEnd {
+    /// Ends this side only: the server reads what was sent, then the end, and may still write.
+    pub(crate) fn end(&self) {
+        let mut pipe = self.pipe.borrow_mut();
+        pipe.to_server.has_ended = true;
+        let news = pipe.news.get_or_insert_default();
+        (news.is_readable, news.has_ended) = (true, true);
+    }
+
+    /// Breaks the connection: the server's next read or write fails. What it has not read yet is
+    /// lost, or is read first: kernels differ.
+    pub(crate) fn reset(&self, unread: Unread) {
+        let mut pipe = self.pipe.borrow_mut();
+        if unread == Unread::Lost {
+            pipe.to_server.bytes.clear();
+        }
+        pipe.to_server.has_ended = true;
+        pipe.to_client.break_off();
+        pipe.reset = Reset::Untold;
+        pipe.news = Some(Readiness { is_readable: true, is_writable: true, has_ended: true });
+    }
+
+    /// From now on this end holds so many bytes more than it holds now.
+    pub(crate) fn set_room(&self, bytes: usize) {
+        let mut pipe = self.pipe.borrow_mut();
+        pipe.to_client.limit_bytes = pipe.to_client.bytes.len() + bytes;
+        pipe.free();
+    }
+
+    /// Keeps all that the server writes from now on; see [`tapped`](Self::tapped).
+    pub(crate) fn tap(&self) {
+        self.pipe.borrow_mut().tap.get_or_insert_default();
+    }
+
+    /// Hands over what the server has written since the last call, read or not.
+    pub(crate) fn tapped(&self) -> Vec<u8> {
+        self.pipe.borrow_mut().tap.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Whether there is something that the server has to be told.
+    pub(crate) fn has_news(&self) -> bool {
+        self.pipe.borrow().news.is_some()
+    }
+
+    /// Whether the server has closed its end.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.pipe.borrow().to_server.is_broken
+    }
+}
+
+/// What becomes of bytes that were sent before a reset, and not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unread {
+    Kept,
+    Lost,
 }
 
 impl Read for ClientEnd {
@@ -135,9 +284,7 @@ impl Read for ClientEnd {
         if let Some(reading_bytes) = &mut self.reading_bytes {
             *reading_bytes -= read;
         }
-        if read > 0 {
-            pipe.news.get_or_insert_default().is_writable = true;
-        }
+        pipe.free();
         Ok(read)
     }
 }
@@ -151,7 +298,11 @@ impl Write for ClientEnd {
         }
         let written = pipe.to_server.write(bytes)?;
         if written > 0 {
-            pipe.news.get_or_insert_default().is_readable = true;
+            // An event tells all that holds, not only what is new.
+            let is_writable = pipe.to_client.room() > 0;
+            let news = pipe.news.get_or_insert_default();
+            news.is_readable = true;
+            news.is_writable |= is_writable;
         }
         Ok(written)
     }
@@ -189,7 +340,7 @@ impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(socket) => socket.read(buffer),
-            Self::Memory(end) => end.0.borrow_mut().to_server.read(buffer),
+            Self::Memory(end) => end.0.borrow_mut().read(buffer),
         }
     }
 }
@@ -198,25 +349,14 @@ impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(socket) => socket.write(bytes),
-            Self::Memory(end) => end.0.borrow_mut().to_client.write(bytes),
+            Self::Memory(end) => end.0.borrow_mut().write(&[IoSlice::new(bytes)]),
         }
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Tcp(socket) => socket.write_vectored(slices),
-            Self::Memory(end) => {
-                let lane = &mut end.0.borrow_mut().to_client;
-                let mut written = 0;
-                for slice in slices {
-                    match lane.write(slice) {
-                        Ok(bytes) => written += bytes,
-                        Err(error) if written == 0 => return Err(error),
-                        Err(_) => break,
-                    }
-                }
-                Ok(written)
-            }
+            Self::Memory(end) => end.0.borrow_mut().write(slices),
         }
     }
 
@@ -225,7 +365,17 @@ impl Write for Socket {
     }
 }
 
-/// A pipe has no events: the test kit tells its shard what happened.
+impl Socket {
+    /// As of [`ServerEnd::is_at_rest`]; nobody knows of a kernel's.
+    pub(super) fn is_at_rest(&self, is_blocked: bool) -> bool {
+        match self {
+            Self::Tcp(_) => true,
+            Self::Memory(end) => end.is_at_rest(is_blocked),
+        }
+    }
+}
+
+/// A pipe has no events: whoever drives the shard tells it what happened.
 impl Source for Socket {
     fn register(
         &mut self,
@@ -235,7 +385,10 @@ impl Source for Socket {
     ) -> io::Result<()> {
         match self {
             Self::Tcp(socket) => socket.register(registry, token, interests),
-            Self::Memory(_) => Ok(()),
+            Self::Memory(end) => {
+                end.0.borrow_mut().registered = Some((registry.as_raw_fd(), token));
+                Ok(())
+            }
         }
     }
 
@@ -256,5 +409,37 @@ impl Source for Socket {
             Self::Tcp(socket) => socket.deregister(registry),
             Self::Memory(_) => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_short_has_no_more() {
+        let (server_end, mut client_end) = pipe(8);
+        let mut socket = Socket::from(server_end);
+        let mut buffer = [0; 16];
+        for bytes in [&b"abcdef"[..], b"ghijklmn"] {
+            // The second one wraps around.
+            assert_eq!(client_end.write(bytes).expect("room"), bytes.len());
+            assert_eq!(socket.read(&mut buffer).expect("bytes"), bytes.len());
+            assert_eq!(&buffer[..bytes.len()], bytes);
+        }
+        assert_eq!(socket.read(&mut buffer).expect_err("none").kind(), ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn a_writer_is_told_of_room_only_after_it_has_lacked_it() {
+        let (server_end, mut client_end) = pipe(4);
+        let mut socket = Socket::from(server_end);
+        assert_eq!(socket.write(b"abcd").expect("room"), 4);
+        let mut buffer = [0; 4];
+        assert_eq!(client_end.read(&mut buffer).expect("bytes"), 4);
+        assert!(!client_end.has_news());
+        assert_eq!(socket.write(b"abcdef").expect("room"), 4);
+        assert_eq!(client_end.read(&mut buffer).expect("bytes"), 4);
+        assert!(client_end.has_news());
     }
 }

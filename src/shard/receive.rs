@@ -8,8 +8,6 @@ use super::transport::Input;
 use crate::message::{Close, CloseCode, ClosedBy};
 use crate::protocol::{Doubt, Event};
 
-/// The most messages, or fragments and control frames, handled for one connection in a turn.
-const FRAME_BUDGET: usize = 512;
 /// The most requests answered for one connection in a turn.
 const REQUEST_BUDGET: usize = 64;
 
@@ -108,7 +106,6 @@ impl EventLoop {
     #[cold]
     fn end_turn(&mut self, slot: Slot, rest: &[u8], stop: Stop, input: Input) {
         self.shard.connections[slot].backlog = rest.to_vec();
-        self.shard.keep_input(slot);
         if stop == Stop::Waiting {
             self.skim(slot);
             if matches!(input, Input::End | Input::Broken) {
@@ -178,7 +175,7 @@ impl EventLoop {
         mut input: &'b mut [u8],
     ) -> (&'b mut [u8], Option<Stop>) {
         let scratch_limit = self.shard.scratch_limit(slot);
-        for _ in 0..FRAME_BUDGET {
+        for _ in 0..self.budgets.frame_count {
             if input.is_empty() {
                 return (input, Some(Stop::Starved));
             }
@@ -246,7 +243,7 @@ impl EventLoop {
         let super::Shard { connections, limits, now, .. } = &mut self.shard;
         let Connection { protocol, phase, endpoint, .. } = &mut connections[slot];
         let limits = &limits[*endpoint];
-        for _ in 0..FRAME_BUDGET {
+        for _ in 0..self.budgets.frame_count {
             if input.is_empty() {
                 return (input, Some(Stop::Starved));
             }

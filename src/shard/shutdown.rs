@@ -93,6 +93,7 @@ impl EventLoop {
             let shared = self.shard.hub.shared();
             if !*is_quiet && !self.shard.links.is_blocked() {
                 *is_quiet = true;
+                self.shard.links.quiet();
                 shared.shutdown.add_quiet();
             }
             let shard_count = shared.mailboxes.len();
@@ -234,6 +235,9 @@ impl EventLoop {
             self.shard.lose(slot);
         }
         self.close_leaving();
+        // Nobody is left who could hand it over.
+        let lost_count = self.shard.links.flush() + self.shard.links.give_up();
+        self.shard.count_dropped(lost_count);
         self.shard.hub.shared().shutdown.add_aborted(aborted_count);
     }
 }

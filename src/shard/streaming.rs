@@ -56,6 +56,18 @@ impl Connection {
     }
 }
 
+#[cfg(feature = "testing")]
+impl Connection {
+    /// Panics unless a message in pieces and what waits for it are as they always are.
+    pub(super) fn check_stream_invariants(&self) {
+        assert_eq!(self.flags.has_stream, self.streaming().is_some(), "the flag of a stream");
+        if let Some(streaming) = self.streaming() {
+            streaming.held.check_invariants();
+            assert!(!streaming.credit.is_unheard(), "nobody was told of an abandoned stream");
+        }
+    }
+}
+
 impl Shard {
     /// How much waits for the end of a message.
     #[cold]

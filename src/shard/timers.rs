@@ -120,7 +120,6 @@ impl Wheel {
     /// Asserts that every entry stands in the slot of its tick, within reach, and that what is kept
     /// beside the slots agrees with them.
     #[cfg(any(test, feature = "testing"))]
-    #[allow(dead_code, reason = "not all tests are there without the test kit")]
     pub(super) fn check_invariants(&self) {
         for (slot, entries) in self.slots.iter().enumerate() {
             let is_occupied = self.occupied[slot / 64] & (1 << (slot % 64)) != 0;
@@ -140,6 +139,16 @@ impl Wheel {
     #[inline]
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.due_at
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Wheel {
+    /// Whether an entry is there, and when it fires.
+    pub(super) fn fires_at(&self, address: Address, tick: Tick) -> Option<Instant> {
+        let (slot, ..) = Self::place(tick);
+        let is_there = self.slots[slot].contains(&(address, tick));
+        is_there.then(|| self.start + since_start(tick))
     }
 }
 

@@ -6,11 +6,11 @@ use std::os::fd::OwnedFd;
 
 use mio::net::TcpStream;
 #[cfg(not(feature = "testing"))]
-use mio::net::TcpStream as Socket;
+pub(super) use mio::net::TcpStream as Socket;
 use mio::{Interest, Registry, Token};
 
 #[cfg(feature = "testing")]
-use super::pipe::Socket;
+pub(super) use super::pipe::Socket;
 
 /// A non-blocking TCP socket; for the test kit it may be a pipe in memory. Dropping it closes it.
 #[derive(Debug)]
@@ -49,6 +49,11 @@ impl Transport {
 
     /// Takes over a socket that another shard accepted. It was made non-blocking then.
     pub(super) fn from_fd(socket: OwnedFd) -> Self {
+        #[cfg(feature = "testing")]
+        let socket = match super::arrivals::collect(socket) {
+            Ok(end) => return Self::new(end),
+            Err(socket) => socket,
+        };
         Self::new(TcpStream::from_std(socket.into()))
     }
 
@@ -94,6 +99,12 @@ impl Transport {
         }
     }
 
+    /// Whether nothing has happened to it that its shard was told and has not dealt with.
+    #[cfg(feature = "testing")]
+    pub(super) fn is_at_rest(&self, is_blocked: bool) -> bool {
+        self.socket.is_at_rest(is_blocked)
+    }
+
     /// Ends our side; the peer reads what was written, then the end.
     pub(super) fn shut_down_write(&self) {
         // It fails only if the connection is gone already, which the next read will tell.
@@ -102,6 +113,11 @@ impl Transport {
 }
 
 /// A socket on its way to another shard.
-pub(super) fn into_fd(socket: TcpStream) -> OwnedFd {
+pub(super) fn into_fd(socket: Socket) -> OwnedFd {
+    #[cfg(feature = "testing")]
+    let socket = match socket {
+        Socket::Tcp(socket) => socket,
+        Socket::Memory(end) => return super::arrivals::deposit(end),
+    };
     std::net::TcpStream::from(socket).into()
 }

@@ -34,6 +34,8 @@
 
 mod client;
 mod request;
+#[doc(hidden)]
+pub mod simulation;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -365,6 +367,9 @@ impl TestServer {
     /// but a [`Hub`] was used.
     pub fn settle(&mut self) {
         while self.go_round() {}
+        if cfg!(debug_assertions) {
+            self.shards.iter().flatten().for_each(EventLoop::check_invariants);
+        }
     }
 
     /// Lets every client do what it wants to, then gives every shard a turn; `false` if nobody had
@@ -375,8 +380,8 @@ impl TestServer {
         let mut has_moved = false;
         for (index, client) in self.clients.iter_mut().enumerate() {
             client.exchange();
-            if let (Some(shard), Some(id)) = (&mut self.shards[index % shard_count], client.id) {
-                has_moved |= shard.tell(id.address(), &client.end, now);
+            if let Some(shard) = &mut self.shards[index % shard_count] {
+                has_moved |= shard.tell(&client.end, now);
             }
         }
         for place in &mut self.shards {
