@@ -230,8 +230,8 @@ impl EventLoop {
         }
     }
 
-    /// Puts on the lists what one look at the kernel did not bring: nobody counts as silent for what
-    /// this shard, busy for long, has not heard of.
+    /// Puts on the lists what one look at the kernel did not bring: nobody counts as silent for
+    /// what this shard, busy for long, has not heard of.
     fn file_all_events(&mut self) {
         // Each connection has news once, unless it has more meanwhile, which may wait.
         let mut look_count = self.shard.connections.len() / EVENT_BUDGET + 1;
