@@ -117,7 +117,7 @@ fn run(plan: &Plan, overflow: Overflow) {
             let (before, port) = (served.account(), served.port);
             crowd.join(port, plan.slow_count, true);
             // Their outboxes are full from the beginning.
-            served.begin(Way::SendTo, 600, Duration::ZERO, 16 << 10);
+            served.begin(Way::SendTo, 600, Duration::from_millis(2), 16 << 10);
             served.sent();
             with.merge(&stretch(plan, &mut served, &mut crowd, "with them"));
             let Account { resident_kib, dropped_count, connection_count, .. } = served.account();

@@ -157,14 +157,11 @@ fn a_handler_that_sends_whenever_it_has_drained_goes_on_for_ever_and_stops_nobod
 }
 
 #[test]
-fn whoever_sends_at_every_end_ends_with_the_last_of_them() {
+fn handlers_that_broadcast_at_every_end_do_not_keep_the_server_from_stopping() {
     within(LIMIT, || {
-        // The end of one closes another, whose end closes the next.
         let handler = Callbacks::<()>::new().on_close(|ws, _| {
-            while ws.broadcast("one less").is_ok() && ws.buffered_bytes() < 100_000 {
-                if ws.hub().connection_counts().iter().sum::<usize>() < 1000 {
-                    break;
-                }
+            for _ in 0..100 {
+                let _ = (ws.broadcast("one less"), ws.send("too late"));
             }
             "gone".into()
         });

@@ -24,7 +24,7 @@ fn hoarder(kept: &Arc<Mutex<Kept>>) -> Callbacks<()> {
     let kept = Arc::clone(kept);
     Callbacks::new().on_message(move |ws, _| {
         let mut kept = kept.lock().expect("no panic inside");
-        kept.hubs.push((ws.hub().clone(), ws.id()));
+        kept.hubs.push((ws.hub(), ws.id()));
         kept.deliveries.push(ws.send_to_async(ws.id(), "kept"));
         let mut stream = ws.stream::<str>().expect("the first");
         stream.write("begun").expect("room");
@@ -120,7 +120,7 @@ fn a_future_that_never_resolves_ends_with_its_connection() {
 
 /// Holds itself.
 #[derive(Default)]
-struct Knot(RefCell<Option<Rc<Knot>>>);
+struct Knot(RefCell<Option<Rc<Self>>>);
 
 #[test]
 fn a_session_that_holds_itself_is_the_applications_own_loss() {

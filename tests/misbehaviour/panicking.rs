@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use log::{LevelFilter, Log, Metadata, Record};
-use peregrine::{Callbacks, Limits, Reply, Response, Upgrade};
+use peregrine::{Callbacks, Limits, Reply, Upgrade};
 
 use super::LIMIT;
 use crate::common::{Client, PATIENCE, start, within};
@@ -154,12 +154,8 @@ fn a_thousand_panics_leave_nothing_behind() {
         let echo = Callbacks::<()>::new().on_message(|_, message| message.into());
         let mut limits = Limits::default();
         limits.offload_thread_count = Some(1);
-        let server = start(1, |app| {
-            app.limits(limits)
-                .websocket("/", handler)
-                .websocket("/echo", echo)
-                .get("/x", Response::new(200))
-        });
+        let server =
+            start(1, |app| app.limits(limits).websocket("/", handler).websocket("/echo", echo));
         let hub = server.hub();
         let mut before = [0; 2];
         for at in 0..1000 {
