@@ -200,6 +200,12 @@ impl Hub {
         &self.shared
     }
 
+    /// The path of an endpoint, for the log.
+    pub(crate) fn path_of(&self, endpoint: EndpointIndex) -> &str {
+        let path = self.shared.endpoints.iter().find(|&(_, &index)| index == endpoint);
+        path.map_or("?", |(path, _)| path)
+    }
+
     /// Sends a message to one connection.
     ///
     /// # Errors

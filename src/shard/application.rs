@@ -119,7 +119,7 @@ impl Application {
             Ok(upgrade) => upgrade,
             Err(panic) => {
                 discard(panic);
-                log::error!("on_upgrade panicked; the request is refused");
+                log::error!("on_upgrade panicked at {:?}; the request is refused", head.path);
                 Upgrade::reject(Refusal::Internal)
             }
         }

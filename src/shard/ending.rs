@@ -46,7 +46,8 @@ impl Shard {
     /// A handler panicked: that ends its connection. If its end was decided before, that stands,
     /// unless it is `on_close` that panicked.
     pub(super) fn fail(&mut self, slot: Slot) {
-        log::error!("a handler panicked; its connection {} is closed", self.id(slot));
+        let path = self.hub.path_of(self.connections[slot].endpoint);
+        log::error!("the handler of {path} panicked; its connection {} is closed", self.id(slot));
         if let Phase::Leaving(leaving) = &mut self.connections[slot].phase {
             leaving.has_panicked |= leaving.was_told;
             return;

@@ -241,6 +241,21 @@ impl EventLoop {
         }
     }
 
+    /// Puts on the lists what one look at the kernel did not bring: nobody counts as silent for
+    /// what this shard, busy for long, has not heard of.
+    fn file_all_events(&mut self) {
+        // Each connection has news once, unless it has more meanwhile, which may wait.
+        let mut look_count = self.shard.connections.len() / EVENT_BUDGET + 1;
+        while self.events.iter().count() >= EVENT_BUDGET && look_count > 0 {
+            look_count -= 1;
+            if self.wait(Some(Duration::ZERO)).is_err() {
+                // The next turn's wait says so.
+                return;
+            }
+            self.file_events();
+        }
+    }
+
     /// How long there is nothing to do; `None` for ever.
     fn timeout(&self) -> Option<Duration> {
         if self.has_leftovers() {
@@ -351,6 +366,7 @@ impl EventLoop {
         if !self.shard.wheel.is_due(self.shard.now) {
             return;
         }
+        self.file_all_events();
         let mut fired = std::mem::take(&mut self.fired);
         self.shard.wheel.expire(self.shard.now, &mut fired);
         for (address, tick) in fired.drain(..) {

@@ -25,6 +25,10 @@ const SEGMENT_BYTES: usize = 192;
 /// smaller would keep a larger buffer alive for long.
 pub(super) const REFER_BYTES: usize = 16 << 10;
 
+/// How much is copied together into one segment, in bytes: what is written or dropped of it gives
+/// no memory back before all of it is.
+const TAIL_BYTES: usize = 64 << 10;
+
 /// The queue, which exists only while something is queued.
 ///
 /// * Getters: [`bytes`](Self::bytes), [`output_bytes`](Self::output_bytes),
@@ -149,6 +153,7 @@ impl Outbox {
     /// Queues a message.
     pub(super) fn push_message(&mut self, message: Message<'_>) {
         let queue = self.queue();
+        queue.make_tail_room(frame::encoded_bytes(message));
         let before = queue.tail.len();
         frame::encode(&mut queue.tail, message);
         queue.bytes += queue.tail.len() - before;
@@ -266,7 +271,15 @@ impl Queue {
     /// Queues whole frames, which are copied.
     fn push_slice(&mut self, frames: &[u8]) {
         self.bytes += frames.len();
+        self.make_tail_room(frames.len());
         self.tail.extend_from_slice(frames);
+    }
+
+    /// Ends a tail that would become too long with so many bytes more.
+    fn make_tail_room(&mut self, bytes: usize) {
+        if self.tail.len() + bytes > TAIL_BYTES {
+            self.end_tail();
+        }
     }
 
     /// Makes a segment of the tail.

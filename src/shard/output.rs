@@ -195,10 +195,7 @@ impl Shard {
 
     #[cold]
     fn report_slow(&self, slot: Slot, held: Duration) {
-        let endpoint = self.connections[slot].endpoint;
-        let shared = self.hub.shared();
-        let path = shared.endpoints.iter().find(|&(_, &index)| index == endpoint);
-        let path = path.map_or("?", |(path, _)| path);
+        let path = self.hub.path_of(self.connections[slot].endpoint);
         let shard = self.index;
         log::warn!("the handler of {path} kept shard {shard} for {held:?}: the others had to wait");
     }

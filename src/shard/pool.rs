@@ -41,8 +41,10 @@ impl Pool {
             let queue = self.queue.clone();
             let work = move || {
                 for job in queue {
-                    if catch_unwind(AssertUnwindSafe(job)).is_err() {
+                    if let Err(panic) = catch_unwind(AssertUnwindSafe(job)) {
                         log::error!("what offloaded work returned panicked when it was dropped");
+                        // That panic's own destructor may be as bad, and would end this thread.
+                        std::mem::forget(panic);
                     }
                 }
             };

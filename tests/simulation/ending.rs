@@ -1,5 +1,7 @@
 //! How a run ends: nothing is lost, nothing is left over, nothing goes on for ever.
 
+use peregrine::Shutdown;
+
 use super::*;
 
 impl Run {
@@ -131,7 +133,11 @@ impl Run {
         world.ledger.people.iter_mut().for_each(|person| person.give_reason(Reason::Shutdown));
         drop(world);
         let grace = Duration::from_millis(1 + self.dice.roll(6000) as u64);
-        self.simulation.begin_shutdown(grace);
+        let some = |part: usize| grace * u32::try_from(part).unwrap_or_default() / 8;
+        let plan = Shutdown::within(grace)
+            .announce(some(self.dice.roll(3)))
+            .spread(some(self.dice.roll(6)));
+        self.simulation.begin_shutdown(plan);
         let deadline = self.elapsed + grace;
         if is_amidst {
             for _ in 0..self.dice.roll(100) {
@@ -142,10 +148,13 @@ impl Run {
             self.come_to_rest();
         }
         self.settle();
-        if !is_amidst && self.simulation.report().is_none() {
-            // Who lingers has a second; whoever is still upgrading, the grace.
-            self.advance(Duration::from_millis(1100).min(grace));
-            self.settle();
+        // The stages of the plan come one after another. Who lingers has a second; whoever is still
+        // upgrading, the grace.
+        for _ in 0..16 {
+            if self.simulation.report().is_none() && self.elapsed < deadline {
+                self.advance(grace / 16);
+                self.settle();
+            }
         }
         if self.simulation.report().is_none() {
             self.advance(grace + Duration::from_millis(100));
