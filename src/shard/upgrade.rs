@@ -125,7 +125,6 @@ impl EventLoop {
         let body = if head.method == "HEAD" { Body::Omitted } else { Body::Whole };
         let refuse = |refusal: Refusal| Answer::Refuse(refusal.into(), body);
         match self.shard.connections[slot].flags.admission {
-            _ if self.life != Life::Running => return refuse(Refusal::Unavailable),
             Admission::Surplus => return refuse(Refusal::Unavailable),
             Admission::SurplusOfAddress => return refuse(Refusal::TooManyConnections),
             Admission::Placed | Admission::Counted => {}
