@@ -111,3 +111,37 @@ fn files_can_be_read_in_one_sitting() {
         }
     }
 }
+
+/// What stands between backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn security_md_names_every_limit_and_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("SECURITY.md")).expect("SECURITY.md");
+    let tests = sources("tests");
+    let mut count = 0;
+    for (program, name) in quoted(&page).filter_map(|word| word.split_once("::")) {
+        if program == "Hub" {
+            continue;
+        }
+        let places = [format!("tests/{program}.rs"), format!("tests/{program}/")];
+        let is_there = tests.iter().any(|(path, text)| {
+            places.iter().any(|place| path.to_string_lossy().starts_with(place))
+                && text.contains(&format!("#[test]\nfn {name}()"))
+        });
+        assert!(is_there, "{program}::{name} is no test");
+        count += 1;
+    }
+    assert!(count > 30, "{count} tests are named");
+
+    let config = fs::read_to_string(root.join("src/config.rs")).expect("config.rs");
+    let (_, limits) = config.split_once("pub struct Limits {").expect("Limits");
+    let (limits, _) = limits.split_once("\n}").expect("its end");
+    for field in limits.lines().filter_map(|line| line.trim().strip_prefix("pub ")) {
+        let (name, _) = field.split_once(':').expect("a field");
+        assert!(quoted(&page).any(|word| word == name), "SECURITY.md does not know {name}");
+    }
+}
