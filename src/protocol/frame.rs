@@ -40,6 +40,11 @@ pub(crate) struct Header {
     pub(crate) payload_bytes: u64,
 }
 
+/// Whether these bytes are a pong of the server.
+pub(crate) fn is_pong(frame: &[u8]) -> bool {
+    frame.first() == Some(&(FIN | PONG))
+}
+
 /// Whether a frame that begins with this byte is a control frame.
 pub(super) fn is_control(first: u8) -> bool {
     first & 0x8 != 0

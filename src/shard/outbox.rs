@@ -3,6 +3,7 @@
 //! Knows bytes, and as much of frames as it needs to drop whole ones. An empty outbox holds no
 //! memory.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
@@ -75,6 +76,11 @@ impl Begun {
             end += frame;
         }
         if end > written { Self { bytes: end - written, ends_message } } else { Self::default() }
+    }
+
+    /// How many bytes of it are left.
+    pub(super) fn bytes(self) -> usize {
+        self.bytes
     }
 
     /// What is left of it after so many bytes.
@@ -448,25 +454,34 @@ fn frame_bytes(bytes: &[u8]) -> Option<usize> {
     Header::length(bytes[1]).checked_add(payload).filter(|&length| length <= bytes.len())
 }
 
+/// The frames that stand here.
+fn each_frame(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
+    std::iter::from_fn(move || {
+        let (frame, rest) = bytes.split_at(frame_bytes(bytes)?);
+        bytes = rest;
+        Some(frame)
+    })
+}
+
 /// How long the control frames are that these frames begin with.
-pub(super) fn control_bytes(frames: &[u8]) -> usize {
-    let mut end = 0;
-    while let Some(length) = frame_bytes(&frames[end..])
-        && is_control(frames[end])
-    {
-        end += length;
+fn control_bytes(frames: &[u8]) -> usize {
+    each_frame(frames).take_while(|frame| is_control(frame[0])).map(<[u8]>::len).sum()
+}
+
+/// Frames that have to wait, the pongs among them before the others: they do not wait for data, and
+/// keep their order with those that come later.
+pub(super) fn pongs_first(frames: &[u8]) -> Cow<'_, [u8]> {
+    let is_pong = |frame: &&[u8]| frame::is_pong(frame);
+    if !each_frame(frames).any(|frame| is_pong(&frame)) {
+        return Cow::Borrowed(frames);
     }
-    end
+    let (pongs, others): (Vec<_>, Vec<_>) = each_frame(frames).partition(is_pong);
+    Cow::Owned([pongs, others].concat().concat())
 }
 
 /// How many messages end in whole frames.
-pub(super) fn count_messages(mut frames: &[u8]) -> u64 {
-    let mut count = 0;
-    while let Some(length) = frame_bytes(frames) {
-        count += u64::from(frame::ends_message(frames));
-        frames = &frames[length..];
-    }
-    count
+pub(super) fn count_messages(frames: &[u8]) -> u64 {
+    each_frame(frames).filter(|frame| frame::ends_message(frame)).count() as u64
 }
 
 fn is_control(first: u8) -> bool {
@@ -474,112 +489,4 @@ fn is_control(first: u8) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::protocol::frame::PING;
-
-    fn text(text: &str) -> Bytes {
-        frame::encode_whole(Message::Text(text))
-    }
-
-    fn texts(outbox: &Queue) -> Vec<String> {
-        let mut bytes = outbox
-            .segments
-            .iter()
-            .flat_map(|segment| &segment.frames)
-            .copied()
-            .skip(outbox.begun.bytes);
-        let mut texts = Vec::new();
-        while let (Some(_first), Some(length)) = (bytes.next(), bytes.next()) {
-            let payload = bytes.by_ref().take(usize::from(length)).collect();
-            texts.push(String::from_utf8(payload).expect("text"));
-        }
-        texts
-    }
-
-    #[test]
-    fn the_oldest_frame_that_has_not_begun_to_leave_is_dropped() {
-        let mut outbox = Queue::default();
-        outbox.push([text("a"), text("b")].concat().into());
-        outbox.push(text("c"));
-        outbox.end_tail();
-        outbox.advance(1);
-        assert_eq!(outbox.begun.bytes, 2);
-        assert!(outbox.drop_oldest());
-        assert_eq!(texts(&outbox), ["c"]);
-        assert!(outbox.drop_oldest());
-        assert!(!outbox.drop_oldest(), "the frame that is leaving stays");
-        assert_eq!(outbox.bytes, 2);
-    }
-
-    #[test]
-    fn small_messages_that_drop_older_ones_are_still_gathered() {
-        let mut outbox = Queue::default();
-        for number in 0..1000 {
-            outbox.push(text(&number.to_string()));
-            if number >= 100 {
-                assert!(outbox.drop_oldest());
-            }
-        }
-        assert!(outbox.segments.len() <= 1, "{} segments", outbox.segments.len());
-        outbox.end_tail();
-        assert_eq!(
-            texts(&outbox),
-            (900..1000).map(|number| number.to_string()).collect::<Vec<_>>()
-        );
-    }
-
-    #[test]
-    fn a_control_frame_goes_first_and_never_into_another_frame() {
-        let mut outbox = Queue::default();
-        outbox.push([text("aa"), text("b")].concat().into());
-        outbox.end_tail();
-        outbox.advance(2);
-        let pong = Bytes::from_static(&[0x8A, 0]);
-        outbox.push_control(PING);
-        outbox.push_control(pong.clone());
-        let bytes: Vec<u8> =
-            outbox.segments.iter().flat_map(|segment| &segment.frames).copied().collect();
-        assert_eq!(bytes, [b"aa".as_slice(), &PING, &pong, &text("b")].concat());
-        let mut gathered = Queue::default();
-        gathered.push([PING, pong.clone(), text("a")].concat().into());
-        gathered.push_control(PING);
-        let frames: Vec<&Bytes> = gathered.segments.iter().map(|segment| &segment.frames).collect();
-        assert_eq!(frames, [&[PING, pong].concat()[..], &PING, &text("a")]);
-        assert_eq!(outbox.bytes, bytes.len());
-        assert!(outbox.drop_oldest() && !outbox.drop_oldest(), "the ping is not dropped");
-    }
-
-    #[test]
-    fn a_control_frame_does_not_wait_for_data_that_follows_another_one() {
-        let mut outbox = Queue::default();
-        outbox.push([&PING, &text("a")].map(Bytes::clone).concat().into());
-        let pong = Bytes::from_static(&[0x8A, 0]);
-        outbox.push_control(pong.clone());
-        let bytes: Vec<u8> =
-            outbox.segments.iter().flat_map(|segment| &segment.frames).copied().collect();
-        assert_eq!(bytes, [PING, pong, text("a")].concat());
-    }
-
-    #[test]
-    fn only_messages_are_counted_whatever_has_begun_to_leave() {
-        let fragment = Bytes::from_static(&[0x01, 1, b'a']);
-        for (first, count) in [(text("a"), 2), (PING, 1), (fragment, 1)] {
-            let mut outbox = Queue::default();
-            outbox.push([first, text("b")].concat().into());
-            outbox.end_tail();
-            assert_eq!(outbox.message_count(), count);
-            outbox.advance(1);
-            assert_eq!(outbox.message_count(), count);
-        }
-    }
-
-    #[test]
-    fn a_frame_is_begun_exactly_when_it_has_left_in_part() {
-        let frames: Bytes = [text("aa"), text("b"), text("")].concat().into();
-        let left: Vec<usize> = (0..=frames.len())
-            .map(|written| Begun::default().after(&frames, written).bytes)
-            .collect();
-        assert_eq!(left, [0, 3, 2, 1, 0, 2, 1, 0, 1, 0]);
-    }
-}
+mod tests;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::clock;
 use super::connection::Farewell;
-use super::outbox::{Begun, Flushed, Outbox, REFER_BYTES, control_bytes, count_messages};
+use super::outbox::{Begun, Flushed, Outbox, REFER_BYTES, count_messages, pongs_first};
 use super::state::{Outgoing, Shard, Slot};
 use super::transport::Output;
 use crate::config::Overflow;
@@ -141,13 +141,12 @@ impl Shard {
         self.make_dirty(slot);
     }
 
-    /// Queues a control frame; before all data that has not begun to leave.
+    /// Queues a control frame; before all data that waits and has not begun to leave.
     pub(super) fn push_control(&mut self, slot: Slot, frame: &[u8]) {
         let connection = &mut self.connections[slot];
         if self.current == Some(slot) && connection.outbox.is_empty() {
-            let http_bytes = self.scratch_http_bytes;
-            let at = http_bytes + control_bytes(&self.scratch[http_bytes..]);
-            self.scratch.splice(at..at, frame.iter().copied());
+            // Before it, what was said in this turn leaves at once.
+            self.scratch.extend_from_slice(frame);
             return;
         }
         self.queue(slot, |outbox| outbox.push_control(Bytes::copy_from_slice(frame)));
@@ -226,8 +225,9 @@ impl Shard {
         match output {
             Output::Bytes(written) => {
                 let begun = Begun::http(self.scratch_http_bytes).after(&self.scratch, written);
-                let rest = Bytes::copy_from_slice(&self.scratch[written..]);
-                self.keep_rest(slot, rest, begun, None);
+                let (begun_part, frames) = self.scratch[written..].split_at(begun.bytes());
+                let rest = [begun_part, &pongs_first(frames)].concat();
+                self.keep_rest(slot, rest.into(), begun, None);
                 self.clear_scratch();
             }
             Output::Broken => {
@@ -305,11 +305,16 @@ impl Shard {
             self.discard_scratch(slot);
             return;
         }
-        if self.scratch_http_bytes > 0 {
-            connection.outbox.seal(connection.outbox.output_bytes() + self.scratch_http_bytes);
+        let http_bytes = self.scratch_http_bytes;
+        if http_bytes > 0 {
+            connection.outbox.seal(connection.outbox.output_bytes() + http_bytes);
         }
         let scratch = std::mem::take(&mut self.scratch);
-        self.queue(slot, |outbox| outbox.push_slice(&scratch));
+        let (http, frames) = scratch.split_at(http_bytes);
+        self.queue(slot, |outbox| {
+            outbox.push_slice(http);
+            outbox.push_slice(&pongs_first(frames));
+        });
         self.scratch = scratch;
         self.clear_scratch();
     }
