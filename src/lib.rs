@@ -96,6 +96,7 @@ mod http;
 mod hub;
 mod message;
 mod network;
+mod panics;
 mod protocol;
 mod routing;
 mod server;

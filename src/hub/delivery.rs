@@ -8,13 +8,13 @@
 
 use std::fmt;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, ready};
 
 use super::stream::PieceTicket;
 use crate::error::SendError;
+use crate::panics::contain;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::thread::{self, Thread};
 use crate::sync::{TrackedArc, oneshot};
@@ -248,7 +248,7 @@ impl<T> Answer<T> {
     pub(super) fn tell(&mut self, value: T) {
         if let Some(sender) = self.0.take() {
             // Nobody may be waiting any more.
-            contain(|| drop(sender.send(value)));
+            contain("a waker", || drop(sender.send(value)));
         }
     }
 }
@@ -256,16 +256,8 @@ impl<T> Answer<T> {
 impl<T> Drop for Answer<T> {
     fn drop(&mut self) {
         if let Some(sender) = self.0.take() {
-            contain(|| drop(sender));
+            contain("a waker", || drop(sender));
         }
-    }
-}
-
-fn contain(wake: impl FnOnce()) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(wake)) {
-        log::error!("a waker panicked");
-        // Its destructor may panic, too.
-        std::mem::forget(panic);
     }
 }
 

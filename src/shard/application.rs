@@ -23,6 +23,7 @@ use crate::hub::stream::Credit;
 use crate::hub::{Audience, BroadcastDelivery, ConnectionId, Delivery, EndpointIndex, Hub};
 use crate::message::{Close, CloseCode, ClosedBy, Fragment, Message};
 use crate::network::Networks;
+use crate::panics::discard;
 use crate::protocol::Receipt;
 use crate::routing::{Params, Routes};
 
@@ -258,16 +259,6 @@ impl Application {
 
     pub(super) fn session_count(&self) -> usize {
         self.sessions.iter().flatten().count()
-    }
-}
-
-/// Drops a value whose destructor may panic, and may do so with something as bad: only what that
-/// panics with is leaked.
-pub(super) fn discard<T>(value: T) {
-    let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) else { return };
-    log::error!("a destructor panicked");
-    if let Err(worse) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-        std::mem::forget(worse);
     }
 }
 

@@ -74,6 +74,7 @@ use crate::error::SendError;
 use crate::hub::mailbox::Inbox;
 use crate::hub::{Address, Envelope, Hub};
 use crate::message::{Close, CloseCode, ClosedBy};
+use crate::panics::discard;
 
 /// The token of the mailbox's waker. Addresses have at most 62 bits.
 pub(crate) const WAKER: Token = Token(usize::MAX);
@@ -202,7 +203,7 @@ impl EventLoop {
             self.turn();
         }
         // The last shard drops the handlers; a panic there is not the shard's.
-        application::discard(self.application);
+        discard(self.application);
         Ok(())
     }
 

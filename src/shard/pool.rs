@@ -5,13 +5,13 @@
 //!
 //! Knows closures; must not know whom they are for.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::handler::Job;
+use crate::panics::contain;
 
 pub(crate) struct Pool {
     jobs: Sender<Job>,
@@ -41,11 +41,8 @@ impl Pool {
             let queue = self.queue.clone();
             let work = move || {
                 for job in queue {
-                    if let Err(panic) = catch_unwind(AssertUnwindSafe(job)) {
-                        log::error!("what offloaded work returned panicked when it was dropped");
-                        // That panic's own destructor may be as bad, and would end this thread.
-                        std::mem::forget(panic);
-                    }
+                    // What the work itself does is caught by whoever made the job.
+                    contain("what offloaded work returned", job);
                 }
             };
             thread::Builder::new().name(format!("peregrine-pool-{index}")).spawn(work)

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::EventLoop;
-use super::application::{Application, discard};
+use super::application::Application;
 use super::connection::{Farewell, Phase};
 use super::state::{Shard, Slot};
 use super::transport::Input;
@@ -20,6 +20,7 @@ use crate::error::Refusal;
 use crate::handler::{Decision, Job, Later, Reply, Upgrade};
 use crate::hub::alarm::Alarm;
 use crate::message::{Close, CloseCode, ClosedBy};
+use crate::panics::discard;
 
 /// How much input is read of a connection that waits, in bytes, before its reading pauses.
 pub(super) const WAITING_BYTES: usize = 64 << 10;

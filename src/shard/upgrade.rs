@@ -4,7 +4,6 @@
 use std::mem::MaybeUninit;
 
 use super::EventLoop;
-use super::application::discard;
 use super::connection::{Admission, Closing, Details, Heard, Phase};
 use super::shutdown::Life;
 use super::state::Slot;
@@ -13,6 +12,7 @@ use crate::error::Refusal;
 use crate::handler::{Acceptance, Decision, Upgrade};
 use crate::http::{self, Body, Head, Response, forwarded};
 use crate::hub::EndpointIndex;
+use crate::panics::discard;
 use crate::protocol::handshake::{self, HeaderRoom};
 use crate::protocol::proxy::{self, Malformed, Preface};
 use crate::routing::{Params, Route};
