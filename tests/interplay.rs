@@ -14,10 +14,11 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use common::executor::yield_now;
+use peregrine::testing::simulation::Simulation;
 use peregrine::testing::{Received, TestClient, TestServer};
 use peregrine::{
     Builder, Callbacks, Endpoint, Handler, Limits, Message, Reply, Response, SendError, Server,
-    Stream, Upgrade, WebSocket,
+    Shutdown, Stream, Upgrade, WebSocket,
 };
 
 fn start(builder: Builder) -> TestServer {
@@ -403,4 +404,34 @@ fn who_has_closed_and_does_not_read_what_is_in_the_way_is_let_go_all_the_same() 
     hub.send_to(id, "x".repeat(100 << 10)).expect("room");
     server.advance(Duration::from_secs(200));
     assert_eq!(hub.connection_counts(), [0]);
+}
+
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// One shard finds nobody left and ends the spread; the other one accepts somebody after that.
+#[test]
+fn who_comes_when_one_shard_has_seen_nobody_left_is_answered_and_not_waited_for() {
+    let builder = Server::builder().shards(2).websocket("/", late_goodbye());
+    let mut simulation = Simulation::new(builder, [64, 1024, 512, 512]).expect("a right server");
+    let grace = Duration::from_secs(60);
+    simulation.begin_shutdown(Shutdown::within(grace).spread(grace));
+    let wires: Vec<_> = (0..6).map(|_| simulation.connect(1, 1 << 20)).collect();
+    for &wire in &wires {
+        simulation.wires()[wire].write(REQUEST);
+    }
+    simulation.turn(0, || true);
+    for _ in 0..20 {
+        for turn in 0..20 {
+            simulation.turn(1 - turn % 2, || true);
+        }
+        simulation.advance(Duration::from_millis(100));
+    }
+    for wire in wires {
+        let said = simulation.wires()[wire].tapped();
+        assert!(said.starts_with(b"HTTP/1.1 503 "), "{:?}", String::from_utf8_lossy(&said));
+    }
+    let report = simulation.report().expect("nobody is waited for");
+    assert_eq!((report.open_count, report.aborted_count), (0, 0));
 }

@@ -10,7 +10,7 @@ use super::EventLoop;
 use super::connection::{Closing, Farewell, Heard, Phase};
 use super::state::Slot;
 use crate::error::Refusal;
-use crate::hub::{Address, Envelope, Schedule};
+use crate::hub::{Address, Envelope, Schedule, Shutdown};
 use crate::message::{Close, ClosedBy};
 
 /// How long TCP handshakes that are under way may take when the server stops accepting: few take
@@ -82,11 +82,10 @@ impl EventLoop {
                 self.stop_accepting();
             }
             self.close_whose_turn_it_is(schedule, now);
-            // Who has nobody left still waits for the other shards.
-            let is_empty = self.shard.hub.shared().connection_count() == 0;
-            let has_nobody = is_empty && self.listener.is_none();
-            if schedule.spreads_until <= now || has_nobody {
+            if schedule.spreads_until <= now {
                 self.life = Life::Quieting { is_quiet: false };
+            } else if self.listener.is_none() {
+                self.end_spread_if_alone();
             }
         }
         if let Life::Quieting { is_quiet } = &mut self.life {
@@ -143,6 +142,15 @@ impl EventLoop {
         waiting.reverse();
         let count = waiting.len();
         self.life = Life::Spreading(Spread { waiting, count });
+    }
+
+    /// With nobody left anywhere, the next stage begins; for all shards, because whoever comes to
+    /// one that still lets somebody in may be placed here.
+    fn end_spread_if_alone(&self) {
+        let shared = self.shard.hub.shared();
+        if shared.connection_count() == 0 {
+            shared.begin_shutdown(Shutdown::within(Duration::MAX));
+        }
     }
 
     fn close_whose_turn_it_is(&mut self, schedule: Schedule, now: Instant) {
