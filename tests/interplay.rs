@@ -435,3 +435,64 @@ fn who_comes_when_one_shard_has_seen_nobody_left_is_answered_and_not_waited_for(
     let report = simulation.report().expect("nobody is waited for");
     assert_eq!((report.open_count, report.aborted_count), (0, 0));
 }
+
+/// A logger that panics: from that no shard can be protected.
+struct Bomb;
+
+impl log::Log for Bomb {
+    fn enabled(&self, _metadata: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        assert!(!record.args().to_string().contains("/bomb"), "the logger");
+    }
+
+    fn flush(&self) {}
+}
+
+/// The others have a second then, and none of it is spent waiting for the shard that is gone.
+#[test]
+fn a_shard_that_fails_while_the_shutdown_is_announced_is_not_waited_for() {
+    log::set_logger(&Bomb).expect("the first");
+    log::set_max_level(log::LevelFilter::Warn);
+    common::within(Duration::from_secs(60), || {
+        let (closing, is_closing) = mpsc::channel();
+        let greet = || Callbacks::<()>::new().on_connect(|ws| ws.id().shard().to_string().into());
+        let heir = greet().on_close(move |_ws, _close| {
+            closing.send(()).expect("the test listens");
+            "goodbye".into()
+        });
+        let slow = greet().on_message(|_ws, _message| {
+            std::thread::park_timeout(Duration::from_millis(300));
+            Reply::none()
+        });
+        let bomb = Endpoint::new(slow).adjust_limits(|limits| {
+            limits.slow_handler = Duration::from_millis(100);
+        });
+        let mut limits = Limits::default();
+        limits.slow_handler = Duration::from_secs(60);
+        limits.outbox_bytes = 32 << 20;
+        let server = common::start(2, |builder| {
+            builder.limits(limits).websocket("/", heir).websocket("/bomb", bomb)
+        });
+        let (address, hub) = (server.local_addr(), server.hub());
+        let mut client = common::Client::connect(address, "/");
+        let shard = client.text();
+        hub.broadcast("/", vec![0; 8 << 20]).expect("room");
+        let mut bomber = loop {
+            let mut bomber = common::Client::connect(address, "/bomb");
+            if bomber.text() != shard {
+                break bomber;
+            }
+        };
+        let long = Duration::from_secs(50);
+        hub.shutdown(Shutdown::within(long).announce(long));
+        bomber.send("go");
+        is_closing.recv().expect("a call");
+        assert_eq!(client.bytes().len(), 8 << 20);
+        assert_eq!(client.text(), "goodbye");
+        assert_eq!(client.close_code(), 1001);
+        assert!(matches!(server.join(), Err(peregrine::Error::ShardPanicked)));
+    });
+}

@@ -170,6 +170,8 @@ impl EventLoop {
         now: Instant,
     ) -> io::Result<Self> {
         let Seat { index, poll, listener, inbox } = seat;
+        // First: whatever fails after it, nobody waits for this shard to become quiet.
+        let shard = Shard::new(index, limits, hub, now);
         let listen = |listener| Listener::new(listener, poll.registry(), LISTENER);
         let listener = listener.map(listen).transpose()?;
         Ok(Self {
@@ -178,7 +180,7 @@ impl EventLoop {
             inbox,
             has_mail: false,
             application: Application::new(service),
-            shard: Shard::new(index, limits, hub, now),
+            shard,
             buffer: vec![0; RECEIVE_BYTES],
             control: Vec::new(),
             fired: Vec::new(),
@@ -284,7 +286,7 @@ impl EventLoop {
 
     /// Whether this shard cannot go on before another one has; nobody tells it then.
     fn waits_for_shards(&self) -> bool {
-        self.shard.links.is_blocked() || matches!(self.life, Life::Quieting { .. })
+        self.shard.links.is_blocked() || self.life == Life::Quieting
     }
 
     /// When something is due of which no event will tell.
@@ -502,7 +504,7 @@ impl EventLoop {
 
     /// Whether there is room for what handlers send to other shards.
     fn may_receive(&self) -> bool {
-        !self.shard.is_held_up() && !matches!(self.life, Life::Quieting { .. })
+        !self.shard.is_held_up() && self.life != Life::Quieting
     }
 
     /// Whether the shard has nothing to do ever again.

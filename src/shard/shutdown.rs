@@ -24,9 +24,8 @@ pub(super) enum Life {
     Running,
     /// Nobody new is let in. Those who are here are served, and closed one after another.
     Spreading(Spread),
-    /// Nothing is read any more; what was sent to other shards is handed over. `is_quiet`: this
-    /// shard has done so.
-    Quieting { is_quiet: bool },
+    /// Nothing is read any more; what was sent to other shards is handed over.
+    Quieting,
     /// Nothing can arrive any more: all connections are being closed.
     Closing,
 }
@@ -83,18 +82,16 @@ impl EventLoop {
             }
             self.close_whose_turn_it_is(schedule, now);
             if schedule.spreads_until <= now {
-                self.life = Life::Quieting { is_quiet: false };
+                self.life = Life::Quieting;
             } else if self.listener.is_none() {
                 self.end_spread_if_alone();
             }
         }
-        if let Life::Quieting { is_quiet } = &mut self.life {
-            let shared = self.shard.hub.shared();
-            if !*is_quiet && !self.shard.links.is_blocked() {
-                *is_quiet = true;
+        if self.life == Life::Quieting {
+            if !self.shard.links.is_blocked() {
                 self.shard.links.quiet();
-                shared.shutdown.add_quiet();
             }
+            let shared = self.shard.hub.shared();
             let shard_count = shared.mailboxes.len();
             let are_all_quiet = shared.shutdown.are_all_quiet(shard_count);
             if are_all_quiet || has_expired {
@@ -118,7 +115,7 @@ impl EventLoop {
                 let last_call = self.listener.as_ref().map(|_| last_call_until(schedule));
                 last_call.map_or(next_at, |until| until.min(next_at))
             }
-            Life::Quieting { .. } | Life::Closing => schedule.ends_at,
+            Life::Quieting | Life::Closing => schedule.ends_at,
         })
     }
 
