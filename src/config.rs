@@ -147,8 +147,8 @@ pub struct Limits {
     pub shard_outbox_bytes: usize,
     /// The most bytes of input that one shard keeps: messages that have begun and not ended, and
     /// what waits to be handled. Default 256 MiB. Beyond it a client that keeps more than 16 KiB
-    /// there and sends more is closed with 1013. No longer message than that can be received, but
-    /// in pieces.
+    /// there and sends more is closed with 1013; before its upgrade it is dropped. No longer
+    /// message than that can be received, but in pieces.
     ///
     /// Counts for the server.
     pub shard_input_bytes: usize,

@@ -436,6 +436,36 @@ fn who_comes_when_one_shard_has_seen_nobody_left_is_answered_and_not_waited_for(
     assert_eq!((report.open_count, report.aborted_count), (0, 0));
 }
 
+/// Asks for `path`, and says so much more at once.
+fn talk(server: &mut TestServer, path: &str, more: &[u8], count: usize) -> TestClient {
+    let client = server.open();
+    server.stop_reading(client);
+    let request = String::from_utf8(REQUEST.to_vec()).expect("text");
+    let request = request.replace("GET / ", &format!("GET {path} "));
+    server.send_bytes(client, [request.into_bytes(), more.repeat(count)].concat());
+    client
+}
+
+#[test]
+fn what_is_said_before_the_upgrade_counts_with_the_input_that_a_shard_keeps() {
+    let mut limits = Limits::default();
+    limits.shard_input_bytes = 300_000;
+    let undecided = Callbacks::<()>::new().on_upgrade(|_, ()| Upgrade::later(pending()));
+    let page = Response::new(200).body(vec![b'x'; 100 << 10]);
+    let builder = Server::builder().limits(limits).websocket("/", undecided).get("/page", page);
+    let mut server = start(builder);
+    let get = b"GET /page HTTP/1.1\r\nHost: h\r\n\r\n";
+    let clients: Vec<_> = (0..20)
+        .map(|number| match number % 2 {
+            0 => talk(&mut server, "/", b"x", 100_000),
+            _ => talk(&mut server, "/page", get, 3000),
+        })
+        .collect();
+    // All of them are still within the time of the handshake.
+    assert!(server.hub().connection_counts()[0] <= 4, "{:?}", server.hub().connection_counts());
+    drop(clients);
+}
+
 /// A logger that panics: from that no shard can be protected.
 struct Bomb;
 
