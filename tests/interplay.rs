@@ -14,7 +14,7 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use common::executor::yield_now;
-use peregrine::testing::simulation::Simulation;
+use peregrine::testing::simulation::{Ending, Simulation};
 use peregrine::testing::{Received, TestClient, TestServer};
 use peregrine::{
     Builder, Callbacks, Endpoint, Handler, Limits, Message, Reply, Response, SendError, Server,
@@ -466,16 +466,26 @@ fn what_is_said_before_the_upgrade_counts_with_the_input_that_a_shard_keeps() {
     drop(clients);
 }
 
-/// A logger that panics: from that no shard can be protected.
-struct Bomb;
+/// Panics on some reports: from that no shard can be protected. Counts others.
+struct Log;
 
-impl log::Log for Bomb {
+static REST_COUNT: AtomicUsize = AtomicUsize::new(0);
+
+fn listen_to_the_log() {
+    // A process has one.
+    let _ = log::set_logger(&Log);
+    log::set_max_level(log::LevelFilter::Warn);
+}
+
+impl log::Log for Log {
     fn enabled(&self, _metadata: &log::Metadata<'_>) -> bool {
         true
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        assert!(!record.args().to_string().contains("/bomb"), "the logger");
+        let report = record.args().to_string();
+        assert!(!report.contains("/bomb"), "the logger");
+        REST_COUNT.fetch_add(usize::from(report.contains("rest")), Ordering::SeqCst);
     }
 
     fn flush(&self) {}
@@ -484,8 +494,7 @@ impl log::Log for Bomb {
 /// The others have a second then, and none of it is spent waiting for the shard that is gone.
 #[test]
 fn a_shard_that_fails_while_the_shutdown_is_announced_is_not_waited_for() {
-    log::set_logger(&Bomb).expect("the first");
-    log::set_max_level(log::LevelFilter::Warn);
+    listen_to_the_log();
     common::within(Duration::from_secs(60), || {
         let (closing, is_closing) = mpsc::channel();
         let greet = || Callbacks::<()>::new().on_connect(|ws| ws.id().shard().to_string().into());
@@ -525,4 +534,27 @@ fn a_shard_that_fails_while_the_shutdown_is_announced_is_not_waited_for() {
         assert_eq!(client.close_code(), 1001);
         assert!(matches!(server.join(), Err(peregrine::Error::ShardPanicked)));
     });
+}
+
+/// Whenever somebody leaves, a descriptor has become free, and accepting is tried again at once.
+#[test]
+fn a_server_out_of_descriptors_whose_clients_come_and_go_does_not_flood_the_log() {
+    listen_to_the_log();
+    let builder = Server::builder().websocket("/", late_goodbye());
+    let mut simulation = Simulation::new(builder, [1, 1024, 512, 512]).expect("a right server");
+    for _ in 0..100 {
+        let wire = simulation.connect(0, 1 << 20);
+        while simulation.turn(0, || true) {}
+        simulation.exhaust(0);
+        simulation.connect(0, 1 << 20);
+        simulation.turn(0, || true);
+        simulation.wires()[wire].end(Ending::Reset);
+        while simulation.turn(0, || true) {}
+    }
+    assert_eq!(REST_COUNT.load(Ordering::SeqCst), 1, "reports");
+    simulation.advance(Duration::from_secs(10));
+    simulation.exhaust(0);
+    simulation.connect(0, 1 << 20);
+    simulation.turn(0, || true);
+    assert_eq!(REST_COUNT.load(Ordering::SeqCst), 2, "reports");
 }

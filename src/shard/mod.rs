@@ -57,7 +57,7 @@ pub(crate) use self::application::{Page, ServedEndpoint, Service};
 pub(crate) use self::arrivals::Arrivals;
 use self::connection::{Flags, Phase};
 pub(crate) use self::entrance::Places;
-use self::entrance::TurnedAway;
+use self::entrance::Unreported;
 pub(crate) use self::limits::LimitTable;
 use self::listener::Listener;
 pub(crate) use self::listener::bind;
@@ -155,7 +155,9 @@ pub(crate) struct EventLoop {
     /// Answers to control frames, on their way from the protocol to the connection.
     control: Vec<u8>,
     fired: Vec<(Address, Tick)>,
-    turned_away: TurnedAway,
+    turned_away: Unreported,
+    /// How often the listener had to rest.
+    rests: Unreported,
     budgets: Budgets,
     life: Life,
 }
@@ -184,7 +186,8 @@ impl EventLoop {
             buffer: vec![0; RECEIVE_BYTES],
             control: Vec::new(),
             fired: Vec::new(),
-            turned_away: TurnedAway::default(),
+            turned_away: Unreported::default(),
+            rests: Unreported::default(),
             budgets: Budgets::default(),
             life: Life::Running,
             poll,
