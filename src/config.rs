@@ -94,13 +94,16 @@ pub struct Limits {
     pub dead_after: Duration,
     /// How long the closing handshake may take, the delivery of what was queued included.
     /// Default 5 s; then the connection is dropped. Before it, an answer that comes later and a
-    /// message in pieces have as long to come to their end.
+    /// message in pieces have as long to come to their end. While the server
+    /// [shuts down](crate::Shutdown), what is left of the grace counts instead, once the
+    /// announcement is over.
     ///
     /// Counts per endpoint.
     pub closing: Duration,
     /// The most connections of the whole server. `None` (the default) derives it from
     /// `RLIMIT_NOFILE`, keeping an eighth and at least 64 descriptors for the application.
-    /// Beyond it status 503 with `Retry-After`.
+    /// Beyond it status 503 with `Retry-After`; beyond 64 of those at a time, each of which has a
+    /// descriptor, too, they are dropped without a word.
     ///
     /// Counts for the server.
     pub connection_count: Option<usize>,
