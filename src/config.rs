@@ -94,13 +94,16 @@ pub struct Limits {
     pub dead_after: Duration,
     /// How long the closing handshake may take, the delivery of what was queued included.
     /// Default 5 s; then the connection is dropped. Before it, an answer that comes later and a
-    /// message in pieces have as long to come to their end.
+    /// message in pieces have as long to come to their end. While the server
+    /// [shuts down](crate::Shutdown), what is left of the grace counts instead, once the
+    /// announcement is over.
     ///
     /// Counts per endpoint.
     pub closing: Duration,
     /// The most connections of the whole server. `None` (the default) derives it from
     /// `RLIMIT_NOFILE`, keeping an eighth and at least 64 descriptors for the application.
-    /// Beyond it status 503 with `Retry-After`.
+    /// Beyond it status 503 with `Retry-After`; beyond 64 of those at a time, each of which has a
+    /// descriptor, too, they are dropped without a word.
     ///
     /// Counts for the server.
     pub connection_count: Option<usize>,
@@ -147,8 +150,8 @@ pub struct Limits {
     pub shard_outbox_bytes: usize,
     /// The most bytes of input that one shard keeps: messages that have begun and not ended, and
     /// what waits to be handled. Default 256 MiB. Beyond it a client that keeps more than 16 KiB
-    /// there and sends more is closed with 1013. No longer message than that can be received, but
-    /// in pieces.
+    /// there and sends more is closed with 1013; before its upgrade it is dropped. No longer
+    /// message than that can be received, but in pieces.
     ///
     /// Counts for the server.
     pub shard_input_bytes: usize,

@@ -14,10 +14,11 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use common::executor::yield_now;
+use peregrine::testing::simulation::{Ending, Simulation};
 use peregrine::testing::{Received, TestClient, TestServer};
 use peregrine::{
     Builder, Callbacks, Endpoint, Handler, Limits, Message, Reply, Response, SendError, Server,
-    Stream, Upgrade, WebSocket,
+    Shutdown, Stream, Upgrade, WebSocket,
 };
 
 fn start(builder: Builder) -> TestServer {
@@ -403,4 +404,157 @@ fn who_has_closed_and_does_not_read_what_is_in_the_way_is_let_go_all_the_same() 
     hub.send_to(id, "x".repeat(100 << 10)).expect("room");
     server.advance(Duration::from_secs(200));
     assert_eq!(hub.connection_counts(), [0]);
+}
+
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// One shard finds nobody left and ends the spread; the other one accepts somebody after that.
+#[test]
+fn who_comes_when_one_shard_has_seen_nobody_left_is_answered_and_not_waited_for() {
+    let builder = Server::builder().shards(2).websocket("/", late_goodbye());
+    let mut simulation = Simulation::new(builder, [64, 1024, 512, 512]).expect("a right server");
+    let grace = Duration::from_secs(60);
+    simulation.begin_shutdown(Shutdown::within(grace).spread(grace));
+    let wires: Vec<_> = (0..6).map(|_| simulation.connect(1, 1 << 20)).collect();
+    for &wire in &wires {
+        simulation.wires()[wire].write(REQUEST);
+    }
+    simulation.turn(0, || true);
+    for _ in 0..20 {
+        for turn in 0..20 {
+            simulation.turn(1 - turn % 2, || true);
+        }
+        simulation.advance(Duration::from_millis(100));
+    }
+    for wire in wires {
+        let said = simulation.wires()[wire].tapped();
+        assert!(said.starts_with(b"HTTP/1.1 503 "), "{:?}", String::from_utf8_lossy(&said));
+    }
+    let report = simulation.report().expect("nobody is waited for");
+    assert_eq!((report.open_count, report.aborted_count), (0, 0));
+}
+
+/// Asks for `path`, and says so much more at once.
+fn talk(server: &mut TestServer, path: &str, more: &[u8], count: usize) -> TestClient {
+    let client = server.open();
+    server.stop_reading(client);
+    let request = String::from_utf8(REQUEST.to_vec()).expect("text");
+    let request = request.replace("GET / ", &format!("GET {path} "));
+    server.send_bytes(client, [request.into_bytes(), more.repeat(count)].concat());
+    client
+}
+
+#[test]
+fn what_is_said_before_the_upgrade_counts_with_the_input_that_a_shard_keeps() {
+    let mut limits = Limits::default();
+    limits.shard_input_bytes = 300_000;
+    let undecided = Callbacks::<()>::new().on_upgrade(|_, ()| Upgrade::later(pending()));
+    let page = Response::new(200).body(vec![b'x'; 100 << 10]);
+    let builder = Server::builder().limits(limits).websocket("/", undecided).get("/page", page);
+    let mut server = start(builder);
+    let get = b"GET /page HTTP/1.1\r\nHost: h\r\n\r\n";
+    let clients: Vec<_> = (0..20)
+        .map(|number| match number % 2 {
+            0 => talk(&mut server, "/", b"x", 100_000),
+            _ => talk(&mut server, "/page", get, 3000),
+        })
+        .collect();
+    // All of them are still within the time of the handshake.
+    assert!(server.hub().connection_counts()[0] <= 4, "{:?}", server.hub().connection_counts());
+    drop(clients);
+}
+
+/// Panics on some reports: from that no shard can be protected. Counts others.
+struct Log;
+
+static REST_COUNT: AtomicUsize = AtomicUsize::new(0);
+
+fn listen_to_the_log() {
+    // A process has one.
+    let _ = log::set_logger(&Log);
+    log::set_max_level(log::LevelFilter::Warn);
+}
+
+impl log::Log for Log {
+    fn enabled(&self, _metadata: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let report = record.args().to_string();
+        assert!(!report.contains("/bomb"), "the logger");
+        REST_COUNT.fetch_add(usize::from(report.contains("rest")), Ordering::SeqCst);
+    }
+
+    fn flush(&self) {}
+}
+
+/// The others have a second then, and none of it is spent waiting for the shard that is gone.
+#[test]
+fn a_shard_that_fails_while_the_shutdown_is_announced_is_not_waited_for() {
+    listen_to_the_log();
+    common::within(Duration::from_secs(60), || {
+        let (closing, is_closing) = mpsc::channel();
+        let greet = || Callbacks::<()>::new().on_connect(|ws| ws.id().shard().to_string().into());
+        let heir = greet().on_close(move |_ws, _close| {
+            closing.send(()).expect("the test listens");
+            "goodbye".into()
+        });
+        let slow = greet().on_message(|_ws, _message| {
+            std::thread::park_timeout(Duration::from_millis(300));
+            Reply::none()
+        });
+        let bomb = Endpoint::new(slow).adjust_limits(|limits| {
+            limits.slow_handler = Duration::from_millis(100);
+        });
+        let mut limits = Limits::default();
+        limits.slow_handler = Duration::from_secs(60);
+        limits.outbox_bytes = 32 << 20;
+        let server = common::start(2, |builder| {
+            builder.limits(limits).websocket("/", heir).websocket("/bomb", bomb)
+        });
+        let (address, hub) = (server.local_addr(), server.hub());
+        let mut client = common::Client::connect(address, "/");
+        let shard = client.text();
+        hub.broadcast("/", vec![0; 8 << 20]).expect("room");
+        let mut bomber = loop {
+            let mut bomber = common::Client::connect(address, "/bomb");
+            if bomber.text() != shard {
+                break bomber;
+            }
+        };
+        let long = Duration::from_secs(50);
+        hub.shutdown(Shutdown::within(long).announce(long));
+        bomber.send("go");
+        is_closing.recv().expect("a call");
+        assert_eq!(client.bytes().len(), 8 << 20);
+        assert_eq!(client.text(), "goodbye");
+        assert_eq!(client.close_code(), 1001);
+        assert!(matches!(server.join(), Err(peregrine::Error::ShardPanicked)));
+    });
+}
+
+/// Whenever somebody leaves, a descriptor has become free, and accepting is tried again at once.
+#[test]
+fn a_server_out_of_descriptors_whose_clients_come_and_go_does_not_flood_the_log() {
+    listen_to_the_log();
+    let builder = Server::builder().websocket("/", late_goodbye());
+    let mut simulation = Simulation::new(builder, [1, 1024, 512, 512]).expect("a right server");
+    for _ in 0..100 {
+        let wire = simulation.connect(0, 1 << 20);
+        while simulation.turn(0, || true) {}
+        simulation.exhaust(0);
+        simulation.connect(0, 1 << 20);
+        simulation.turn(0, || true);
+        simulation.wires()[wire].end(Ending::Reset);
+        while simulation.turn(0, || true) {}
+    }
+    assert_eq!(REST_COUNT.load(Ordering::SeqCst), 1, "reports");
+    simulation.advance(Duration::from_secs(10));
+    simulation.exhaust(0);
+    simulation.connect(0, 1 << 20);
+    simulation.turn(0, || true);
+    assert_eq!(REST_COUNT.load(Ordering::SeqCst), 2, "reports");
 }

@@ -97,9 +97,11 @@ impl Server {
             let thread = thread::Builder::new().name(format!("peregrine-{}", seat.index)).spawn(
                 move || {
                     pin(processor);
-                    let _guard = Guard { hub: hub.clone(), shard: seat.index };
+                    let mut guard = Guard { hub: hub.clone(), shard: seat.index, is_over: false };
                     let now = clock::now();
-                    EventLoop::new(seat, service, limits, hub, now)?.run()
+                    EventLoop::new(seat, service, limits, hub, now)?.run()?;
+                    guard.is_over = true;
+                    Ok(())
                 },
             )?;
             running.threads.push(thread);
@@ -113,20 +115,18 @@ impl Server {
 struct Guard {
     hub: Hub,
     shard: usize,
+    /// It has ended as it should.
+    is_over: bool,
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let shared = self.hub.shared();
-        let has_begun = shared.shutdown.has_begun();
-        if has_begun && !thread::panicking() {
+        if self.is_over {
             return;
         }
+        let shared = self.hub.shared();
         log::error!("shard {} ended before its time; the server shuts down", self.shard);
         shared.mailboxes[self.shard].close();
-        if !has_begun {
-            shared.shutdown.add_quiet();
-        }
         shared.begin_shutdown(Shutdown::within(LAST_GRACE));
     }
 }

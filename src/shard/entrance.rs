@@ -23,7 +23,7 @@ use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many connections that are too many are kept for as long as it takes to tell them so.
 const SURPLUS_COUNT: usize = 64;
-/// How often it is reported that connections are turned away.
+/// How often it is reported that connections are turned away, or have to wait.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How many connections there may be, and how many there are: the one count that all shards share,
@@ -68,23 +68,24 @@ fn add_one(count: &AtomicUsize, limit: usize) -> bool {
     count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
 }
 
-/// Those who were turned away and have not been reported yet. Each shard reports its own.
+/// What may happen often and is reported rarely: how often it did since it was. Each shard reports
+/// its own.
 #[derive(Debug, Default)]
-pub(super) struct TurnedAway {
+pub(super) struct Unreported {
     count: u64,
     reported_at: Option<Instant>,
 }
 
-impl TurnedAway {
-    /// Counts one more, and reports all if it is time.
-    pub(super) fn report(&mut self, address: IpAddr, why: &str, now: Instant) {
+impl Unreported {
+    /// Counts one more; if it is time, how many are to be reported.
+    fn add(&mut self, now: Instant) -> Option<u64> {
         self.count += 1;
         let is_time = |at| now.saturating_duration_since(at) >= REPORT_INTERVAL;
-        if self.reported_at.is_none_or(is_time) {
-            let count = std::mem::take(&mut self.count);
-            self.reported_at = Some(now);
-            log::warn!("{count} turned away, the last of them {address}: {why}");
+        if !self.reported_at.is_none_or(is_time) {
+            return None;
         }
+        self.reported_at = Some(now);
+        Some(std::mem::take(&mut self.count))
     }
 }
 
@@ -98,7 +99,9 @@ impl EventLoop {
                 Accepted::Socket(socket, peer) => (socket, peer),
                 Accepted::Nobody => return,
                 Accepted::Exhausted(error) => {
-                    log::warn!("accepting rests for a moment: {error}");
+                    if let Some(count) = self.rests.add(now) {
+                        log::warn!("accepting rested {count} times for a moment: {error}");
+                    }
                     return;
                 }
             };
@@ -251,6 +254,8 @@ impl EventLoop {
     }
 
     fn report_refusal(&mut self, address: IpAddr, why: &str) {
-        self.turned_away.report(address, why, self.shard.now);
+        if let Some(count) = self.turned_away.add(self.shard.now) {
+            log::warn!("{count} turned away, the last of them {address}: {why}");
+        }
     }
 }

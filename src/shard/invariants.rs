@@ -28,7 +28,6 @@ impl EventLoop {
         shard.links.check_invariants();
         shard.fanout.check_invariants();
         self.inbox.check_invariants();
-        self.inbox.check_told(self.has_mail);
         self.check_lists();
         self.check_members();
         let mut queued_bytes = 0;
@@ -46,6 +45,18 @@ impl EventLoop {
         if let Some(listener) = &self.listener {
             assert!(!listener.is_deaf(), "somebody waits to be accepted for ever");
         }
+    }
+
+    /// As [`check_invariants`](Self::check_invariants), and nothing has happened of which the shard
+    /// was not told.
+    ///
+    /// # Panics
+    /// If something does not hold; also if another thread does anything to the server meanwhile.
+    pub(crate) fn check_alone(&self) {
+        self.check_invariants();
+        self.inbox.check_told(self.has_mail);
+        let mut connections = self.shard.connections.iter();
+        assert!(connections.all(|(_, c)| !c.has_unheard_stream()), "an abandoned stream");
     }
 
     /// The flags say who stands on which list.

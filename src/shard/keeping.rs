@@ -63,18 +63,28 @@ impl Shard {
     /// A connection has grown while all of them keep too much.
     fn refuse_input(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot];
-        match connection.phase {
+        match &mut connection.phase {
+            // A head is shorter: this is what was said behind it.
+            Phase::Upgrading { .. } => self.lose(slot),
             Phase::Open => {
                 let code = CloseCode::TRY_AGAIN_LATER;
                 let close = Close::new(code, "too much input waits", ClosedBy::Server);
                 self.begin_close(slot, close, Farewell::Fail);
             }
+            Phase::Leaving(leaving) => {
+                // Its end is decided; nothing is waited for any more in what it says.
+                if leaving.farewell == Farewell::Close {
+                    leaving.farewell = Farewell::Fail;
+                }
+                connection.backlog = Vec::new();
+                self.keep_input(slot);
+            }
             Phase::Closing(Closing::PeerClose) => {
                 connection.phase = Phase::Closing(Closing::OutboxThenEnd);
                 self.forget_input(slot);
             }
-            // A request has bounds of its own, and so has what waits for an answer.
-            _ => {}
+            // What is read is discarded.
+            Phase::Closing(_) | Phase::Dead => {}
         }
     }
 

@@ -44,7 +44,9 @@ impl Links {
     /// may wait, for the other shards do not wait for it.
     pub(super) fn quiet(&mut self) {
         debug_assert!(!self.is_blocked(), "something waits");
-        self.is_quiet = true;
+        if !std::mem::replace(&mut self.is_quiet, true) {
+            self.hub.shared().shutdown.add_quiet();
+        }
     }
 
     /// Whether anything waits.
@@ -136,6 +138,15 @@ impl Links {
             }
         }
         lost_count
+    }
+}
+
+impl Drop for Links {
+    /// A shard that is gone sends nothing more, whatever has ended it.
+    fn drop(&mut self) {
+        let lost_count = self.give_up();
+        self.hub.shared().mailboxes[self.own].count_dropped(lost_count);
+        self.quiet();
     }
 }
 

@@ -57,7 +57,7 @@ pub(crate) use self::application::{Page, ServedEndpoint, Service};
 pub(crate) use self::arrivals::Arrivals;
 use self::connection::{Flags, Phase};
 pub(crate) use self::entrance::Places;
-use self::entrance::TurnedAway;
+use self::entrance::Unreported;
 pub(crate) use self::limits::LimitTable;
 use self::listener::Listener;
 pub(crate) use self::listener::bind;
@@ -156,7 +156,9 @@ pub(crate) struct EventLoop {
     /// Answers to control frames, on their way from the protocol to the connection.
     control: Vec<u8>,
     fired: Vec<(Address, Tick)>,
-    turned_away: TurnedAway,
+    turned_away: Unreported,
+    /// How often the listener had to rest.
+    rests: Unreported,
     budgets: Budgets,
     life: Life,
 }
@@ -171,6 +173,8 @@ impl EventLoop {
         now: Instant,
     ) -> io::Result<Self> {
         let Seat { index, poll, listener, inbox } = seat;
+        // First: whatever fails after it, nobody waits for this shard to become quiet.
+        let shard = Shard::new(index, limits, hub, now);
         let listen = |listener| Listener::new(listener, poll.registry(), LISTENER);
         let listener = listener.map(listen).transpose()?;
         Ok(Self {
@@ -179,11 +183,12 @@ impl EventLoop {
             inbox,
             has_mail: false,
             application: Application::new(service),
-            shard: Shard::new(index, limits, hub, now),
+            shard,
             buffer: vec![0; RECEIVE_BYTES],
             control: Vec::new(),
             fired: Vec::new(),
-            turned_away: TurnedAway::default(),
+            turned_away: Unreported::default(),
+            rests: Unreported::default(),
             budgets: Budgets::default(),
             life: Life::Running,
             poll,
@@ -285,7 +290,7 @@ impl EventLoop {
 
     /// Whether this shard cannot go on before another one has; nobody tells it then.
     fn waits_for_shards(&self) -> bool {
-        self.shard.links.is_blocked() || matches!(self.life, Life::Quieting { .. })
+        self.shard.links.is_blocked() || self.life == Life::Quieting
     }
 
     /// When something is due of which no event will tell.
@@ -503,7 +508,7 @@ impl EventLoop {
 
     /// Whether there is room for what handlers send to other shards.
     fn may_receive(&self) -> bool {
-        !self.shard.is_held_up() && !matches!(self.life, Life::Quieting { .. })
+        !self.shard.is_held_up() && self.life != Life::Quieting
     }
 
     /// Whether the shard has nothing to do ever again.

@@ -10,7 +10,7 @@ use super::EventLoop;
 use super::connection::{Closing, Farewell, Heard, Phase};
 use super::state::Slot;
 use crate::error::Refusal;
-use crate::hub::{Address, Envelope, Schedule};
+use crate::hub::{Address, Envelope, Schedule, Shutdown};
 use crate::message::{Close, ClosedBy};
 
 /// How long TCP handshakes that are under way may take when the server stops accepting: few take
@@ -24,9 +24,8 @@ pub(super) enum Life {
     Running,
     /// Nobody new is let in. Those who are here are served, and closed one after another.
     Spreading(Spread),
-    /// Nothing is read any more; what was sent to other shards is handed over. `is_quiet`: this
-    /// shard has done so.
-    Quieting { is_quiet: bool },
+    /// Nothing is read any more; what was sent to other shards is handed over.
+    Quieting,
     /// Nothing can arrive any more: all connections are being closed.
     Closing,
 }
@@ -82,20 +81,17 @@ impl EventLoop {
                 self.stop_accepting();
             }
             self.close_whose_turn_it_is(schedule, now);
-            // Who has nobody left still waits for the other shards.
-            let is_empty = self.shard.hub.shared().connection_count() == 0;
-            let has_nobody = is_empty && self.listener.is_none();
-            if schedule.spreads_until <= now || has_nobody {
-                self.life = Life::Quieting { is_quiet: false };
+            if schedule.spreads_until <= now {
+                self.life = Life::Quieting;
+            } else if self.listener.is_none() {
+                self.end_spread_if_alone();
             }
         }
-        if let Life::Quieting { is_quiet } = &mut self.life {
-            let shared = self.shard.hub.shared();
-            if !*is_quiet && !self.shard.links.is_blocked() {
-                *is_quiet = true;
+        if self.life == Life::Quieting {
+            if !self.shard.links.is_blocked() {
                 self.shard.links.quiet();
-                shared.shutdown.add_quiet();
             }
+            let shared = self.shard.hub.shared();
             let shard_count = shared.mailboxes.len();
             let are_all_quiet = shared.shutdown.are_all_quiet(shard_count);
             if are_all_quiet || has_expired {
@@ -119,7 +115,7 @@ impl EventLoop {
                 let last_call = self.listener.as_ref().map(|_| last_call_until(schedule));
                 last_call.map_or(next_at, |until| until.min(next_at))
             }
-            Life::Quieting { .. } | Life::Closing => schedule.ends_at,
+            Life::Quieting | Life::Closing => schedule.ends_at,
         })
     }
 
@@ -143,6 +139,15 @@ impl EventLoop {
         waiting.reverse();
         let count = waiting.len();
         self.life = Life::Spreading(Spread { waiting, count });
+    }
+
+    /// With nobody left anywhere, the next stage begins; for all shards, because whoever comes to
+    /// one that still lets somebody in may be placed here.
+    fn end_spread_if_alone(&self) {
+        let shared = self.shard.hub.shared();
+        if shared.connection_count() == 0 {
+            shared.begin_shutdown(Shutdown::within(Duration::MAX));
+        }
     }
 
     fn close_whose_turn_it_is(&mut self, schedule: Schedule, now: Instant) {

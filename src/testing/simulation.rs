@@ -129,7 +129,7 @@ impl Simulation {
         }
         let has_turned = event_loop.take_turn(self.now);
         if has_turned {
-            event_loop.check_invariants();
+            event_loop.check_alone();
         }
         if !event_loop.is_listening() {
             self.arrivals[shard].clear();

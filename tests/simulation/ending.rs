@@ -138,10 +138,16 @@ impl Run {
             .announce(some(self.dice.roll(3)))
             .spread(some(self.dice.roll(6)));
         self.simulation.begin_shutdown(plan);
-        let deadline = self.elapsed + grace;
+        let mut deadline = self.elapsed + grace;
         if is_amidst {
             for _ in 0..self.dice.roll(100) {
                 self.step();
+                if self.dice.is(50) {
+                    // Somebody becomes impatient.
+                    let grace = some(self.dice.roll(9));
+                    deadline = deadline.min(self.elapsed + grace);
+                    self.simulation.begin_shutdown(Shutdown::within(grace).spread(grace / 2));
+                }
                 let people = &mut lock(&self.world).ledger.people;
                 people.iter_mut().for_each(|person| person.give_reason(Reason::Shutdown));
             }

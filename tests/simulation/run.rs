@@ -50,6 +50,7 @@ fn build(dice: &mut Dice, actor: &Actor, shard_count: usize) -> Builder {
     limits.mailbox_count = dice.pick(&[1, 2, 4, 50]);
     limits.mailbox_bytes = dice.pick(&[1, 500, 1 << 16, 1 << 26]);
     limits.connection_count = Some(dice.pick(&[5, 1000]));
+    limits.max_connections_per_ip = dice.pick(&[None, Some(4)]);
     limits.topic_count = dice.pick(&[1, 2, 3]);
     let mut builder = Server::builder().shards(shard_count).limits(limits);
     for path in PATHS {
