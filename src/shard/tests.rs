@@ -5,3 +5,5 @@ mod outbox;
 #[cfg(feature = "testing")]
 mod publish;
 mod timers;
+#[cfg(feature = "testing")]
+mod waking;
