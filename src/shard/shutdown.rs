@@ -143,6 +143,10 @@ impl EventLoop {
         waiting.reverse();
         let count = waiting.len();
         self.life = Life::Spreading(Spread { waiting, count });
+        if self.shard.connections.is_empty() {
+            // Its last one may have ended in the turn in which the others counted them.
+            self.shard.hub.shared().wake_all();
+        }
     }
 
     fn close_whose_turn_it_is(&mut self, schedule: Schedule, now: Instant) {
