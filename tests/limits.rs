@@ -151,8 +151,11 @@ fn as_many_fragments_as_the_limit_pass_and_not_one_more() {
             for _ in 0..3 {
                 raw.send(fragments(&vec![1; count]));
                 raw.send([frame(PING, b""), frame(PING, b"")].concat());
-                assert_eq!(raw.frame().map(|frame| frame.payload.len()), Some(count));
-                assert!(raw.frame().is_some() && raw.frame().is_some());
+                // Pongs wait for no data that has not left.
+                let mut frames = [(); 3].map(|()| raw.frame().expect("an answer"));
+                frames.sort_by_key(|frame| frame.first);
+                assert_eq!(frames[0].payload.len(), count);
+                assert!(frames[1..].iter().all(|frame| frame.first == PONG));
             }
         }
     });
