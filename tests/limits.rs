@@ -151,10 +151,9 @@ fn as_many_fragments_as_the_limit_pass_and_not_one_more() {
             for _ in 0..3 {
                 raw.send(fragments(&vec![1; count]));
                 raw.send([frame(PING, b""), frame(PING, b"")].concat());
-                // Pongs overtake the echo if all of it is handled in one turn.
-                let mut lengths = [(); 3].map(|()| raw.frame().map(|frame| frame.payload.len()));
-                lengths.sort_unstable();
-                assert_eq!(lengths, [Some(0), Some(0), Some(count)]);
+                assert_eq!(raw.frame().map(|frame| frame.payload.len()), Some(count));
+                assert!(raw.frame().is_some_and(|frame| frame.first == PONG));
+                assert!(raw.frame().is_some_and(|frame| frame.first == PONG));
             }
         }
     });

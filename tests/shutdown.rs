@@ -460,3 +460,26 @@ fn who_floods_does_not_prolong_it() {
         });
     }
 }
+
+/// The last one's shard is still in its handler when the others look who is left.
+#[test]
+fn a_server_whose_last_connection_begins_its_shutdown_does_not_wait_for_the_spread() {
+    within(LIMIT, || {
+        for shard_count in SHARD_COUNTS {
+            let last = Callbacks::<()>::new().on_connect(|ws| ws.id().to_string().into());
+            let last = last.on_close(|ws, _| {
+                ws.hub().shutdown(Shutdown::within(LIMIT).spread(LIMIT));
+                // Not a wait for anything: a handler takes its time.
+                thread::park_timeout(2 * SHORT);
+                ().into()
+            });
+            let server = start(shard_count, |builder| builder.websocket("/", last));
+            let mut client = Client::connect(server.local_addr(), "/");
+            let id = client.text().parse().expect("an id");
+            server.hub().abort(id).expect("room");
+            let (report, took) = timed(|| server.join().expect("no shard panicked"));
+            assert_eq!((report.open_count, report.aborted_count), (0, 0));
+            assert!(took < PATIENCE, "{shard_count} shards: it took {took:?}");
+        }
+    });
+}

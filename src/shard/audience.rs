@@ -217,6 +217,18 @@ mod tests {
     }
 
     #[test]
+    fn what_many_have_left_holds_no_memory() {
+        let mut audiences = Audiences::new(1);
+        let everyone = Audiences::everyone(0);
+        let places: Vec<Place> = (0..1000).map(|slot| audiences.join(everyone, slot)).collect();
+        for (slot, place) in places.into_iter().enumerate() {
+            assert!(audiences.member(everyone, place).is_ok());
+            audiences.leave(everyone, place, slot);
+        }
+        assert_eq!(audiences.member(everyone, 0), Err(()));
+    }
+
+    #[test]
     fn what_is_due_is_what_came_since() {
         let mut audiences = Audiences::new(1);
         for position in [2, 5, 9] {

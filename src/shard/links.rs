@@ -168,6 +168,7 @@ mod tests {
     use super::*;
     use crate::hub::mailbox::mailbox;
     use crate::hub::{Address, Audience, Node};
+    use crate::sync::Waker;
 
     #[test]
     fn what_cannot_go_at_once_waits_in_order_until_the_shard_is_quiet() {
@@ -175,7 +176,7 @@ mod tests {
         let polls = [0, 1].map(|_| mio::Poll::new().expect("a poll"));
         let (mailboxes, inboxes): (Vec<_>, Vec<_>) = polls
             .iter()
-            .map(|poll| mio::Waker::new(poll.registry(), mio::Token(0)).expect("a waker"))
+            .map(|poll| Waker::new(poll.registry(), mio::Token(0)).expect("a waker"))
             .map(|waker| mailbox(waker, limits.mailbox_count, limits.mailbox_bytes))
             .unzip();
         let hub = Hub::new(Node::random(), mailboxes.into(), std::collections::HashMap::new());

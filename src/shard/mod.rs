@@ -236,7 +236,8 @@ impl EventLoop {
     fn file_events(&mut self) {
         for event in &self.events {
             match event.token() {
-                WAKER => {}
+                // It may have come too late for this turn's mail, and comes once.
+                WAKER => self.has_mail = true,
                 LISTENER => {
                     if let Some(listener) = &mut self.listener {
                         listener.is_ready = true;
@@ -252,7 +253,7 @@ impl EventLoop {
     fn file_all_events(&mut self) {
         // Each connection has news once, unless it has more meanwhile, which may wait.
         let mut look_count = self.shard.connections.len() / EVENT_BUDGET + 1;
-        while self.events.iter().count() >= EVENT_BUDGET && look_count > 0 {
+        while self.events.iter().count() >= self.events.capacity() && look_count > 0 {
             look_count -= 1;
             if self.wait(Some(Duration::ZERO)).is_err() {
                 // The next turn's wait says so.

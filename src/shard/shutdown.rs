@@ -139,6 +139,10 @@ impl EventLoop {
         waiting.reverse();
         let count = waiting.len();
         self.life = Life::Spreading(Spread { waiting, count });
+        if self.shard.connections.is_empty() {
+            // Its last one may have ended in the turn in which the others counted them.
+            self.shard.hub.shared().wake_all();
+        }
     }
 
     /// With nobody left anywhere, the next stage begins; for all shards, because whoever comes to

@@ -1,19 +1,20 @@
-//! Where everything that threads share comes from: atomics, locks, channels, wakers. One module, so
-//! that all of it can be exchanged at once.
+//! Where what threads share comes from: atomics, locks, channels, wakers. One module, so that all
+//! of it can be exchanged at once. Only the queue of the pool and the table of visitors' addresses
+//! do without: neither orders anything beside itself.
 //!
 //! Normally it is the standard library's, crossbeam's, futures' and mio's. In tests with
 //! `--cfg loom` it is [loom](https://docs.rs/loom)'s, which runs a model of a few threads in every
-//! order, and with every stale value that the orderings allow. Four things loom does not know; in
-//! `model.rs`, small queues and flags behind its locks stand in for them: crossbeam's channels, the
-//! oneshot of futures, `OnceLock`, and mio's waker. So the models are about what this crate builds
-//! around them, not about these four.
+//! order, and with every stale value that the orderings allow. Three things loom does not know;
+//! in `model.rs`, small queues and flags behind its locks stand in for them: crossbeam's channels,
+//! the oneshot of futures, and mio's waker. So the models are about what this crate builds around
+//! them, not about these three.
 //!
 //! `Arc` is exchanged, for a [`TrackedArc`], only where something depends on the order in which
 //! references go: in [`Tally`](crate::hub::delivery::Tally).
 //!
 //! Loom shows stale reads, lost updates and lost wake-ups. It runs read-modify-writes in the order
 //! of their threads' steps, which hardware need not: an ordering that matters only there
-//! (`Shutdown::add_quiet`) rests on the reason that stands beside it.
+//! (`Progress::add_quiet`) rests on the reason that stands beside it.
 
 #[cfg(all(test, loom))]
 mod model;

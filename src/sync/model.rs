@@ -177,31 +177,6 @@ pub(crate) mod oneshot {
     }
 }
 
-/// For `std::sync::OnceLock`: what was set is seen by those who see that it is.
-#[derive(Debug)]
-pub(crate) struct OnceLock<T> {
-    value: std::sync::OnceLock<T>,
-    is_set: atomic::AtomicBool,
-}
-
-impl<T> Default for OnceLock<T> {
-    fn default() -> Self {
-        Self { value: std::sync::OnceLock::new(), is_set: atomic::AtomicBool::new(false) }
-    }
-}
-
-impl<T> OnceLock<T> {
-    pub(crate) fn get(&self) -> Option<&T> {
-        if self.is_set.load(atomic::Ordering::Acquire) { self.value.get() } else { None }
-    }
-
-    pub(crate) fn get_or_init(&self, init: impl FnOnce() -> T) -> &T {
-        let value = self.value.get_or_init(init);
-        self.is_set.store(true, atomic::Ordering::Release);
-        value
-    }
-}
-
 /// For `mio::Waker` and the sleep that it ends. It counts.
 #[derive(Clone, Debug)]
 pub(crate) struct Waker(std::sync::Arc<Sleep>);

@@ -15,7 +15,7 @@ use crate::echo::{self, PATHS};
 use crate::raw::{CLOSE, Frame, Raw, close, frame, upgrade};
 
 /// How long the cases of one table may take on a machine that is busy.
-pub const LIMIT: Duration = Duration::from_secs(120);
+pub const LIMIT: Duration = Duration::from_secs(300);
 /// Longer inputs are not cut in every place, but where something begins or ends.
 const CUT_EVERYWHERE_BYTES: usize = 300;
 /// Longer ones do not come byte by byte.

@@ -1,8 +1,10 @@
 //! Deadlines, to the tick: 16 ms, which no timer is late by more than.
 
+use std::future::pending;
 use std::time::Duration;
 
-use peregrine::{ClosedBy, Limits};
+use peregrine::testing::TestServer;
+use peregrine::{Callbacks, ClosedBy, Limits, Reply, Server};
 
 use super::{closed, connect, text, witnessed};
 
@@ -70,6 +72,19 @@ fn who_answers_nothing_is_closed_and_then_dropped_when_it_is_time() {
     assert_eq!(server.ping_count(client), 2);
     assert_eq!(server.receive(client), closed(1001, "timed out"));
     assert!(server.has_ended(client));
+}
+
+/// What it answers to pings lies behind what is not read.
+#[test]
+fn who_has_said_more_than_is_read_while_its_handler_takes_its_time_is_not_silent() {
+    let slow = Callbacks::<()>::new().on_message(|_, _| Reply::later(pending::<()>()));
+    let builder = Server::builder().websocket("/", slow);
+    let mut server = TestServer::new(builder).expect("a right server");
+    let client = connect(&mut server, "/");
+    server.send(client, "go");
+    server.send(client, [7; 80 << 10]);
+    server.advance(seconds(10 * 60));
+    assert_eq!((server.hub().connection_counts(), server.has_ended(client)), (vec![1], false));
 }
 
 #[test]

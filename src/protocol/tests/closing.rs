@@ -147,6 +147,32 @@ fn messages_after_our_close_are_not_added_up() {
 }
 
 #[test]
+fn what_is_kept_of_a_message_is_what_has_come_of_it_and_nothing_once_it_has_ended() {
+    for has_closed in [false, true] {
+        let mut protocol = Protocol::default();
+        if has_closed {
+            let _ = close_normally(&mut protocol);
+        }
+        for opcode in [TEXT, BINARY, TEXT] {
+            let last = whole(CONTINUATION, &[b'c'; 50]);
+            let (begun, rest) = last.split_at(26);
+            let steps = [
+                (part(opcode, &[b'a'; 70]), 70),
+                (whole(PING, b"in between"), 70),
+                (part(CONTINUATION, &[b'b'; 30]), 100),
+                (begun.to_vec(), 120),
+                (rest.to_vec(), 0),
+                (whole(opcode, &[b'd'; 40]), 0),
+            ];
+            for (bytes, kept_bytes) in steps {
+                let _ = feed_open(&mut protocol, &bytes);
+                assert_eq!(protocol.kept_bytes(), kept_bytes, "closed: {has_closed}");
+            }
+        }
+    }
+}
+
+#[test]
 fn our_close_may_come_anywhere_in_the_peers_stream() {
     let stream = [
         whole(TEXT, b"one"),

@@ -403,6 +403,41 @@ fn everybody_gets_exactly_what_is_for_them_in_order() {
     });
 }
 
+#[test]
+fn what_is_published_while_others_are_visited_reaches_those_who_were_not_yet() {
+    for length in [10, 5000] {
+        let mut world = World::new(Limits::default());
+        (0..4).for_each(|_| world.join(0));
+        for _ in 0..4 {
+            world.publish(Whom::Everyone(0), None, length, Told::No);
+            world.take(&Step::FanOut { budget: 1 });
+        }
+        world.settle();
+        for (slot, member) in &world.members {
+            assert_eq!(member.got(), [1, 2, 3, 4], "connection {slot}, {length} bytes");
+        }
+    }
+}
+
+#[test]
+fn a_visit_that_brings_many_publications_costs_as_much_as_many_visits() {
+    let mut world = World::new(Limits::default());
+    (0..20).for_each(|_| world.join(0));
+    for _ in 0..160 {
+        // Each is a run of its own, because somebody wants to know of it.
+        world.publish(Whom::Everyone(0), None, 10, Told::Yes);
+    }
+    let visited_count = |world: &World| {
+        world.shard.connections.iter().filter(|(_, connection)| connection.position > 0).count()
+    };
+    // One for the visit, and one for every sixteen.
+    for turn in 1..=10 {
+        world.shard.fan_out(2 * (1 + 160 / 16));
+        assert_eq!(visited_count(&world), 2 * turn);
+    }
+    world.settle();
+}
+
 /// Where outboxes are too small, messages are missing; but those that come are in order, and every
 /// one that was accepted and is missing is told of and counted.
 #[test]
