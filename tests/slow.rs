@@ -5,37 +5,11 @@
 
 mod common;
 
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use common::{Client, start, within};
-use log::{LevelFilter, Log, Metadata, Record};
+use common::{Client, reports, start, within};
 use peregrine::{Callbacks, Endpoint, Reply};
-
-/// Keeps what is reported.
-struct Reports(Mutex<Vec<String>>);
-
-static REPORTS: Reports = Reports(Mutex::new(Vec::new()));
-
-impl Reports {
-    fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl Log for Reports {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        let text = format!("{} {}", record.level(), record.args());
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(text);
-    }
-
-    fn flush(&self) {}
-}
 
 /// Does what it is told for so many milliseconds: on the shard, or elsewhere.
 fn worker() -> Callbacks<()> {
@@ -56,8 +30,7 @@ fn worker() -> Callbacks<()> {
 
 #[test]
 fn a_handler_that_keeps_its_shard_is_reported_with_its_endpoint_and_no_other() {
-    log::set_logger(&REPORTS).expect("the first logger");
-    log::set_max_level(LevelFilter::Warn);
+    reports::listen();
     within(Duration::from_secs(60), || {
         // A busy machine may keep a quick handler waiting, but not for so long.
         let quick = Endpoint::new(worker()).adjust_limits(|l| l.slow_handler = Duration::MAX);
@@ -73,7 +46,7 @@ fn a_handler_that_keeps_its_shard_is_reported_with_its_endpoint_and_no_other() {
             // What is reported is reported by the next answer.
             quick.send("shard 0");
             assert_eq!(quick.text(), "done");
-            REPORTS.take()
+            reports::take()
         };
         assert_eq!(ask(&mut slow, "shard 0"), [""; 0]);
         assert_eq!(ask(&mut slow, "pool 500"), [""; 0]);

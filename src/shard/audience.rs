@@ -145,7 +145,7 @@ impl Audiences {
 
     /// Asserts that names and topics are each other's, that no topic outlives its use, and that
     /// what each has pending is in the order of the log.
-    #[cfg(any(test, feature = "testing"))]
+    #[cfg(feature = "testing")]
     pub(super) fn check_invariants(&self) {
         let named = self.audiences.iter().filter(|(_, audience)| audience.name.is_some()).count();
         assert_eq!(self.names.len(), named, "each topic has one name");
@@ -161,13 +161,13 @@ impl Audiences {
     }
 
     /// Asserts that a member stands at a place.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "testing"))]
     pub(super) fn check_member(&self, index: AudienceIndex, place: Place, slot: Slot) {
         assert_eq!(self.audiences[index].members.get(place), Some(&slot), "member of {index}");
     }
 
     /// How much all audiences have pending, together.
-    #[cfg(any(test, feature = "testing"))]
+    #[cfg(feature = "testing")]
     pub(super) fn pending_count(&self) -> usize {
         self.audiences.iter().map(|(_, audience)| audience.pending.len()).sum()
     }

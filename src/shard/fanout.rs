@@ -210,7 +210,7 @@ impl Fanout {
     }
 
     /// Asserts that the log, what it weighs, and what the audiences have pending agree.
-    #[cfg(any(test, feature = "testing"))]
+    #[cfg(feature = "testing")]
     pub(super) fn check_invariants(&self) {
         self.audiences.check_invariants();
         assert_eq!(self.audiences.pending_count(), self.runs.len(), "each run is pending once");

@@ -223,7 +223,7 @@ impl Outbox {
     }
 
     /// Asserts that what is kept beside the bytes agrees with them.
-    #[cfg(any(test, feature = "testing"))]
+    #[cfg(feature = "testing")]
     pub(super) fn check_invariants(&self) {
         if let Some(queue) = &self.0 {
             queue.check_invariants();
@@ -232,7 +232,7 @@ impl Outbox {
 }
 
 impl Queue {
-    #[cfg(any(test, feature = "testing"))]
+    #[cfg(feature = "testing")]
     fn check_invariants(&self) {
         let lengths = self.segments.iter().map(|segment| segment.frames.len());
         assert_eq!(self.bytes, lengths.clone().sum::<usize>() + self.tail.len(), "{self:?}");

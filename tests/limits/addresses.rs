@@ -2,16 +2,14 @@
 //! through every way in and out, that is tested with the test kit (`testing/addresses.rs`).
 
 use std::net::SocketAddr;
-use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use log::{LevelFilter, Log, Metadata, Record};
 use peregrine::{Callbacks, Limits, Running, Upgrade};
 
 use super::{LIMIT, SHORT};
 use crate::alone::alone;
-use crate::common::{SHARD_COUNTS, start, within};
+use crate::common::{SHARD_COUNTS, reports, start, within};
 use crate::raw::{Raw, TEXT, close, frame, get, timed, until, upgrade};
 
 /// Where the clients come from; the tests' others are at 127.0.0.1.
@@ -367,38 +365,19 @@ fn a_shutdown_lets_everybody_out() {
     }
 }
 
-/// Keeps what is reported.
-struct Reports(Mutex<Vec<String>>);
-
-static REPORTS: Reports = Reports(Mutex::new(Vec::new()));
-
-impl Log for Reports {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        let text = format!("{} {}", record.level(), record.args());
-        self.0.lock().expect("no panic").push(text);
-    }
-
-    fn flush(&self) {}
-}
-
 #[test]
 fn who_is_turned_away_is_reported_and_a_flood_does_not_flood_the_log() {
     alone(
         "addresses::who_is_turned_away_is_reported_and_a_flood_does_not_flood_the_log",
         LIMIT,
         || {
-            log::set_logger(&REPORTS).expect("the first logger");
-            log::set_max_level(LevelFilter::Warn);
+            reports::listen();
             let server = site(1, at_most(1));
             let _inside = let_in(HERE, server.local_addr()).expect("room");
             let (_, took) =
                 timed(|| (0..200).for_each(|_| drop(let_in(HERE, server.local_addr()))));
             drop(server);
-            let reports = std::mem::take(&mut *REPORTS.0.lock().expect("no panic"));
+            let reports = reports::take();
             let expected = "WARN 1 turned away, the last of them 127.0.0.2: \
                         its address has too many connections";
             assert_eq!(reports.first().map(String::as_str), Some(expected), "{reports:?}");

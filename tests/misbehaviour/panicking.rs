@@ -1,37 +1,13 @@
 //! Panics: reported, and harmless to threads that others need.
 
-use std::sync::Mutex;
 use std::sync::mpsc;
 use std::thread;
 
-use log::{LevelFilter, Log, Metadata, Record};
 use peregrine::{Callbacks, Limits, Reply, Upgrade};
 
 use super::LIMIT;
-use crate::common::{Client, PATIENCE, start, within};
+use crate::common::{Client, PATIENCE, reports, start, within};
 use crate::raw::{Raw, TEXT, frame, next_is_served, until, upgrade};
-
-/// Keeps what is reported. A process has one log: tests tell their endpoints apart.
-struct Reports(Mutex<Vec<String>>);
-
-static REPORTS: Reports = Reports(Mutex::new(Vec::new()));
-
-impl Log for Reports {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        self.0.lock().expect("no panic inside").push(record.args().to_string());
-    }
-
-    fn flush(&self) {}
-}
-
-fn reports_of(path: &str) -> Vec<String> {
-    let reports = REPORTS.0.lock().expect("no panic inside");
-    reports.iter().filter(|report| report.contains(path)).cloned().collect()
-}
 
 /// Panics when it is dropped by a thread of the server, with something as bad.
 struct Vicious;
@@ -55,8 +31,7 @@ impl From<Vicious> for Reply<'_> {
 #[test]
 fn a_panic_is_reported_once_with_its_endpoint() {
     within(LIMIT, || {
-        let _ = log::set_logger(&REPORTS);
-        log::set_max_level(LevelFilter::Error);
+        reports::listen();
         let doorman = Callbacks::<()>::new().on_upgrade(|_, ()| panic!("on purpose"));
         let handler = Callbacks::<()>::new().on_message(|_, _| panic!("on purpose"));
         let late = Callbacks::<()>::new()
@@ -76,7 +51,9 @@ fn a_panic_is_reported_once_with_its_endpoint() {
             assert_eq!(raw.closed().0, 1011);
         }
         for path in ["/doorman", "/handler-{n}", "/late", "/offloaded"] {
-            let reports = reports_of(path);
+            let mut reports = reports::with(path);
+            // Not that it took long.
+            reports.retain(|report| report.starts_with("ERROR"));
             assert_eq!(reports.len(), 1, "{path}: {reports:?}");
         }
     });
