@@ -64,6 +64,17 @@ fn part(opcode: u8, payload: &[u8]) -> Vec<u8> {
     frame(opcode, payload, KEY, LengthForm::Shortest)
 }
 
+/// The stream means what it means to tungstenite alone: cut once, in every place, and everywhere.
+fn assert_same_cut_anywhere(stream: &[u8], limits: &Limits, now: Instant) {
+    let walk = walk(stream, limits);
+    let expected = expect(stream, &walk, limits);
+    for cut in 0..=stream.len() {
+        expected.assert_met(stream, &[cut], &walk, limits, now);
+    }
+    let everywhere: Vec<usize> = (0..stream.len()).collect();
+    expected.assert_met(stream, &everywhere, &walk, limits, now);
+}
+
 #[test]
 fn every_short_stream_means_the_same_cut_anywhere_and_to_tungstenite_alone() {
     let now = origin();
@@ -74,13 +85,7 @@ fn every_short_stream_means_the_same_cut_anywhere_and_to_tungstenite_alone() {
         let count = 1 + choices.below(5);
         let mut stream = streams::stream(&mut choices, &limits, Manners::Hostile, count);
         stream.truncate(400);
-        let walk = walk(&stream, &limits);
-        let expected = expect(&stream, &walk, &limits);
-        for cut in 0..=stream.len() {
-            expected.assert_met(&stream, &[cut], &walk, &limits, now);
-        }
-        let everywhere: Vec<usize> = (0..stream.len()).collect();
-        expected.assert_met(&stream, &everywhere, &walk, &limits, now);
+        assert_same_cut_anywhere(&stream, &limits, now);
     });
 }
 

@@ -4,8 +4,8 @@
 use proptest::prelude::*;
 
 use super::reference::{expect, walk};
-use super::streams::{BINARY, CLOSE, CONTINUATION, LengthForm, PING, PONG, TEXT, frame};
-use super::{Limits, origin};
+use super::streams::{BINARY, CLOSE, CONTINUATION, LengthForm, PING, PONG, TEXT, ample, frame};
+use super::{assert_same_cut_anywhere, origin};
 use crate::cases;
 
 /// A payload, short enough to be read when it is printed.
@@ -195,17 +195,6 @@ fn stream(items: &[Keyed]) -> Vec<u8> {
     stream
 }
 
-/// As `streams::limits`: what the reference cannot count is not limited.
-fn ample((message_bytes, frame_bytes): (usize, usize)) -> Limits {
-    Limits {
-        message_bytes,
-        frame_bytes,
-        fragment_count: u32::MAX,
-        idle_frames_per_second: u32::MAX,
-        ..Limits::default()
-    }
-}
-
 #[test]
 fn short_streams_of_frames_mean_the_same_cut_anywhere_and_to_tungstenite_alone() {
     let now = origin();
@@ -213,13 +202,7 @@ fn short_streams_of_frames_mean_the_same_cut_anywhere_and_to_tungstenite_alone()
     cases::check(96, (items, limits()), |(items, limits)| {
         let (mut stream, limits) = (stream(&items), ample(limits));
         stream.truncate(260);
-        let walk = walk(&stream, &limits);
-        let expected = expect(&stream, &walk, &limits);
-        for cut in 0..=stream.len() {
-            expected.assert_met(&stream, &[cut], &walk, &limits, now);
-        }
-        let everywhere: Vec<usize> = (0..stream.len()).collect();
-        expected.assert_met(&stream, &everywhere, &walk, &limits, now);
+        assert_same_cut_anywhere(&stream, &limits, now);
     });
 }
 

@@ -82,8 +82,11 @@ impl Choices<'_> {
 /// where a frame may be shorter than a control frame, a message may be no longer, for the reference
 /// has one limit for all frames.
 pub(crate) fn limits(choices: &mut Choices<'_>) -> Limits {
-    let (message_bytes, frame_bytes) =
-        [(1 << 20, 1 << 20), (64, 64), (300, 130), (130, 300)][choices.below(4)];
+    ample([(1 << 20, 1 << 20), (64, 64), (300, 130), (130, 300)][choices.below(4)])
+}
+
+/// Limits of a message and a frame, in bytes, and no others that a stream could reach.
+pub(crate) fn ample((message_bytes, frame_bytes): (usize, usize)) -> Limits {
     Limits {
         message_bytes,
         frame_bytes,
