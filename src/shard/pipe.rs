@@ -15,8 +15,10 @@ use std::rc::Rc;
 use mio::event::Source;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use rustix::io::Errno;
 
 use super::Readiness;
+use super::transport::Stream;
 
 /// What a transport reads and writes while the test kit is compiled in.
 #[derive(Debug)]
@@ -336,32 +338,35 @@ impl Socket {
     }
 }
 
-impl Read for Socket {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+impl Stream for Socket {
+    fn recv(&mut self, buffer: &mut [u8]) -> Result<usize, Errno> {
         match self {
-            Self::Tcp(socket) => socket.read(buffer),
-            Self::Memory(end) => end.0.borrow_mut().read(buffer),
+            Self::Tcp(socket) => socket.recv(buffer),
+            Self::Memory(end) => end.0.borrow_mut().read(buffer).map_err(errno),
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
+        match self {
+            Self::Tcp(socket) => socket.send(bytes),
+            Self::Memory(end) => end.0.borrow_mut().write(&[IoSlice::new(bytes)]).map_err(errno),
+        }
+    }
+
+    fn send_vectored(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
+        match self {
+            Self::Tcp(socket) => socket.send_vectored(slices),
+            Self::Memory(end) => end.0.borrow_mut().write(slices).map_err(errno),
         }
     }
 }
 
-impl Write for Socket {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(socket) => socket.write(bytes),
-            Self::Memory(end) => end.0.borrow_mut().write(&[IoSlice::new(bytes)]),
-        }
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(socket) => socket.write_vectored(slices),
-            Self::Memory(end) => end.0.borrow_mut().write(slices),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+/// What a kernel would say.
+fn errno(error: io::Error) -> Errno {
+    match error.kind() {
+        ErrorKind::WouldBlock => Errno::AGAIN,
+        ErrorKind::BrokenPipe => Errno::PIPE,
+        _ => Errno::CONNRESET,
     }
 }
 

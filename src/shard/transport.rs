@@ -1,6 +1,9 @@
 //! A connection's socket: reads and writes that never block and never fail halfway.
+//!
+//! They are system calls without the C library between: as points of cancellation, in a process of
+//! several threads, its own cost as much again as all that is done here.
 
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 
@@ -8,9 +11,34 @@ use mio::net::TcpStream;
 #[cfg(not(feature = "testing"))]
 pub(super) use mio::net::TcpStream as Socket;
 use mio::{Interest, Registry, Token};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
 
 #[cfg(feature = "testing")]
 pub(super) use super::pipe::Socket;
+
+/// What is read from, written to.
+pub(super) trait Stream {
+    fn recv(&mut self, buffer: &mut [u8]) -> Result<usize, Errno>;
+    fn send(&mut self, bytes: &[u8]) -> Result<usize, Errno>;
+    fn send_vectored(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Errno>;
+}
+
+impl Stream for TcpStream {
+    #[inline]
+    fn recv(&mut self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        rustix::net::recv(self, buffer, RecvFlags::empty()).map(|(bytes, _)| bytes)
+    }
+
+    #[inline]
+    fn send(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
+        rustix::net::send(self, bytes, SendFlags::NOSIGNAL)
+    }
+
+    fn send_vectored(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
+        rustix::io::writev(self, slices)
+    }
+}
 
 /// A non-blocking TCP socket; for the test kit it may be a pipe in memory. Dropping it closes it.
 #[derive(Debug)]
@@ -66,11 +94,11 @@ impl Transport {
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Input {
         debug_assert!(!buffer.is_empty(), "a read without room looks like the end");
         loop {
-            return match self.socket.read(buffer) {
+            return match self.socket.recv(buffer) {
                 Ok(0) => Input::End,
                 Ok(bytes) => Input::Bytes(bytes),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => Input::Nothing,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(Errno::AGAIN) => Input::Nothing,
+                Err(Errno::INTR) => continue,
                 Err(_) => Input::Broken,
             };
         }
@@ -79,21 +107,21 @@ impl Transport {
     #[inline]
     pub(super) fn write(&mut self, bytes: &[u8]) -> Output {
         let socket = &mut self.socket;
-        Self::retry(|| socket.write(bytes))
+        Self::retry(|| socket.send(bytes))
     }
 
     pub(super) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> Output {
         let socket = &mut self.socket;
-        Self::retry(|| socket.write_vectored(slices))
+        Self::retry(|| socket.send_vectored(slices))
     }
 
     #[inline]
-    fn retry(mut write: impl FnMut() -> io::Result<usize>) -> Output {
+    fn retry(mut write: impl FnMut() -> Result<usize, Errno>) -> Output {
         loop {
             return match write() {
                 Ok(bytes) => Output::Bytes(bytes),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => Output::Bytes(0),
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(Errno::AGAIN) => Output::Bytes(0),
+                Err(Errno::INTR) => continue,
                 Err(_) => Output::Broken,
             };
         }
