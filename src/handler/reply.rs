@@ -153,16 +153,14 @@ impl<'m> Reply<'m> {
         matches!(self.0, Kind::None)
     }
 
-    /// Whether it is done with once its message is sent: it owns nothing, and is no promise.
+    /// The message that it sends, if it owns nothing and is no promise: then that is all of it.
     #[inline]
-    pub(crate) fn is_plain(&self) -> bool {
-        match &self.0 {
-            Kind::None | Kind::Text(Cow::Borrowed(_)) | Kind::Binary(Cow::Borrowed(_)) => true,
-            Kind::Text(Cow::Owned(_))
-            | Kind::Binary(Cow::Owned(_))
-            | Kind::Shared(_)
-            | Kind::Later(_)
-            | Kind::Then(_) => false,
+    pub(crate) fn into_plain(self) -> Result<Option<Message<'m>>, Self> {
+        match self.0 {
+            Kind::None => Ok(None),
+            Kind::Text(Cow::Borrowed(text)) => Ok(Some(Message::Text(text))),
+            Kind::Binary(Cow::Borrowed(bytes)) => Ok(Some(Message::Binary(bytes))),
+            kind => Err(Self(kind)),
         }
     }
 

@@ -119,8 +119,8 @@ impl Header {
 /// Removes a client's mask (section 5.3), or puts it back: it is its own inverse.
 #[inline]
 pub(crate) fn unmask(payload: &mut [u8], key: [u8; 4]) {
-    let [a, b, c, d] = key;
-    let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    let narrow = u32::from_ne_bytes(key);
+    let wide = u64::from(narrow) << 32 | u64::from(narrow);
     let unmask_word = |word: &mut [u8; 8]| {
         *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
     };
@@ -131,7 +131,7 @@ pub(crate) fn unmask(payload: &mut [u8], key: [u8; 4]) {
     }
     let (words, rest) = rest.as_chunks_mut();
     words.iter_mut().for_each(unmask_word);
-    for (byte, key) in rest.iter_mut().zip([a, b, c, d, a, b, c]) {
+    for (byte, key) in rest.iter_mut().zip(wide.to_ne_bytes()) {
         *byte ^= key;
     }
 }
@@ -178,19 +178,22 @@ pub(crate) fn append(out: &mut Vec<u8>, message: Message<'_>) {
     let payload = message.as_bytes();
     match u8::try_from(payload.len()) {
         Ok(short @ 0..=125) => {
-            out.reserve(2 + payload.len());
-            out.push(if message.is_text() { WHOLE_TEXT } else { WHOLE_BINARY });
-            out.push(short);
+            out.extend_from_slice(&[first_byte(message), short]);
             out.extend_from_slice(payload);
         }
         _ => encode(out, message),
     }
 }
 
+/// The first byte of the message as one frame.
+#[inline]
+fn first_byte(message: Message<'_>) -> u8 {
+    if message.is_text() { WHOLE_TEXT } else { WHOLE_BINARY }
+}
+
 /// Appends the message as one unmasked, final frame.
 pub(crate) fn encode(out: &mut impl BufMut, message: Message<'_>) {
-    let first = if message.is_text() { WHOLE_TEXT } else { WHOLE_BINARY };
-    encode_payload(out, first, message.as_bytes());
+    encode_payload(out, first_byte(message), message.as_bytes());
 }
 
 #[inline]

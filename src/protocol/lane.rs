@@ -21,40 +21,63 @@ pub(crate) enum Doubt<'b> {
     Unmasked { header: &'b [u8], payload: &'b [u8] },
 }
 
-/// Where a frame that suits the lane lies: the length of its header and of its payload.
+/// Takes whole messages off the front of the input, as long as nothing is in flight.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lane {
+    message_bytes_max: usize,
+}
+
+impl Lane {
+    pub(super) fn new(message_bytes_max: usize) -> Self {
+        Self { message_bytes_max }
+    }
+
+    /// Takes one message off the front of the input, if it suits the lane; what is left.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "out of line, its result alone costs a tenth more")]
+    pub(crate) fn take<'b>(
+        self,
+        input: &'b mut [u8],
+    ) -> (Result<Message<'b>, Doubt<'b>>, &'b mut [u8]) {
+        let (header, payload) = match measure(input) {
+            Some((header, payload))
+                if payload <= self.message_bytes_max && payload <= input.len() - header =>
+            {
+                (header, payload)
+            }
+            _ => return (Err(Doubt::Frame), input),
+        };
+        let (frame, rest) = input.split_at_mut(header + payload);
+        let (header, payload) = frame.split_at_mut(header);
+        let Some(mask) = header.last_chunk_mut() else {
+            unreachable!("a header ends with its mask")
+        };
+        frame::unmask(payload, std::mem::take(mask));
+        let payload: &[u8] = payload;
+        if header[0] == WHOLE_BINARY {
+            return (Ok(Message::Binary(payload)), rest);
+        }
+        let text = str::from_utf8(payload).map(Message::Text);
+        (text.map_err(|_| Doubt::Unmasked { header, payload }), rest)
+    }
+}
+
+/// How long the header is of a frame that suits the lane, and its payload; the header is whole.
 #[inline]
 fn measure(input: &[u8]) -> Option<(usize, usize)> {
-    let [first, second, ..] = *input else { return None };
+    let [first, second, _, _, _, _, ..] = *input else { return None };
     if first != WHOLE_TEXT && first != WHOLE_BINARY {
         return None;
     }
-    let (header, payload): (usize, usize) = match second {
-        0x80..=0xFD => (6, usize::from(second & 0x7F)),
-        0xFE => (8, usize::from(u16::from_be_bytes(*input.get(2..)?.first_chunk()?))),
-        0xFF => (14, usize::try_from(u64::from_be_bytes(*input.get(2..)?.first_chunk()?)).ok()?),
+    if let 0x80..=0xFD = second {
+        return Some((6, usize::from(second & 0x7F)));
+    }
+    let (header, payload) = match (second, input) {
+        (0xFE, [_, _, length @ .., _, _, _, _]) => {
+            (8, u64::from(u16::from_be_bytes(*length.first_chunk()?)))
+        }
+        (0xFF, [_, _, length @ .., _, _, _, _]) => (14, u64::from_be_bytes(*length.first_chunk()?)),
         _ => return None,
     };
-    (input.len() >= header.checked_add(payload)?).then_some((header, payload))
-}
-
-/// Takes one message off the front of `input`, if it suits the lane.
-#[inline]
-pub(super) fn take<'b>(
-    input: &mut &'b mut [u8],
-    message_bytes_max: usize,
-) -> Result<Message<'b>, Doubt<'b>> {
-    let Some((header, payload)) = measure(input) else { return Err(Doubt::Frame) };
-    if payload > message_bytes_max {
-        return Err(Doubt::Frame);
-    }
-    let (frame, rest) = std::mem::take(input).split_at_mut(header + payload);
-    *input = rest;
-    let (header, payload) = frame.split_at_mut(header);
-    let Some(mask) = header.last_chunk_mut() else { unreachable!("a header ends with its mask") };
-    frame::unmask(payload, std::mem::take(mask));
-    let payload: &[u8] = payload;
-    if header[0] == WHOLE_BINARY {
-        return Ok(Message::Binary(payload));
-    }
-    str::from_utf8(payload).map(Message::Text).map_err(|_| Doubt::Unmasked { header, payload })
+    Some((header, usize::try_from(payload).ok()?))
 }

@@ -27,7 +27,7 @@ use tungstenite::Utf8Bytes;
 
 use self::engine::{Engine, Output};
 use self::frame::Header;
-pub(crate) use self::lane::Doubt;
+pub(crate) use self::lane::{Doubt, Lane};
 pub(crate) use self::pieces::Piece;
 use self::pieces::Pieces;
 use self::utf8::Character;
@@ -37,8 +37,8 @@ use crate::message::{CloseCode, Message};
 
 /// One connection's half of the protocol after the opening handshake.
 ///
-/// * Happened: [`receive_whole`](Self::receive_whole), in doubt
-///   [`receive_doubtful`](Self::receive_doubtful), again and again until the input is used up.
+/// * Happened: [`receive_whole`](Self::receive_whole), or all that the [`lane`](Self::lane) takes;
+///   in doubt [`receive_doubtful`](Self::receive_doubtful); until the input is used up.
 /// * Commands: [`close`](Self::close) to send a Close frame; [`answer_close`](Self::answer_close)
 ///   to answer the peer's. After either, no more data frames may be sent.
 ///
@@ -225,18 +225,26 @@ impl Protocol {
         None
     }
 
-    /// The fast way: takes a message off `input` if it stands there as one whole frame, and nothing
-    /// is in flight.
+    /// The fast way, unless something is in flight; for as long as only the fast way is gone.
+    #[inline]
+    pub(crate) fn lane(&self, limits: &Limits) -> Option<Lane> {
+        match self.flight {
+            None => Some(Lane::new(limits.message_bytes.min(limits.frame_bytes))),
+            Some(_) => None,
+        }
+    }
+
+    /// Takes a message off `input` if it stands there as one whole frame, and nothing is in flight.
     #[inline]
     pub(crate) fn receive_whole<'b>(
         &self,
         input: &mut &'b mut [u8],
         limits: &Limits,
     ) -> Result<Message<'b>, Doubt<'b>> {
-        match self.flight {
-            None => lane::take(input, limits.message_bytes.min(limits.frame_bytes)),
-            Some(_) => Err(Doubt::Frame),
-        }
+        let Some(lane) = self.lane(limits) else { return Err(Doubt::Frame) };
+        let (taken, rest) = lane.take(std::mem::take(input));
+        *input = rest;
+        taken
     }
 
     /// The slow way: what the lane was not sure of is the engine's. `None` when the input is used

@@ -24,7 +24,7 @@ use crate::hub::{Audience, BroadcastDelivery, ConnectionId, Delivery, EndpointIn
 use crate::message::{Close, CloseCode, ClosedBy, Fragment, Message};
 use crate::network::Networks;
 use crate::panics::discard;
-use crate::protocol::Receipt;
+use crate::protocol::{Doubt, Lane, Receipt, frame};
 use crate::routing::{Params, Routes};
 
 /// Everything that a server serves; the same for all shards.
@@ -151,11 +151,44 @@ impl Application {
         });
     }
 
-    #[inline]
     pub(super) fn message(&mut self, shard: &mut Shard, slot: Slot, message: Message<'_>) {
         self.call(shard, slot, |endpoint, reach, session| {
             endpoint.handler.message(&endpoint.dependencies, reach, session, message)
         });
+    }
+
+    /// Hands out the messages that lie in the input one after another, as long as nothing comes of
+    /// it but replies for which there is room; at most `budget` of them. A panic ends the
+    /// connection.
+    #[inline]
+    pub(super) fn run<'b>(
+        &mut self,
+        shard: &mut Shard,
+        slot: Slot,
+        input: &mut &'b mut [u8],
+        budget: &mut usize,
+    ) -> Run<'b> {
+        let connection = &shard.connections[slot];
+        let Some(lane) = connection.protocol.lane(&shard.limits[connection.endpoint]) else {
+            *budget -= 1;
+            return Run::Doubt(Doubt::Frame);
+        };
+        let endpoint = &self.service.endpoints[usize::from(connection.endpoint)];
+        let Some(session) = self.sessions[slot].as_deref_mut() else {
+            debug_assert!(false, "an open connection has a session");
+            *input = &mut [];
+            return Run::Eventful;
+        };
+        shard.open_room(slot);
+        let mut visit = Visit { shard, slot };
+        let run =
+            catch_unwind(AssertUnwindSafe(|| visit.run(endpoint, session, lane, input, budget)));
+        shard.close_room();
+        run.unwrap_or_else(|panic| {
+            discard(panic);
+            shard.fail(slot);
+            Run::Eventful
+        })
     }
 
     pub(super) fn fragment(&mut self, shard: &mut Shard, slot: Slot, fragment: Fragment<'_>) {
@@ -204,16 +237,10 @@ impl Application {
         slot: Slot,
         handle: impl FnOnce(&ServedEndpoint, &mut dyn Reach, &mut dyn Any) -> Reply<'m>,
     ) {
-        match self.visit(shard, slot, handle) {
-            Some(reply) if reply.is_plain() => {
-                if let Some(message) = reply.message() {
-                    shard.reply(slot, message);
-                }
-                // It owns nothing; to find that out once more is not free.
-                std::mem::forget(reply);
-            }
-            Some(reply) => self.finish(shard, slot, reply),
-            None => {}
+        match self.visit(shard, slot, handle).map(Reply::into_plain) {
+            Some(Ok(Some(message))) => shard.reply(slot, message),
+            Some(Ok(None)) | None => {}
+            Some(Err(reply)) => self.finish(shard, slot, reply),
         }
     }
 
@@ -262,6 +289,18 @@ impl Application {
     }
 }
 
+/// How a run of whole messages ended.
+pub(super) enum Run<'b> {
+    /// The input is used up, or the budget is. Nothing else has changed.
+    Plain,
+    /// A handler did more than to reply at once, or the room for replies is used up.
+    Eventful,
+    /// The last handler's reply is more than a message.
+    Reply(Reply<'b>),
+    /// What comes next is not for the lane.
+    Doubt(Doubt<'b>),
+}
+
 /// A shard during a call of the handler of the connection in `slot`.
 struct Visit<'s> {
     shard: &'s mut Shard,
@@ -269,6 +308,51 @@ struct Visit<'s> {
 }
 
 impl Visit<'_> {
+    #[inline]
+    fn run<'b>(
+        &mut self,
+        endpoint: &ServedEndpoint,
+        session: &mut dyn Any,
+        lane: Lane,
+        input: &mut &'b mut [u8],
+        budget: &mut usize,
+    ) -> Run<'b> {
+        // Nobody else sees the input and the budget meanwhile, unwinding included.
+        let (mut rest, mut left) = (std::mem::take(input), *budget);
+        let run = loop {
+            if left == 0 || rest.is_empty() {
+                break Run::Plain;
+            }
+            left -= 1;
+            let taken;
+            (taken, rest) = lane.take(rest);
+            let message = match taken {
+                Ok(message) => message,
+                Err(doubt) => break Run::Doubt(doubt),
+            };
+            let reply = endpoint.handler.message(&endpoint.dependencies, self, session, message);
+            match reply.into_plain() {
+                Ok(Some(message)) if self.shard.has_room() => {
+                    frame::append(&mut self.shard.scratch, message);
+                }
+                Ok(Some(message)) => self.shard.reply(self.slot, message),
+                Ok(None) => {}
+                Err(reply) => break Run::Reply(reply),
+            }
+            if !self.shard.has_room() {
+                break Run::Eventful;
+            }
+        };
+        (*input, *budget) = (rest, left);
+        run
+    }
+
+    /// What is done to the shard may change whatever the current connection's run relies on.
+    fn act(&mut self) -> (&mut Shard, Slot) {
+        self.shard.close_room();
+        (self.shard, self.slot)
+    }
+
     fn audience(&self, topic: Option<&str>) -> Result<Audience, SendError> {
         match topic {
             Some(topic) => self.shard.topic(topic).map(Audience::Topic),
@@ -287,12 +371,12 @@ impl Reach for Visit<'_> {
     }
 
     fn send_to(&mut self, id: ConnectionId, message: Message<'_>) -> Result<(), SendError> {
-        self.shard.send_to(id, message, None)
+        self.act().0.send_to(id, message, None)
     }
 
     fn send_to_async(&mut self, id: ConnectionId, message: Message<'_>) -> Delivery {
         let (delivery, ticket) = Delivery::new();
-        match self.shard.send_to(id, message, Some(ticket)) {
+        match self.act().0.send_to(id, message, Some(ticket)) {
             Ok(()) => delivery,
             Err(error) => Delivery::refused(error),
         }
@@ -305,14 +389,14 @@ impl Reach for Visit<'_> {
         message: Message<'_>,
     ) -> Result<(), SendError> {
         let audience = self.audience(topic)?;
-        self.shard.publish(audience, except, message, None)
+        self.act().0.publish(audience, except, message, None)
     }
 
     fn publish_async(&mut self, topic: Option<&str>, message: Message<'_>) -> BroadcastDelivery {
         let (delivery, tally) = BroadcastDelivery::new();
         let published = self
             .audience(topic)
-            .and_then(|audience| self.shard.publish(audience, None, message, Some(tally)));
+            .and_then(|audience| self.act().0.publish(audience, None, message, Some(tally)));
         match published {
             Ok(()) => delivery,
             Err(error) => BroadcastDelivery::refused(error),
@@ -320,24 +404,29 @@ impl Reach for Visit<'_> {
     }
 
     fn subscribe(&mut self, topic: &str) -> Result<(), SendError> {
-        self.shard.subscribe(self.slot, topic)
+        let (shard, slot) = self.act();
+        shard.subscribe(slot, topic)
     }
 
     fn unsubscribe(&mut self, topic: &str) {
-        self.shard.unsubscribe(self.slot, topic);
+        let (shard, slot) = self.act();
+        shard.unsubscribe(slot, topic);
     }
 
     fn stream(&mut self) -> Result<Arc<Credit>, SendError> {
-        self.shard.begin_stream(self.slot)
+        let (shard, slot) = self.act();
+        shard.begin_stream(slot)
     }
 
     fn close(&mut self, code: CloseCode, reason: &str) {
         let close = Close::new(code, reason.to_owned(), ClosedBy::Application);
-        self.shard.begin_close(self.slot, close, Farewell::Close);
+        let (shard, slot) = self.act();
+        shard.begin_close(slot, close, Farewell::Close);
     }
 
     fn abort(&mut self) {
-        self.shard.abort(self.slot);
+        let (shard, slot) = self.act();
+        shard.abort(slot);
     }
 
     fn buffered_bytes(&self) -> usize {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::clock;
-use super::connection::Farewell;
+use super::connection::{Farewell, Flags};
 use super::outbox::{Begun, Flushed, Outbox, REFER_BYTES, count_messages, pongs_first};
 use super::state::{Outgoing, Shard, Slot};
 use super::transport::Output;
@@ -163,6 +163,33 @@ impl Shard {
     }
 
     // The current connection.
+
+    /// Opens the room for what the current connection's handler says to it, if nothing stands in
+    /// the way: as long as the scratch is within, it may grow without a question asked.
+    #[inline]
+    pub(super) fn open_room(&mut self, slot: Slot) {
+        debug_assert_eq!(self.current, Some(slot));
+        let Flags { is_pressed, is_waiting, has_stream, .. } = self.connections[slot].flags;
+        let connection = &self.connections[slot];
+        let is_plain = connection.is_open()
+            && connection.outbox.is_empty()
+            && !(is_pressed || is_waiting || has_stream)
+            && self.fanout.is_empty()
+            && !self.links.is_blocked();
+        self.room = if is_plain { self.scratch_limit(slot) } else { 0 };
+    }
+
+    /// From here on, every question is asked.
+    #[inline]
+    pub(super) fn close_room(&mut self) {
+        self.room = 0;
+    }
+
+    /// Whether the current connection may be sent a message, and nothing else has to be done first.
+    #[inline]
+    pub(super) fn has_room(&self) -> bool {
+        self.scratch.len() < self.room
+    }
 
     /// Begins a connection's turn: from here on its own output goes to the scratch.
     pub(super) fn enter(&mut self, slot: Slot) {

@@ -2,6 +2,7 @@
 //! budget of bytes and messages, after which it waits for the next turn.
 
 use super::EventLoop;
+use super::application::Run;
 use super::connection::{Closing, Connection, Farewell, Phase};
 use super::state::Slot;
 use super::transport::Input;
@@ -174,19 +175,18 @@ impl EventLoop {
         slot: Slot,
         mut input: &'b mut [u8],
     ) -> (&'b mut [u8], Option<Stop>) {
-        let scratch_limit = self.shard.scratch_limit(slot);
-        for _ in 0..self.budgets.frame_count {
+        let mut budget = self.budgets.frame_count;
+        while budget > 0 {
             if input.is_empty() {
                 return (input, Some(Stop::Starved));
             }
-            let super::Shard { connections, limits, .. } = &mut self.shard;
-            let connection = &mut connections[slot];
-            let limits = &limits[connection.endpoint];
-            match connection.protocol.receive_whole(&mut input, limits) {
-                Ok(message) => self.application.message(&mut self.shard, slot, message),
-                Err(doubt) => self.handle_doubtful(slot, doubt, &mut input),
+            match self.application.run(&mut self.shard, slot, &mut input, &mut budget) {
+                Run::Plain => continue,
+                Run::Eventful => {}
+                Run::Reply(reply) => self.application.finish(&mut self.shard, slot, reply),
+                Run::Doubt(doubt) => self.handle_doubtful(slot, doubt, &mut input),
             }
-            if self.shard.scratch.len() >= scratch_limit {
+            if self.shard.scratch.len() >= self.shard.scratch_limit(slot) {
                 self.shard.write_scratch(slot);
             }
             let connection = &self.shard.connections[slot];

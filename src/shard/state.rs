@@ -53,6 +53,8 @@ pub(super) struct Shard {
     pub(super) current: Option<Slot>,
     /// Output of the current connection, after what is in its outbox.
     pub(super) scratch: Vec<u8>,
+    /// How long the scratch may become without a question asked; see [`Shard::open_room`].
+    pub(super) room: usize,
     /// How much of the scratch is HTTP: what comes before the first frame.
     pub(super) scratch_http_bytes: usize,
     /// Where frames for others are encoded.
@@ -105,6 +107,7 @@ impl Shard {
             watch: clock::coarse(),
             current: None,
             scratch: Vec::with_capacity(SCRATCH_BYTES),
+            room: 0,
             scratch_http_bytes: 0,
             encoder: BytesMut::new(),
             queued_bytes: 0,
@@ -214,6 +217,11 @@ impl Shard {
     /// Sends to the connection whose handler runs.
     #[inline]
     pub(super) fn send_own(&mut self, slot: Slot, message: Message<'_>) -> Result<(), SendError> {
+        if self.has_room() {
+            frame::append(&mut self.scratch, message);
+            return Ok(());
+        }
+        self.close_room();
         if !self.connections[slot].is_open() {
             return Err(SendError::Closed);
         }
