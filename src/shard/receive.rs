@@ -84,7 +84,8 @@ impl EventLoop {
         let may_hold_more = read == room || connection.flags.has_peer_ended;
 
         self.shard.enter(slot);
-        let (rest, stop) = self.handle_input(slot, &mut buffer[..kept + read]);
+        let mut rest = &mut buffer[..kept + read];
+        let stop = self.handle_input(slot, &mut rest);
         if stop == Stop::Starved
             && rest.is_empty()
             && !may_hold_more
@@ -122,85 +123,134 @@ impl EventLoop {
         self.shard.settle(slot);
     }
 
-    /// Handles input as the phase demands, which may change on the way.
-    fn handle_input<'b>(&mut self, slot: Slot, mut input: &'b mut [u8]) -> (&'b mut [u8], Stop) {
+    /// Handles input until it is used up or something stops it.
+    #[inline]
+    fn handle_input<'b>(&mut self, slot: Slot, input: &mut &'b mut [u8]) -> Stop {
+        let mut budget = self.budgets.frame_count;
+        let connection = &self.shard.connections[slot];
+        let run = if connection.is_open() && !connection.flags.is_waiting && !input.is_empty() {
+            let run = self.application.run(&mut self.shard, slot, input, &mut budget);
+            if matches!(run, Run::Plain) && input.is_empty() {
+                // What nearly always happens.
+                return Stop::Starved;
+            }
+            Some(run)
+        } else {
+            None
+        };
+        self.handle_rest(slot, input, run, budget)
+    }
+
+    /// Handles input as the phase demands, which may change on the way; and what came of a run
+    /// before it.
+    #[cold]
+    fn handle_rest<'b>(
+        &mut self,
+        slot: Slot,
+        input: &mut &'b mut [u8],
+        run: Option<Run<'b>>,
+        mut budget: usize,
+    ) -> Stop {
+        if let Some(run) = run
+            && let Some(stop) = self.end_run(slot, run, input)
+        {
+            return stop;
+        }
         let mut request_budget = REQUEST_BUDGET;
         loop {
-            if self.shard.connections[slot].flags.is_waiting {
-                return (input, Stop::Waiting);
-            }
-            match self.shard.connections[slot].phase {
-                Phase::Upgrading { .. } => {
-                    // Pages are not refused by the outbox's bounds: who does not read them may not
-                    // ask for more.
-                    if self.shard.scratch.len() >= self.shard.scratch_limit(slot) {
-                        self.shard.write_scratch(slot);
-                        // That may have been its end.
-                        continue;
-                    }
-                    if self.shard.connections[slot].flags.is_pressed || request_budget == 0 {
-                        return (input, Stop::Paused);
-                    }
-                    request_budget -= 1;
-                    match self.upgrade(slot, input) {
-                        Some(used) => input = &mut input[used..],
-                        None if self.shard.connections[slot].flags.is_waiting => {
-                            return (input, Stop::Waiting);
-                        }
-                        None => return (input, Stop::Starved),
-                    }
+            let stop = match self.shard.connections[slot].phase {
+                _ if self.shard.connections[slot].flags.is_waiting => Some(Stop::Waiting),
+                Phase::Upgrading { .. } => self.handle_request(slot, input, &mut request_budget),
+                Phase::Open => self.handle_frames(slot, input, &mut budget),
+                Phase::Leaving(_) => {
+                    self.close_if_leaving(slot);
+                    continue;
                 }
-                Phase::Open => match self.handle_frames(slot, input) {
-                    (rest, None) => input = rest,
-                    (rest, Some(stop)) => return (rest, stop),
-                },
-                Phase::Leaving(_) => self.close_if_leaving(slot),
-                Phase::Closing(Closing::PeerClose) => match self.await_close(slot, input) {
-                    (rest, None) => input = rest,
-                    (rest, Some(stop)) => return (rest, stop),
-                },
-                Phase::Closing(_) | Phase::Dead => input = &mut [],
+                Phase::Closing(Closing::PeerClose) => self.await_close(slot, input, &mut budget),
+                Phase::Closing(_) | Phase::Dead => {
+                    *input = &mut [];
+                    None
+                }
+            };
+            if let Some(stop) = stop {
+                return stop;
             }
             if input.is_empty() && !matches!(self.shard.connections[slot].phase, Phase::Leaving(_))
             {
-                return (input, Stop::Starved);
+                return Stop::Starved;
             }
         }
     }
 
-    /// Handles frames of an open connection, until it is not, or a budget is used up.
-    #[inline]
-    fn handle_frames<'b>(
+    /// Handles one request.
+    fn handle_request(
         &mut self,
         slot: Slot,
-        mut input: &'b mut [u8],
-    ) -> (&'b mut [u8], Option<Stop>) {
-        let mut budget = self.budgets.frame_count;
-        while budget > 0 {
+        input: &mut &mut [u8],
+        budget: &mut usize,
+    ) -> Option<Stop> {
+        // Pages are not refused by the outbox's bounds: who does not read them may not ask for
+        // more.
+        if self.shard.scratch.len() >= self.shard.scratch_limit(slot) {
+            self.shard.write_scratch(slot);
+            // That may have been its end.
+            return None;
+        }
+        if self.shard.connections[slot].flags.is_pressed || *budget == 0 {
+            return Some(Stop::Paused);
+        }
+        *budget -= 1;
+        match self.upgrade(slot, input) {
+            Some(used) => {
+                *input = &mut std::mem::take(input)[used..];
+                None
+            }
+            None if self.shard.connections[slot].flags.is_waiting => Some(Stop::Waiting),
+            None => Some(Stop::Starved),
+        }
+    }
+
+    /// Handles frames of an open connection, until it is not, or a budget is used up.
+    fn handle_frames(
+        &mut self,
+        slot: Slot,
+        input: &mut &mut [u8],
+        budget: &mut usize,
+    ) -> Option<Stop> {
+        while *budget > 0 {
             if input.is_empty() {
-                return (input, Some(Stop::Starved));
+                return Some(Stop::Starved);
             }
-            match self.application.run(&mut self.shard, slot, &mut input, &mut budget) {
-                Run::Plain => continue,
-                Run::Eventful => {}
-                Run::Reply(reply) => self.application.finish(&mut self.shard, slot, reply),
-                Run::Doubt(doubt) => self.handle_doubtful(slot, doubt, &mut input),
-            }
-            if self.shard.scratch.len() >= self.shard.scratch_limit(slot) {
-                self.shard.write_scratch(slot);
-            }
-            let connection = &self.shard.connections[slot];
-            if !connection.is_open() {
-                return (input, None);
-            }
-            if connection.flags.is_waiting {
-                return (input, Some(Stop::Waiting));
-            }
-            if connection.flags.is_pressed || self.shard.is_held_up() {
-                return (input, Some(Stop::Paused));
+            let run = self.application.run(&mut self.shard, slot, input, budget);
+            let stop = self.end_run(slot, run, input);
+            if stop.is_some() || !self.shard.connections[slot].is_open() {
+                return stop;
             }
         }
-        (input, Some(Stop::Paused))
+        Some(Stop::Paused)
+    }
+
+    /// Does what a run left to be done; why handling has to stop then, if it has.
+    fn end_run<'b>(&mut self, slot: Slot, run: Run<'b>, input: &mut &'b mut [u8]) -> Option<Stop> {
+        match run {
+            Run::Plain => return None,
+            Run::Eventful => {}
+            Run::Reply(reply) => self.application.finish(&mut self.shard, slot, reply),
+            Run::Doubt(doubt) => self.handle_doubtful(slot, doubt, input),
+        }
+        if self.shard.scratch.len() >= self.shard.scratch_limit(slot) {
+            self.shard.write_scratch(slot);
+        }
+        let connection = &self.shard.connections[slot];
+        if !connection.is_open() {
+            None
+        } else if connection.flags.is_waiting {
+            Some(Stop::Waiting)
+        } else if connection.flags.is_pressed || self.shard.is_held_up() {
+            Some(Stop::Paused)
+        } else {
+            None
+        }
     }
 
     /// Handles what did not come as one whole frame.
@@ -235,30 +285,31 @@ impl EventLoop {
 
     /// After our Close frame: everything but the peer's is discarded (RFC 6455 section 5.5.1),
     /// until it comes, or a budget is used up.
-    fn await_close<'b>(
+    fn await_close(
         &mut self,
         slot: Slot,
-        mut input: &'b mut [u8],
-    ) -> (&'b mut [u8], Option<Stop>) {
+        input: &mut &mut [u8],
+        budget: &mut usize,
+    ) -> Option<Stop> {
         let super::Shard { connections, limits, now, .. } = &mut self.shard;
         let Connection { protocol, phase, endpoint, .. } = &mut connections[slot];
         let limits = &limits[*endpoint];
-        for _ in 0..self.budgets.frame_count {
+        while *budget > 0 {
             if input.is_empty() {
-                return (input, Some(Stop::Starved));
+                return Some(Stop::Starved);
             }
-            let Err(doubt) = protocol.receive_whole(&mut input, limits) else { continue };
-            let event =
-                protocol.receive_doubtful(doubt, &mut input, &mut self.control, limits, *now);
+            *budget -= 1;
+            let Err(doubt) = protocol.receive_whole(input, limits) else { continue };
+            let event = protocol.receive_doubtful(doubt, input, &mut self.control, limits, *now);
             self.control.clear();
             *phase = match event {
                 Some(Event::Message(_) | Event::Piece(_)) | None => continue,
                 Some(Event::Close(..)) => Phase::Closing(Closing::Outbox),
                 Some(Event::Violation(_)) => Phase::Closing(Closing::OutboxThenEnd),
             };
-            return (input, None);
+            return None;
         }
-        (input, Some(Stop::Paused))
+        Some(Stop::Paused)
     }
 
     pub(super) fn send_control(&mut self, slot: Slot) {
