@@ -159,7 +159,7 @@ impl Application {
 
     /// Hands out the messages that lie in the input one after another, as long as nothing comes of
     /// it but replies for which there is room; at most `budget` of them. A panic ends the
-    /// connection.
+    /// connection. The room stays open: the caller closes it, or writes what is in it.
     #[inline]
     pub(super) fn run<'b>(
         &mut self,
@@ -183,8 +183,8 @@ impl Application {
         let mut visit = Visit { shard, slot };
         let run =
             catch_unwind(AssertUnwindSafe(|| visit.run(endpoint, session, lane, input, budget)));
-        shard.close_room();
         run.unwrap_or_else(|panic| {
+            shard.close_room();
             discard(panic);
             shard.fail(slot);
             Run::Eventful

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::clock;
+use super::clock::{self, Moment};
 use super::connection::{Farewell, Flags};
 use super::outbox::{Begun, Flushed, Outbox, REFER_BYTES, count_messages, pongs_first};
 use super::state::{Outgoing, Shard, Slot};
@@ -169,11 +169,12 @@ impl Shard {
     #[inline]
     pub(super) fn open_room(&mut self, slot: Slot) {
         debug_assert_eq!(self.current, Some(slot));
-        let Flags { is_pressed, is_waiting, has_stream, .. } = self.connections[slot].flags;
+        let Flags { is_pressed, is_waiting, has_stream, is_blocked, .. } =
+            self.connections[slot].flags;
         let connection = &self.connections[slot];
         let is_plain = connection.is_open()
             && connection.outbox.is_empty()
-            && !(is_pressed || is_waiting || has_stream)
+            && !(is_pressed || is_waiting || has_stream || is_blocked)
             && self.fanout.is_empty()
             && !self.links.is_blocked();
         self.room = if is_plain { self.scratch_limit(slot) } else { 0 };
@@ -209,17 +210,40 @@ impl Shard {
     pub(super) fn exit(&mut self, slot: Slot) {
         debug_assert_eq!(self.current, Some(slot));
         self.current = None;
-        if !self.scratch.is_empty() {
+        if self.has_room() {
+            self.write_plain(slot);
+        } else if !self.scratch.is_empty() {
             self.write_scratch(slot);
         }
+        self.close_room();
         let now = clock::coarse();
-        let held = now.saturating_sub(std::mem::replace(&mut self.watch, now));
+        if now != self.watch {
+            self.look_at_watch(slot, now);
+        }
+    }
+
+    /// Hands the scratch to the kernel if nothing waits before it and nobody can have seen
+    /// backpressure.
+    #[inline]
+    fn write_plain(&mut self, slot: Slot) {
+        let length = self.scratch.len();
+        if length > 0 {
+            match self.connections[slot].transport.write(&self.scratch) {
+                Output::Bytes(written) if written == length => self.scratch.clear(),
+                output => self.end_write(slot, output),
+            }
+        }
+    }
+
+    /// Time has gone by since the last connection's turn.
+    #[cold]
+    fn look_at_watch(&mut self, slot: Slot, now: Moment) {
+        let held = now.since(std::mem::replace(&mut self.watch, now));
         if held > self.limits_of(slot).slow_handler {
             self.report_slow(slot, held);
         }
     }
 
-    #[cold]
     fn report_slow(&self, slot: Slot, held: Duration) {
         let path = self.hub.path_of(self.connections[slot].endpoint);
         let shard = self.index;
@@ -227,7 +251,6 @@ impl Shard {
     }
 
     /// Hands the scratch to the kernel; what it does not take goes to the outbox.
-    #[inline]
     pub(super) fn write_scratch(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot];
         if !connection.outbox.is_empty() || connection.flags.is_blocked {

@@ -74,29 +74,29 @@ impl EventLoop {
         let room = buffer.len() - kept;
         debug_assert!(room > 0, "the backlog is smaller than the buffer");
         let input = connection.transport.read(&mut buffer[kept..]);
-        let read = match input {
-            Input::Bytes(bytes) => {
-                connection.touch(self.shard.now);
-                bytes
-            }
-            Input::Nothing | Input::End | Input::Broken => 0,
+        let read = if let Input::Bytes(bytes) = input {
+            connection.touch(self.shard.now);
+            bytes
+        } else {
+            0
         };
         let may_hold_more = read == room || connection.flags.has_peer_ended;
+        let is_plain = kept == 0 && read > 0 && !may_hold_more && connection.is_open();
 
         self.shard.enter(slot);
         let mut rest = &mut buffer[..kept + read];
-        let stop = self.handle_input(slot, &mut rest);
-        if stop == Stop::Starved
-            && rest.is_empty()
-            && !may_hold_more
-            && self.shard.connections[slot].is_open()
-            && matches!(input, Input::Bytes(_))
-        {
-            // What nearly always happens.
-            self.shard.keep_input(slot);
-            self.shard.exit(slot);
-            return;
-        }
+        let mut budget = self.budgets.frame_count;
+        let run = if is_plain {
+            let run = self.application.run(&mut self.shard, slot, &mut rest, &mut budget);
+            if matches!(run, Run::Plain) && rest.is_empty() {
+                // What nearly always happens.
+                return self.shard.exit(slot);
+            }
+            Some(run)
+        } else {
+            None
+        };
+        let stop = self.handle_input(slot, &mut rest, run, budget);
         self.end_turn(slot, rest, stop, input);
         let is_over = matches!(input, Input::End | Input::Broken) && stop == Stop::Starved;
         if !is_over && (stop == Stop::Paused || may_hold_more) {
@@ -123,28 +123,10 @@ impl EventLoop {
         self.shard.settle(slot);
     }
 
-    /// Handles input until it is used up or something stops it.
-    #[inline]
-    fn handle_input<'b>(&mut self, slot: Slot, input: &mut &'b mut [u8]) -> Stop {
-        let mut budget = self.budgets.frame_count;
-        let connection = &self.shard.connections[slot];
-        let run = if connection.is_open() && !connection.flags.is_waiting && !input.is_empty() {
-            let run = self.application.run(&mut self.shard, slot, input, &mut budget);
-            if matches!(run, Run::Plain) && input.is_empty() {
-                // What nearly always happens.
-                return Stop::Starved;
-            }
-            Some(run)
-        } else {
-            None
-        };
-        self.handle_rest(slot, input, run, budget)
-    }
-
     /// Handles input as the phase demands, which may change on the way; and what came of a run
     /// before it.
     #[cold]
-    fn handle_rest<'b>(
+    fn handle_input<'b>(
         &mut self,
         slot: Slot,
         input: &mut &'b mut [u8],
@@ -232,6 +214,7 @@ impl EventLoop {
 
     /// Does what a run left to be done; why handling has to stop then, if it has.
     fn end_run<'b>(&mut self, slot: Slot, run: Run<'b>, input: &mut &'b mut [u8]) -> Option<Stop> {
+        self.shard.close_room();
         match run {
             Run::Plain => return None,
             Run::Eventful => {}

@@ -4,13 +4,13 @@
 //! Knows outboxes, audiences and the ways to other shards. Must not know how events arrive, nor
 //! what a handler is.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use slab::Slab;
 
 use super::Readiness;
-use super::clock;
+use super::clock::{self, Moment};
 use super::connection::Connection;
 use super::fanout::{Fanout, Position};
 use super::keeping::KeptInput;
@@ -48,7 +48,7 @@ pub(super) struct Shard {
     /// What a connection is about to get of the log.
     pub(super) due: Vec<Position>,
     /// When the last connection's turn ended, or the phase began.
-    pub(super) watch: Duration,
+    pub(super) watch: Moment,
     /// Whose turn it is; its own output goes to `scratch`.
     pub(super) current: Option<Slot>,
     /// Output of the current connection, after what is in its outbox.
@@ -169,14 +169,22 @@ impl Shard {
     /// Puts a connection on the lists for what happened to its transport.
     #[inline]
     pub(super) fn notice(&mut self, address: Address, readiness: Readiness) {
-        let Some(slot) = self.find(address) else { return };
-        let Readiness { is_readable, is_writable, has_ended } = readiness;
-        if is_writable && self.connections[slot].flags.is_blocked {
-            self.unblock(slot);
+        let slot = address.slot();
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        if connection.address != address {
+            return;
         }
+        let Readiness { is_readable, is_writable, has_ended } = readiness;
+        let flags = &mut connection.flags;
+        let was_blocked = flags.is_blocked;
         if is_readable || has_ended {
-            self.connections[slot].flags.has_peer_ended |= has_ended;
-            self.make_ready(slot);
+            flags.has_peer_ended |= has_ended;
+            if !std::mem::replace(&mut flags.is_ready, true) {
+                self.ready.push(address);
+            }
+        }
+        if is_writable && was_blocked {
+            self.unblock(slot);
         }
     }
 
