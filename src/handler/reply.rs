@@ -33,8 +33,11 @@ pub struct Reply<'m>(Kind<'m>);
 enum Kind<'m> {
     #[default]
     None,
-    Text(Cow<'m, str>),
-    Binary(Cow<'m, [u8]>),
+    // Borrowed or owned, each a kind of its own: what is borrowed is recognised at one look.
+    Text(&'m str),
+    Binary(&'m [u8]),
+    OwnText(String),
+    OwnBinary(Vec<u8>),
     Shared(Bytes),
     Later(Box<Later<Reply<'static>>>),
     Then(Then),
@@ -48,12 +51,18 @@ impl<'m> Reply<'m> {
 
     /// Sends a text message.
     pub fn text(text: impl Into<Cow<'m, str>>) -> Self {
-        Self(Kind::Text(text.into()))
+        Self(match text.into() {
+            Cow::Borrowed(text) => Kind::Text(text),
+            Cow::Owned(text) => Kind::OwnText(text),
+        })
     }
 
     /// Sends a binary message.
     pub fn binary(bytes: impl Into<Cow<'m, [u8]>>) -> Self {
-        Self(Kind::Binary(bytes.into()))
+        Self(match bytes.into() {
+            Cow::Borrowed(bytes) => Kind::Binary(bytes),
+            Cow::Owned(bytes) => Kind::OwnBinary(bytes),
+        })
     }
 
     /// Answers when the future has resolved, with what it resolves to.
@@ -155,12 +164,12 @@ impl<'m> Reply<'m> {
 
     /// The message that it sends, if it owns nothing and is no promise: then that is all of it.
     #[inline]
-    pub(crate) fn into_plain(self) -> Result<Option<Message<'m>>, Self> {
+    pub(crate) fn plain(&self) -> Option<Option<Message<'m>>> {
         match self.0 {
-            Kind::None => Ok(None),
-            Kind::Text(Cow::Borrowed(text)) => Ok(Some(Message::Text(text))),
-            Kind::Binary(Cow::Borrowed(bytes)) => Ok(Some(Message::Binary(bytes))),
-            kind => Err(Self(kind)),
+            Kind::None => Some(None),
+            Kind::Text(text) => Some(Some(Message::Text(text))),
+            Kind::Binary(bytes) => Some(Some(Message::Binary(bytes))),
+            _ => None,
         }
     }
 
@@ -192,6 +201,8 @@ impl<'m> Reply<'m> {
             Kind::None | Kind::Later(_) | Kind::Then(_) => None,
             Kind::Text(text) => Some(Message::Text(text)),
             Kind::Binary(bytes) => Some(Message::Binary(bytes)),
+            Kind::OwnText(text) => Some(Message::Text(text)),
+            Kind::OwnBinary(bytes) => Some(Message::Binary(bytes)),
             Kind::Shared(bytes) => Some(Message::Binary(bytes)),
         }
     }
@@ -242,8 +253,8 @@ impl<'m> From<Message<'m>> for Reply<'m> {
     #[inline]
     fn from(message: Message<'m>) -> Self {
         match message {
-            Message::Text(text) => Self(Kind::Text(Cow::Borrowed(text))),
-            Message::Binary(bytes) => Self(Kind::Binary(Cow::Borrowed(bytes))),
+            Message::Text(text) => Self(Kind::Text(text)),
+            Message::Binary(bytes) => Self(Kind::Binary(bytes)),
         }
     }
 }

@@ -237,10 +237,11 @@ impl Application {
         slot: Slot,
         handle: impl FnOnce(&ServedEndpoint, &mut dyn Reach, &mut dyn Any) -> Reply<'m>,
     ) {
-        match self.visit(shard, slot, handle).map(Reply::into_plain) {
-            Some(Ok(Some(message))) => shard.reply(slot, message),
-            Some(Ok(None)) | None => {}
-            Some(Err(reply)) => self.finish(shard, slot, reply),
+        let Some(reply) = self.visit(shard, slot, handle) else { return };
+        match reply.plain() {
+            Some(Some(message)) => shard.reply(slot, message),
+            Some(None) => {}
+            None => self.finish(shard, slot, reply),
         }
     }
 
@@ -308,7 +309,7 @@ struct Visit<'s> {
 }
 
 impl Visit<'_> {
-    #[inline]
+    #[inline(never)]
     fn run<'b>(
         &mut self,
         endpoint: &ServedEndpoint,
@@ -331,13 +332,15 @@ impl Visit<'_> {
                 Err(doubt) => break Run::Doubt(doubt),
             };
             let reply = endpoint.handler.message(&endpoint.dependencies, self, session, message);
-            match reply.into_plain() {
-                Ok(Some(message)) if self.shard.has_room() => {
-                    frame::append(&mut self.shard.scratch, message);
+            let Some(answer) = reply.plain() else { break Run::Reply(reply) };
+            // It owns nothing; to find that out once more is not free.
+            std::mem::forget(reply);
+            if let Some(answer) = answer {
+                if self.shard.has_room() {
+                    frame::append(&mut self.shard.scratch, answer);
+                } else {
+                    self.shard.reply(self.slot, answer);
                 }
-                Ok(Some(message)) => self.shard.reply(self.slot, message),
-                Ok(None) => {}
-                Err(reply) => break Run::Reply(reply),
             }
             if !self.shard.has_room() {
                 break Run::Eventful;
