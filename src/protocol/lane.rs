@@ -9,6 +9,7 @@
 use std::str;
 
 use super::frame::{self, WHOLE_BINARY, WHOLE_TEXT};
+use crate::config::Limits;
 use crate::message::Message;
 
 /// Why a frame is left to the engine.
@@ -21,15 +22,15 @@ pub(crate) enum Doubt<'b> {
     Unmasked { header: &'b [u8], payload: &'b [u8] },
 }
 
-/// Takes whole messages off the front of the input, as long as nothing is in flight.
+/// Takes whole messages off the front of the input. Only for a [dormant](super::Protocol) protocol.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lane {
     message_bytes_max: usize,
 }
 
 impl Lane {
-    pub(super) fn new(message_bytes_max: usize) -> Self {
-        Self { message_bytes_max }
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self { message_bytes_max: limits.message_bytes.min(limits.frame_bytes) }
     }
 
     /// Takes one message off the front of the input, if it suits the lane; what is left.

@@ -37,7 +37,8 @@ use crate::message::{CloseCode, Message};
 
 /// One connection's half of the protocol after the opening handshake.
 ///
-/// * Happened: [`receive_whole`](Self::receive_whole), or all that the [`lane`](Self::lane) takes;
+/// * Happened: [`receive_whole`](Self::receive_whole), or, as long as it [is dormant](Self::is_dormant), what the
+///   [`Lane`] takes;
 ///   in doubt [`receive_doubtful`](Self::receive_doubtful); until the input is used up.
 /// * Commands: [`close`](Self::close) to send a Close frame; [`answer_close`](Self::answer_close)
 ///   to answer the peer's. After either, no more data frames may be sent.
@@ -225,15 +226,6 @@ impl Protocol {
         None
     }
 
-    /// The fast way, unless something is in flight; for as long as only the fast way is gone.
-    #[inline]
-    pub(crate) fn lane(&self, limits: &Limits) -> Option<Lane> {
-        match self.flight {
-            None => Some(Lane::new(limits.message_bytes.min(limits.frame_bytes))),
-            Some(_) => None,
-        }
-    }
-
     /// Takes a message off `input` if it stands there as one whole frame, and nothing is in flight.
     #[inline]
     pub(crate) fn receive_whole<'b>(
@@ -241,8 +233,10 @@ impl Protocol {
         input: &mut &'b mut [u8],
         limits: &Limits,
     ) -> Result<Message<'b>, Doubt<'b>> {
-        let Some(lane) = self.lane(limits) else { return Err(Doubt::Frame) };
-        let (taken, rest) = lane.take(std::mem::take(input));
+        if !self.is_dormant() {
+            return Err(Doubt::Frame);
+        }
+        let (taken, rest) = Lane::new(limits).take(std::mem::take(input));
         *input = rest;
         taken
     }
@@ -400,8 +394,8 @@ impl Protocol {
         self.flight.as_ref().map_or(0, |flight| flight.kept_bytes())
     }
 
-    /// Whether nothing is held.
-    #[cfg(any(test, fuzzing))]
+    /// Whether nothing is in flight, and nothing held.
+    #[inline]
     pub(crate) fn is_dormant(&self) -> bool {
         self.flight.is_none()
     }

@@ -3,20 +3,43 @@
 use std::ops::Index;
 use std::sync::Arc;
 
+use super::output::SCRATCH_BYTES;
 use crate::config::Limits;
 use crate::hub::EndpointIndex;
+use crate::protocol::Lane;
 
 /// The limits of every endpoint, then those of the server, which count for connections that belong
 /// to no endpoint yet. What counts for the server alone is the same in all.
 #[derive(Clone, Debug)]
-pub(crate) struct LimitTable(Arc<[Limits]>);
+pub(crate) struct LimitTable(Arc<[Row]>);
+
+#[derive(Debug)]
+struct Row {
+    limits: Limits,
+    quick: Quick,
+}
+
+/// What follows from the limits, for each turn of each connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Quick {
+    pub(super) lane: Lane,
+    /// When the scratch is written before the turn ends, in bytes: nobody is refused for output
+    /// that was not offered to the kernel.
+    pub(super) scratch_bytes: usize,
+}
+
+impl Row {
+    fn new(mut limits: Limits) -> Self {
+        limits.tame();
+        let scratch_bytes = SCRATCH_BYTES.min(limits.outbox_high_water_bytes).max(1);
+        Self { quick: Quick { lane: Lane::new(&limits), scratch_bytes }, limits }
+    }
+}
 
 impl LimitTable {
     /// From those of the endpoints, in order, and of the server.
-    pub(crate) fn new(mut endpoints: Vec<Limits>, server: Limits) -> Self {
-        endpoints.push(server);
-        endpoints.iter_mut().for_each(Limits::tame);
-        Self(endpoints.into())
+    pub(crate) fn new(endpoints: Vec<Limits>, server: Limits) -> Self {
+        Self(endpoints.into_iter().chain([server]).map(Row::new).collect())
     }
 
     pub(crate) fn endpoint_count(&self) -> usize {
@@ -29,7 +52,12 @@ impl LimitTable {
     }
 
     pub(crate) fn server(&self) -> &Limits {
-        &self.0[self.endpoint_count()]
+        &self.0[self.endpoint_count()].limits
+    }
+
+    #[inline]
+    pub(super) fn quick(&self, endpoint: EndpointIndex) -> &Quick {
+        &self.0[usize::from(endpoint)].quick
     }
 }
 
@@ -38,6 +66,6 @@ impl Index<EndpointIndex> for LimitTable {
 
     #[inline]
     fn index(&self, endpoint: EndpointIndex) -> &Limits {
-        &self.0[usize::from(endpoint)]
+        &self.0[usize::from(endpoint)].limits
     }
 }

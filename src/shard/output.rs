@@ -164,20 +164,21 @@ impl Shard {
 
     // The current connection.
 
-    /// Opens the room for what the current connection's handler says to it, if nothing stands in
-    /// the way: as long as the scratch is within, it may grow without a question asked.
+    /// Opens the room for what the current connection's handler says to it, unless something stands
+    /// in the way: as long as the scratch is within, it may grow without a question asked.
     #[inline]
-    pub(super) fn open_room(&mut self, slot: Slot) {
+    pub(super) fn open_room(&mut self, slot: Slot, scratch_bytes: usize) {
         debug_assert_eq!(self.current, Some(slot));
-        let Flags { is_pressed, is_waiting, has_stream, is_blocked, .. } =
-            self.connections[slot].flags;
         let connection = &self.connections[slot];
-        let is_plain = connection.is_open()
-            && connection.outbox.is_empty()
-            && !(is_pressed || is_waiting || has_stream || is_blocked)
+        let Flags { has_stream, is_blocked, is_pressed, is_waiting, .. } = connection.flags;
+        debug_assert!(connection.is_open() && !is_waiting);
+        let is_plain = connection.outbox.is_empty()
+            && !has_stream
+            && !is_blocked
             && self.fanout.is_empty()
             && !self.links.is_blocked();
-        self.room = if is_plain { self.scratch_limit(slot) } else { 0 };
+        debug_assert!(!is_plain || !is_pressed, "nothing presses");
+        self.room = if is_plain { scratch_bytes } else { 0 };
     }
 
     /// From here on, every question is asked.
@@ -198,11 +199,9 @@ impl Shard {
         self.current = Some(slot);
     }
 
-    /// When the scratch is written before the turn ends, in bytes: nobody is refused for output
-    /// that was not offered to the kernel.
-    #[inline]
+    /// When the scratch is written before the turn ends, in bytes.
     pub(super) fn scratch_limit(&self, slot: Slot) -> usize {
-        SCRATCH_BYTES.min(self.limits_of(slot).outbox_high_water_bytes).max(1)
+        self.limits.quick(self.connections[slot].endpoint).scratch_bytes
     }
 
     /// Ends a connection's turn: what its handler sent leaves in one write.
