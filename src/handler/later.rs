@@ -9,7 +9,7 @@ use std::pin::Pin;
 
 use futures_channel::oneshot;
 
-use super::{Dependencies, Reach, Reply};
+use super::{Context, Reach, Reply};
 
 /// Blocking work, to be run by a thread of the pool.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
@@ -17,16 +17,11 @@ pub(crate) type Job = Box<dyn FnOnce() + Send>;
 /// What a handler does with a value that has come, with its connection at hand.
 pub(crate) struct Then(pub(super) Box<Continuation>);
 
-type Continuation = dyn FnOnce(&Dependencies, &mut dyn Reach, &mut dyn Any) -> Reply<'static>;
+type Continuation = dyn FnOnce(&mut dyn Reach, &mut Context<'_>) -> Reply<'static>;
 
 impl Then {
-    pub(crate) fn call(
-        self,
-        dependencies: &Dependencies,
-        reach: &mut dyn Reach,
-        session: &mut dyn Any,
-    ) -> Reply<'static> {
-        (self.0)(dependencies, reach, session)
+    pub(crate) fn call(self, reach: &mut dyn Reach, context: &mut Context<'_>) -> Reply<'static> {
+        (self.0)(reach, context)
     }
 }
 

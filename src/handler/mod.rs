@@ -157,38 +157,44 @@ pub trait Handler: Send + Sync + 'static {
     }
 }
 
+/// What a handler is given besides the reach: of its endpoint, and of the connection.
+pub(crate) struct Context<'c> {
+    pub(crate) dependencies: &'c Dependencies,
+    pub(crate) session: &'c mut dyn Any,
+}
+
+impl Context<'_> {
+    /// The connection, to a handler whose sessions are of this type.
+    #[inline]
+    fn socket<'w, S: 'static>(&'w mut self, reach: &'w mut dyn Reach) -> WebSocket<'w, S> {
+        WebSocket::new(self.dependencies, reach, typed(self.session))
+    }
+}
+
 /// A [`Handler`] whose session's type is forgotten, so that all endpoints look alike to a shard.
 pub(crate) trait ErasedHandler: Send + Sync {
     fn session(&self) -> Box<dyn Any>;
     fn upgrade(&self, request: &Request<'_>, session: &mut dyn Any) -> Upgrade;
-    fn connect(
-        &self,
-        dependencies: &Dependencies,
-        reach: &mut dyn Reach,
-        session: &mut dyn Any,
-    ) -> Reply<'static>;
+    fn connect(&self, reach: &mut dyn Reach, context: &mut Context<'_>) -> Reply<'static>;
     /// A whole message: for an endpoint that wants pieces, one that is the first and the last.
     fn message<'m>(
         &self,
-        dependencies: &Dependencies,
         reach: &mut dyn Reach,
-        session: &mut dyn Any,
+        context: &mut Context<'_>,
         message: Message<'m>,
     ) -> Reply<'m>;
     fn receives_fragments(&self) -> bool;
     fn fragment<'m>(
         &self,
-        dependencies: &Dependencies,
         reach: &mut dyn Reach,
-        session: &mut dyn Any,
+        context: &mut Context<'_>,
         fragment: Fragment<'m>,
     ) -> Reply<'m>;
-    fn drain(&self, dependencies: &Dependencies, reach: &mut dyn Reach, session: &mut dyn Any);
+    fn drain(&self, reach: &mut dyn Reach, context: &mut Context<'_>);
     fn close(
         &self,
-        dependencies: &Dependencies,
         reach: &mut dyn Reach,
-        session: &mut dyn Any,
+        context: &mut Context<'_>,
         close: &Close,
     ) -> Reply<'static>;
 }
@@ -210,28 +216,21 @@ impl<H: Handler> ErasedHandler for H {
         self.on_upgrade(request, typed(session))
     }
 
-    fn connect(
-        &self,
-        dependencies: &Dependencies,
-        reach: &mut dyn Reach,
-        session: &mut dyn Any,
-    ) -> Reply<'static> {
-        self.on_connect(&mut WebSocket::new(dependencies, reach, typed(session)))
+    fn connect(&self, reach: &mut dyn Reach, context: &mut Context<'_>) -> Reply<'static> {
+        self.on_connect(&mut context.socket(reach))
     }
 
     fn message<'m>(
         &self,
-        dependencies: &Dependencies,
         reach: &mut dyn Reach,
-        session: &mut dyn Any,
+        context: &mut Context<'_>,
         message: Message<'m>,
     ) -> Reply<'m> {
         // A constant to the compiler, for a handler that has the default.
         if Handler::receives_fragments(self) {
-            let fragment = Fragment::new(message, true, true);
-            return self.fragment(dependencies, reach, session, fragment);
+            return self.fragment(reach, context, Fragment::new(message, true, true));
         }
-        self.on_message(&mut WebSocket::new(dependencies, reach, typed(session)), message)
+        self.on_message(&mut context.socket(reach), message)
     }
 
     fn receives_fragments(&self) -> bool {
@@ -240,25 +239,23 @@ impl<H: Handler> ErasedHandler for H {
 
     fn fragment<'m>(
         &self,
-        dependencies: &Dependencies,
         reach: &mut dyn Reach,
-        session: &mut dyn Any,
+        context: &mut Context<'_>,
         fragment: Fragment<'m>,
     ) -> Reply<'m> {
-        self.on_fragment(&mut WebSocket::new(dependencies, reach, typed(session)), fragment)
+        self.on_fragment(&mut context.socket(reach), fragment)
     }
 
-    fn drain(&self, dependencies: &Dependencies, reach: &mut dyn Reach, session: &mut dyn Any) {
-        self.on_drain(&mut WebSocket::new(dependencies, reach, typed(session)));
+    fn drain(&self, reach: &mut dyn Reach, context: &mut Context<'_>) {
+        self.on_drain(&mut context.socket(reach));
     }
 
     fn close(
         &self,
-        dependencies: &Dependencies,
         reach: &mut dyn Reach,
-        session: &mut dyn Any,
+        context: &mut Context<'_>,
         close: &Close,
     ) -> Reply<'static> {
-        self.on_close(&mut WebSocket::new(dependencies, reach, typed(session)), close)
+        self.on_close(&mut context.socket(reach), close)
     }
 }

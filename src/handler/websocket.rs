@@ -493,7 +493,5 @@ impl<'w, S> WebSocket<'w, S> {
 fn continued<S: 'static>(
     then: impl FnOnce(&mut WebSocket<'_, S>) -> Reply<'static> + 'static,
 ) -> Reply<'static> {
-    Reply::then(Then(Box::new(move |dependencies, reach, session| {
-        then(&mut WebSocket::new(dependencies, reach, super::typed(session)))
-    })))
+    Reply::then(Then(Box::new(move |reach, context| then(&mut context.socket(reach)))))
 }

@@ -40,44 +40,53 @@ impl Lane {
         self,
         input: &'b mut [u8],
     ) -> (Result<Message<'b>, Doubt<'b>>, &'b mut [u8]) {
-        let (header, payload) = match measure(input) {
-            Some((header, payload))
-                if payload <= self.message_bytes_max && payload <= input.len() - header =>
-            {
-                (header, payload)
+        if let [WHOLE_TEXT | WHOLE_BINARY, second @ 0x80..=0xFD, ..] = *input {
+            // Most are short, and what is known of their length is worth a path of its own.
+            let payload = usize::from(second & 0x7F);
+            if payload <= self.message_bytes_max && 6 + payload <= input.len() {
+                return open(input, 6, 6 + payload);
             }
-            _ => return (Err(Doubt::Frame), input),
-        };
-        let (frame, rest) = input.split_at_mut(header + payload);
-        let (header, payload) = frame.split_at_mut(header);
-        let Some(mask) = header.last_chunk_mut() else {
-            unreachable!("a header ends with its mask")
-        };
-        frame::unmask(payload, std::mem::take(mask));
-        let payload: &[u8] = payload;
-        if header[0] == WHOLE_BINARY {
-            return (Ok(Message::Binary(payload)), rest);
+        } else if let Some((header, payload)) = measure(input)
+            && payload <= self.message_bytes_max
+            && payload <= input.len() - header
+        {
+            return open(input, header, header + payload);
         }
-        let text = str::from_utf8(payload).map(Message::Text);
-        (text.map_err(|_| Doubt::Unmasked { header, payload }), rest)
+        (Err(Doubt::Frame), input)
     }
 }
 
-/// How long the header is of a frame that suits the lane, and its payload; the header is whole.
-#[inline]
+/// Opens the frame that suits the lane: so long its header, at `end` its end.
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "as Lane::take")]
+fn open(
+    input: &mut [u8],
+    header: usize,
+    end: usize,
+) -> (Result<Message<'_>, Doubt<'_>>, &mut [u8]) {
+    let (frame, rest) = input.split_at_mut(end);
+    let (header, payload) = frame.split_at_mut(header);
+    let Some(mask) = header.last_chunk_mut() else { unreachable!("a header ends with its mask") };
+    frame::unmask(payload, std::mem::take(mask));
+    let payload: &[u8] = payload;
+    if header[0] == WHOLE_BINARY {
+        return (Ok(Message::Binary(payload)), rest);
+    }
+    let text = str::from_utf8(payload).map(Message::Text);
+    (text.map_err(|_| Doubt::Unmasked { header, payload }), rest)
+}
+
+/// How long the header is of a longer frame that suits the lane, and its payload; the header is
+/// whole.
+#[inline(never)]
 fn measure(input: &[u8]) -> Option<(usize, usize)> {
-    let [first, second, _, _, _, _, ..] = *input else { return None };
-    if first != WHOLE_TEXT && first != WHOLE_BINARY {
-        return None;
-    }
-    if let 0x80..=0xFD = second {
-        return Some((6, usize::from(second & 0x7F)));
-    }
-    let (header, payload) = match (second, input) {
-        (0xFE, [_, _, length @ .., _, _, _, _]) => {
+    let (header, payload) = match *input {
+        [WHOLE_TEXT | WHOLE_BINARY, 0xFE, ref length @ .., _, _, _, _] => {
             (8, u64::from(u16::from_be_bytes(*length.first_chunk()?)))
         }
-        (0xFF, [_, _, length @ .., _, _, _, _]) => (14, u64::from_be_bytes(*length.first_chunk()?)),
+        [WHOLE_TEXT | WHOLE_BINARY, 0xFF, ref length @ .., _, _, _, _] => {
+            (14, u64::from_be_bytes(*length.first_chunk()?))
+        }
         _ => return None,
     };
     Some((header, usize::try_from(payload).ok()?))

@@ -17,7 +17,7 @@ use super::state::{Shard, Slot};
 use super::tasks::Tasks;
 use super::visitors::Visitors;
 use crate::error::{Refusal, SendError};
-use crate::handler::{Check, Dependencies, ErasedHandler, Reach, Reply, Request, Upgrade};
+use crate::handler::{Check, Context, Dependencies, ErasedHandler, Reach, Reply, Request, Upgrade};
 use crate::http::{self, Body, Head, Origins, Response};
 use crate::hub::stream::Credit;
 use crate::hub::{Audience, BroadcastDelivery, ConnectionId, Delivery, EndpointIndex, Hub};
@@ -146,15 +146,11 @@ impl Application {
     }
 
     pub(super) fn connect(&mut self, shard: &mut Shard, slot: Slot) {
-        self.call(shard, slot, |endpoint, reach, session| {
-            endpoint.handler.connect(&endpoint.dependencies, reach, session)
-        });
+        self.call(shard, slot, |handler, reach, context| handler.connect(reach, context));
     }
 
     pub(super) fn message(&mut self, shard: &mut Shard, slot: Slot, message: Message<'_>) {
-        self.call(shard, slot, |endpoint, reach, session| {
-            endpoint.handler.message(&endpoint.dependencies, reach, session, message)
-        });
+        self.call(shard, slot, |handler, reach, context| handler.message(reach, context, message));
     }
 
     /// Hands out the messages that lie in the input one after another, as long as nothing comes of
@@ -175,7 +171,8 @@ impl Application {
             return Run::Doubt(Doubt::Frame);
         }
         let quick = *shard.limits.quick(connection.endpoint);
-        let endpoint = &self.service.endpoints[usize::from(connection.endpoint)];
+        let ServedEndpoint { handler, dependencies, .. } =
+            &self.service.endpoints[usize::from(connection.endpoint)];
         let Some(session) = self.sessions[slot].as_deref_mut() else {
             debug_assert!(false, "an open connection has a session");
             *input = &mut [];
@@ -183,8 +180,9 @@ impl Application {
         };
         shard.open_room(slot, quick.scratch_bytes);
         let mut visit = Visit { shard, slot };
+        let mut context = Context { dependencies, session };
         let run = catch_unwind(AssertUnwindSafe(|| {
-            visit.run(endpoint, session, quick.lane, input, budget)
+            visit.run(&**handler, &mut context, quick.lane, input, budget)
         }));
         run.unwrap_or_else(|panic| {
             shard.close_room();
@@ -195,8 +193,8 @@ impl Application {
     }
 
     pub(super) fn fragment(&mut self, shard: &mut Shard, slot: Slot, fragment: Fragment<'_>) {
-        self.call(shard, slot, |endpoint, reach, session| {
-            endpoint.handler.fragment(&endpoint.dependencies, reach, session, fragment)
+        self.call(shard, slot, |handler, reach, context| {
+            handler.fragment(reach, context, fragment)
         });
     }
 
@@ -220,16 +218,14 @@ impl Application {
     }
 
     pub(super) fn drain(&mut self, shard: &mut Shard, slot: Slot) {
-        self.call(shard, slot, |endpoint, reach, session| {
-            endpoint.handler.drain(&endpoint.dependencies, reach, session);
+        self.call(shard, slot, |handler, reach, context| {
+            handler.drain(reach, context);
             Reply::none()
         });
     }
 
     pub(super) fn close(&mut self, shard: &mut Shard, slot: Slot, close: &Close) {
-        self.call(shard, slot, |endpoint, reach, session| {
-            endpoint.handler.close(&endpoint.dependencies, reach, session, close)
-        });
+        self.call(shard, slot, |handler, reach, context| handler.close(reach, context, close));
     }
 
     /// Runs a handler and sends what it returns.
@@ -238,7 +234,7 @@ impl Application {
         &mut self,
         shard: &mut Shard,
         slot: Slot,
-        handle: impl FnOnce(&ServedEndpoint, &mut dyn Reach, &mut dyn Any) -> Reply<'m>,
+        handle: impl FnOnce(&dyn ErasedHandler, &mut dyn Reach, &mut Context<'_>) -> Reply<'m>,
     ) {
         let Some(reply) = self.visit(shard, slot, handle) else { return };
         match reply.plain() {
@@ -254,16 +250,17 @@ impl Application {
         &mut self,
         shard: &mut Shard,
         slot: Slot,
-        handle: impl FnOnce(&ServedEndpoint, &mut dyn Reach, &mut dyn Any) -> Reply<'m>,
+        handle: impl FnOnce(&dyn ErasedHandler, &mut dyn Reach, &mut Context<'_>) -> Reply<'m>,
     ) -> Option<Reply<'m>> {
         let endpoint = usize::from(shard.connections[slot].endpoint);
-        let endpoint = &self.service.endpoints[endpoint];
+        let ServedEndpoint { handler, dependencies, .. } = &self.service.endpoints[endpoint];
         let Some(session) = self.sessions[slot].as_deref_mut() else {
             debug_assert!(false, "an open connection has a session");
             return None;
         };
         let mut visit = Visit { shard, slot };
-        match catch_unwind(AssertUnwindSafe(|| handle(endpoint, &mut visit, session))) {
+        let mut context = Context { dependencies, session };
+        match catch_unwind(AssertUnwindSafe(|| handle(&**handler, &mut visit, &mut context))) {
             Ok(reply) => Some(reply),
             Err(panic) => {
                 discard(panic);
@@ -315,8 +312,8 @@ impl Visit<'_> {
     #[inline(never)]
     fn run<'b>(
         &mut self,
-        endpoint: &ServedEndpoint,
-        session: &mut dyn Any,
+        handler: &dyn ErasedHandler,
+        context: &mut Context<'_>,
         lane: Lane,
         input: &mut &'b mut [u8],
         budget: &mut usize,
@@ -334,7 +331,7 @@ impl Visit<'_> {
                 Ok(message) => message,
                 Err(doubt) => break Run::Doubt(doubt),
             };
-            let reply = endpoint.handler.message(&endpoint.dependencies, self, session, message);
+            let reply = handler.message(self, context, message);
             let Some(answer) = reply.plain() else { break Run::Reply(reply) };
             // It owns nothing; to find that out once more is not free.
             std::mem::forget(reply);

@@ -138,9 +138,8 @@ impl Application {
         let later = loop {
             match reply.into_then().map_err(Reply::into_later) {
                 Ok(then) => {
-                    let next = self.visit(shard, slot, |endpoint, reach, session| {
-                        then.call(&endpoint.dependencies, reach, session)
-                    });
+                    let next =
+                        self.visit(shard, slot, |_, reach, context| then.call(reach, context));
                     let Some(next) = next else { return false };
                     reply = next;
                 }
