@@ -236,7 +236,13 @@ impl Application {
         slot: Slot,
         handle: impl FnOnce(&dyn ErasedHandler, &mut dyn Reach, &mut Context<'_>) -> Reply<'m>,
     ) {
-        let Some(reply) = self.visit(shard, slot, handle) else { return };
+        if let Some(reply) = self.visit(shard, slot, handle) {
+            self.reply(shard, slot, reply);
+        }
+    }
+
+    /// Sends what a handler returned, now or later.
+    pub(super) fn reply(&mut self, shard: &mut Shard, slot: Slot, reply: Reply<'_>) {
         match reply.plain() {
             Some(Some(message)) => shard.reply(slot, message),
             Some(None) => {}
@@ -296,7 +302,7 @@ pub(super) enum Run<'b> {
     Plain,
     /// A handler did more than to reply at once, or the room for replies is used up.
     Eventful,
-    /// The last handler's reply is more than a message.
+    /// The last handler's reply is still to be sent.
     Reply(Reply<'b>),
     /// What comes next is not for the lane.
     Doubt(Doubt<'b>),
@@ -332,16 +338,15 @@ impl Visit<'_> {
                 Err(doubt) => break Run::Doubt(doubt),
             };
             let reply = handler.message(self, context, message);
-            let Some(answer) = reply.plain() else { break Run::Reply(reply) };
+            match reply.plain() {
+                Some(Some(answer)) if self.shard.has_room() => {
+                    frame::append(&mut self.shard.scratch, answer);
+                }
+                Some(None) => {}
+                _ => break Run::Reply(reply),
+            }
             // It owns nothing; to find that out once more is not free.
             std::mem::forget(reply);
-            if let Some(answer) = answer {
-                if self.shard.has_room() {
-                    frame::append(&mut self.shard.scratch, answer);
-                } else {
-                    self.shard.reply(self.slot, answer);
-                }
-            }
             if !self.shard.has_room() {
                 break Run::Eventful;
             }

@@ -51,14 +51,9 @@ const _: () = assert!(size_of::<Connection>() <= 216);
 
 /// What stands on which list, and what the socket is known to do.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
 pub(super) struct Flags {
-    /// On the ready list.
-    pub(super) is_ready: bool,
-    /// On the dirty list.
-    pub(super) is_dirty: bool,
-    /// On the drained list.
-    pub(super) is_drained: bool,
     /// The kernel's buffer is full; an event will tell when it is not.
     pub(super) is_blocked: bool,
     /// The outbox rose above its high-water mark and has not fallen to the low one: no input is
@@ -76,9 +71,34 @@ pub(super) struct Flags {
     pub(super) has_peer_closed: bool,
     /// The peer has ended its side: the end has to be read.
     pub(super) has_peer_ended: bool,
+    // Up to here, what stands in the way of a plain turn.
+    /// On the ready list.
+    pub(super) is_ready: bool,
+    /// On the dirty list.
+    pub(super) is_dirty: bool,
+    /// On the drained list.
+    pub(super) is_drained: bool,
     /// The upgrade was granted: what is said from then on are frames.
     pub(super) has_opened: bool,
     pub(super) admission: Admission,
+}
+
+impl Flags {
+    /// Whether nothing stands in the way of a plain turn. One load: they lie side by side.
+    #[inline]
+    fn are_clear(self) -> bool {
+        let flags = [
+            self.is_blocked,
+            self.is_pressed,
+            self.is_waiting,
+            self.has_stream,
+            self.keeps_input,
+            self.is_cut_short,
+            self.has_peer_closed,
+            self.has_peer_ended,
+        ];
+        u64::from_ne_bytes(flags.map(u8::from)) == 0
+    }
 }
 
 /// As what a connection was let in.
@@ -190,6 +210,16 @@ impl Closing {
 impl Connection {
     pub(super) fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Open)
+    }
+
+    /// Whether it is open and nothing is under way: what comes next is the beginning of a frame,
+    /// and may be handled at once.
+    #[inline]
+    pub(super) fn is_at_ease(&self) -> bool {
+        self.is_open()
+            && self.flags.are_clear()
+            && self.protocol.is_dormant()
+            && self.backlog.is_empty()
     }
 
     pub(super) fn is_dead(&self) -> bool {

@@ -23,6 +23,16 @@ pub(super) enum Stop {
     Waiting,
 }
 
+/// A connection's turn, as far as it has come.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    input: Input,
+    /// The kernel may hold more of which no event will tell.
+    may_hold_more: bool,
+    /// How many frames may still be handled.
+    budget: usize,
+}
+
 impl EventLoop {
     pub(super) fn receive(&mut self) {
         if self.shard.links.is_blocked() {
@@ -63,6 +73,36 @@ impl EventLoop {
     fn receive_from(&mut self, slot: Slot, buffer: &mut [u8]) {
         let connection = &mut self.shard.connections[slot];
         connection.flags.is_ready = false;
+        if !connection.is_at_ease() {
+            return self.receive_with_care(slot, buffer);
+        }
+        let room = buffer.len();
+        let input = connection.transport.read(buffer);
+        let Input::Bytes(read) = input else { return self.end_at_ease(slot, input) };
+        connection.touch(self.shard.now);
+        self.shard.enter(slot);
+        let mut rest = &mut buffer[..read];
+        let mut budget = self.budgets.frame_count;
+        let run = self.application.run(&mut self.shard, slot, &mut rest, &mut budget);
+        if matches!(run, Run::Plain) && rest.is_empty() && read < room {
+            // What nearly always happens.
+            return self.shard.exit(slot);
+        }
+        self.go_on(slot, rest, Some(run), Turn { input, may_hold_more: read == room, budget });
+    }
+
+    /// The turn of one that was at ease, and said nothing.
+    #[cold]
+    fn end_at_ease(&mut self, slot: Slot, input: Input) {
+        self.shard.enter(slot);
+        let budget = self.budgets.frame_count;
+        self.go_on(slot, &mut [], None, Turn { input, may_hold_more: false, budget });
+    }
+
+    /// The turn of one that is not open, or of which something is kept, or that has to wait.
+    #[cold]
+    fn receive_with_care(&mut self, slot: Slot, buffer: &mut [u8]) {
+        let connection = &mut self.shard.connections[slot];
         if connection.flags.is_pressed || connection.is_dead() {
             // When the outbox drains, it is made ready again.
             return;
@@ -74,28 +114,24 @@ impl EventLoop {
         let room = buffer.len() - kept;
         debug_assert!(room > 0, "the backlog is smaller than the buffer");
         let input = connection.transport.read(&mut buffer[kept..]);
-        let read = if let Input::Bytes(bytes) = input {
-            connection.touch(self.shard.now);
-            bytes
-        } else {
-            0
+        let read = match input {
+            Input::Bytes(bytes) => {
+                connection.touch(self.shard.now);
+                bytes
+            }
+            Input::Nothing | Input::End | Input::Broken => 0,
         };
         let may_hold_more = read == room || connection.flags.has_peer_ended;
-        let is_plain = kept == 0 && read > 0 && !may_hold_more && connection.is_open();
-
         self.shard.enter(slot);
-        let mut rest = &mut buffer[..kept + read];
-        let mut budget = self.budgets.frame_count;
-        let run = if is_plain {
-            let run = self.application.run(&mut self.shard, slot, &mut rest, &mut budget);
-            if matches!(run, Run::Plain) && rest.is_empty() {
-                // What nearly always happens.
-                return self.shard.exit(slot);
-            }
-            Some(run)
-        } else {
-            None
-        };
+        let budget = self.budgets.frame_count;
+        self.go_on(slot, &mut buffer[..kept + read], None, Turn { input, may_hold_more, budget });
+    }
+
+    /// The rest of a connection's turn, if there is more to it than plain messages.
+    #[cold]
+    fn go_on<'b>(&mut self, slot: Slot, rest: &'b mut [u8], run: Option<Run<'b>>, turn: Turn) {
+        let Turn { input, may_hold_more, budget } = turn;
+        let mut rest = rest;
         let stop = self.handle_input(slot, &mut rest, run, budget);
         self.end_turn(slot, rest, stop, input);
         let is_over = matches!(input, Input::End | Input::Broken) && stop == Stop::Starved;
@@ -218,7 +254,7 @@ impl EventLoop {
         match run {
             Run::Plain => return None,
             Run::Eventful => {}
-            Run::Reply(reply) => self.application.finish(&mut self.shard, slot, reply),
+            Run::Reply(reply) => self.application.reply(&mut self.shard, slot, reply),
             Run::Doubt(doubt) => self.handle_doubtful(slot, doubt, input),
         }
         if self.shard.scratch.len() >= self.shard.scratch_limit(slot) {

@@ -71,7 +71,7 @@ impl Task {
 }
 
 impl Application {
-    /// Sends what a handler returned, now or later.
+    /// Sends a reply that owns what it sends, or comes later.
     pub(super) fn finish(&mut self, shard: &mut Shard, slot: Slot, reply: Reply<'_>) {
         if self.deliver(shard, slot, reply) {
             let upgrade = self.poll(shard, slot);
