@@ -153,43 +153,35 @@ impl Application {
         self.call(shard, slot, |handler, reach, context| handler.message(reach, context, message));
     }
 
-    /// Hands out the messages that lie in the input one after another, as long as nothing comes of
-    /// it but replies for which there is room; at most `budget` of them. A panic ends the
-    /// connection. The room stays open: the caller closes it, or writes what is in it.
+    /// Hands out the messages that lie in the input of a connection that is open and dormant, one
+    /// after another, as long as nothing comes of it but replies for which there is room. A panic
+    /// ends the connection. The room stays open: the caller closes it, or writes what is in it.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "the call alone costs a tenth of a short echo")]
-    pub(super) fn run<'b>(
-        &mut self,
-        shard: &mut Shard,
-        slot: Slot,
-        input: &mut &'b mut [u8],
-        budget: &mut usize,
-    ) -> Run<'b> {
+    pub(super) fn run(&mut self, shard: &mut Shard, slot: Slot, intake: &mut Intake<'_>) {
         let connection = &shard.connections[slot];
-        if !connection.protocol.is_dormant() {
-            *budget -= 1;
-            return Run::Doubt(Doubt::Frame);
-        }
-        let quick = *shard.limits.quick(connection.endpoint);
-        let ServedEndpoint { handler, dependencies, .. } =
-            &self.service.endpoints[usize::from(connection.endpoint)];
+        debug_assert!(connection.is_open() && connection.protocol.is_dormant());
+        let endpoint = connection.endpoint;
         let Some(session) = self.sessions[slot].as_deref_mut() else {
             debug_assert!(false, "an open connection has a session");
-            *input = &mut [];
-            return Run::Eventful;
+            intake.bytes = &mut [];
+            return;
         };
-        shard.open_room(slot, quick.scratch_bytes);
+        let lane = shard.open_room(slot);
+        let ServedEndpoint { handler, dependencies, .. } =
+            &self.service.endpoints[usize::from(endpoint)];
         let mut visit = Visit { shard, slot };
         let mut context = Context { dependencies, session };
-        let run = catch_unwind(AssertUnwindSafe(|| {
-            visit.run(&**handler, &mut context, quick.lane, input, budget)
-        }));
-        run.unwrap_or_else(|panic| {
-            shard.close_room();
+        let run = AssertUnwindSafe(|| {
+            let end = visit.run(&**handler, &mut context, lane, intake);
+            // The last one was plain: nothing to drop.
+            std::mem::forget(std::mem::replace(&mut intake.end, end));
+        });
+        if let Err(panic) = catch_unwind(run) {
+            intake.end = RunEnd::Eventful;
             discard(panic);
             shard.fail(slot);
-            Run::Eventful
-        })
+        }
     }
 
     pub(super) fn fragment(&mut self, shard: &mut Shard, slot: Slot, fragment: Fragment<'_>) {
@@ -296,8 +288,18 @@ impl Application {
     }
 }
 
+/// Input that is handled in a connection's turn.
+pub(super) struct Intake<'b> {
+    /// What is left of it.
+    pub(super) bytes: &'b mut [u8],
+    /// How many frames may still be handled.
+    pub(super) budget: usize,
+    /// How the last run of whole messages ended.
+    pub(super) end: RunEnd<'b>,
+}
+
 /// How a run of whole messages ended.
-pub(super) enum Run<'b> {
+pub(super) enum RunEnd<'b> {
     /// The input is used up, or the budget is. Nothing else has changed.
     Plain,
     /// A handler did more than to reply at once, or the room for replies is used up.
@@ -306,6 +308,13 @@ pub(super) enum Run<'b> {
     Reply(Reply<'b>),
     /// What comes next is not for the lane.
     Doubt(Doubt<'b>),
+}
+
+impl<'b> Intake<'b> {
+    #[inline]
+    pub(super) fn new(bytes: &'b mut [u8], budget: usize) -> Self {
+        Self { bytes, budget, end: RunEnd::Plain }
+    }
 }
 
 /// A shard during a call of the handler of the connection in `slot`.
@@ -321,21 +330,20 @@ impl Visit<'_> {
         handler: &dyn ErasedHandler,
         context: &mut Context<'_>,
         lane: Lane,
-        input: &mut &'b mut [u8],
-        budget: &mut usize,
-    ) -> Run<'b> {
-        // Nobody else sees the input and the budget meanwhile, unwinding included.
-        let (mut rest, mut left) = (std::mem::take(input), *budget);
-        let run = loop {
-            if left == 0 || rest.is_empty() {
-                break Run::Plain;
+        intake: &mut Intake<'b>,
+    ) -> RunEnd<'b> {
+        // Nobody else sees these meanwhile, unwinding included.
+        let (mut bytes, mut budget) = (std::mem::take(&mut intake.bytes), intake.budget);
+        let end = loop {
+            if budget == 0 || bytes.is_empty() {
+                break RunEnd::Plain;
             }
-            left -= 1;
+            budget -= 1;
             let taken;
-            (taken, rest) = lane.take(rest);
+            (taken, bytes) = lane.take(bytes);
             let message = match taken {
                 Ok(message) => message,
-                Err(doubt) => break Run::Doubt(doubt),
+                Err(doubt) => break RunEnd::Doubt(doubt),
             };
             let reply = handler.message(self, context, message);
             match reply.plain() {
@@ -343,16 +351,16 @@ impl Visit<'_> {
                     frame::append(&mut self.shard.scratch, answer);
                 }
                 Some(None) => {}
-                _ => break Run::Reply(reply),
+                _ => break RunEnd::Reply(reply),
             }
             // It owns nothing; to find that out once more is not free.
             std::mem::forget(reply);
             if !self.shard.has_room() {
-                break Run::Eventful;
+                break RunEnd::Eventful;
             }
         };
-        (*input, *budget) = (rest, left);
-        run
+        (intake.bytes, intake.budget) = (bytes, budget);
+        end
     }
 
     /// What is done to the shard may change whatever the current connection's run relies on.

@@ -14,6 +14,7 @@ use std::rc::Rc;
 use mio::net::TcpListener;
 use rustix::io::Errno;
 
+use super::listener;
 use super::pipe::{ServerEnd, Socket};
 
 /// Where a shard accepts connections while the test kit is compiled in.
@@ -93,7 +94,9 @@ impl From<Arrivals> for Door {
 impl Door {
     pub(super) fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
         match self {
-            Self::Tcp(socket) => socket.accept().map(|(socket, peer)| (socket.into(), peer)),
+            Self::Tcp(socket) => {
+                listener::accept(socket).map(|(socket, peer)| (socket.into(), peer))
+            }
             Self::Memory(arrivals) => arrivals.accept().map(|(end, peer)| (end.into(), peer)),
         }
     }

@@ -86,7 +86,7 @@ pub(super) struct Flags {
 impl Flags {
     /// Whether nothing stands in the way of a plain turn. One load: they lie side by side.
     #[inline]
-    fn are_clear(self) -> bool {
+    pub(super) fn are_clear(self) -> bool {
         let flags = [
             self.is_blocked,
             self.is_pressed,

@@ -146,7 +146,7 @@ impl EventLoop {
         adopted
     }
 
-    fn give_slot(&mut self, mut transport: Transport, peer: SocketAddr) -> Option<Address> {
+    fn give_slot(&mut self, transport: Transport, peer: SocketAddr) -> Option<Address> {
         let slot = self.shard.connections.vacant_key();
         if self.life == Life::Closing || slot >= SLOT_COUNT_MAX {
             return None;

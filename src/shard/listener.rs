@@ -1,7 +1,8 @@
 //! A shard's listening socket, and the decision which shard a fresh socket lives on.
 
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpListener;
@@ -84,6 +85,12 @@ fn bind_one(address: SocketAddr) -> io::Result<StdListener> {
     Ok(socket.into())
 }
 
+/// Accepts a socket; without blocking, as it is itself.
+pub(super) fn accept(listener: &TcpListener) -> io::Result<(OwnedFd, SocketAddr)> {
+    let (socket, peer) = listener.accept()?;
+    Ok((StdStream::from(socket).into(), peer))
+}
+
 impl Listener {
     pub(super) fn new(socket: StdListener, registry: &Registry, token: Token) -> io::Result<Self> {
         let mut socket = TcpListener::from_std(socket);
@@ -98,7 +105,11 @@ impl Listener {
 
     pub(super) fn accept(&mut self, now: Instant) -> Accepted {
         loop {
-            let error = match self.socket.accept() {
+            #[cfg(feature = "testing")]
+            let accepted = self.socket.accept();
+            #[cfg(not(feature = "testing"))]
+            let accepted = accept(&self.socket);
+            let error = match accepted {
                 Ok((socket, peer)) => return Accepted::Socket(socket, peer),
                 Err(error) => error,
             };

@@ -8,7 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::clock::{self, Moment};
-use super::connection::{Farewell, Flags};
+use super::connection::Farewell;
+use super::limits::Quick;
 use super::outbox::{Begun, Flushed, Outbox, REFER_BYTES, count_messages, pongs_first};
 use super::state::{Outgoing, Shard, Slot};
 use super::transport::Output;
@@ -16,7 +17,7 @@ use crate::config::Overflow;
 use crate::error::SendError;
 use crate::hub::delivery::Ticket;
 use crate::message::{Close, CloseCode, ClosedBy, Message};
-use crate::protocol::frame;
+use crate::protocol::{Lane, frame};
 
 /// When the own replies of one turn are handed to the kernel before the turn ends, in bytes.
 pub(super) const SCRATCH_BYTES: usize = 64 << 10;
@@ -165,20 +166,19 @@ impl Shard {
     // The current connection.
 
     /// Opens the room for what the current connection's handler says to it, unless something stands
-    /// in the way: as long as the scratch is within, it may grow without a question asked.
+    /// in the way: as long as the scratch is within, it may grow without a question asked. The lane
+    /// that its messages come by.
     #[inline]
-    pub(super) fn open_room(&mut self, slot: Slot, scratch_bytes: usize) {
+    pub(super) fn open_room(&mut self, slot: Slot) -> Lane {
         debug_assert_eq!(self.current, Some(slot));
         let connection = &self.connections[slot];
-        let Flags { has_stream, is_blocked, is_pressed, is_waiting, .. } = connection.flags;
-        debug_assert!(connection.is_open() && !is_waiting);
-        let is_plain = connection.outbox.is_empty()
-            && !has_stream
-            && !is_blocked
+        let Quick { lane, scratch_bytes } = *self.limits.quick(connection.endpoint);
+        let is_plain = connection.flags.are_clear()
+            && connection.outbox.is_empty()
             && self.fanout.is_empty()
             && !self.links.is_blocked();
-        debug_assert!(!is_plain || !is_pressed, "nothing presses");
         self.room = if is_plain { scratch_bytes } else { 0 };
+        lane
     }
 
     /// From here on, every question is asked.

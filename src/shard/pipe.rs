@@ -8,12 +8,9 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::Shutdown;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
-use mio::event::Source;
-use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 
@@ -23,7 +20,7 @@ use super::transport::Stream;
 /// What a transport reads and writes while the test kit is compiled in.
 #[derive(Debug)]
 pub(super) enum Socket {
-    Tcp(TcpStream),
+    Tcp(OwnedFd),
     Memory(ServerEnd),
 }
 
@@ -314,8 +311,8 @@ impl Write for ClientEnd {
     }
 }
 
-impl From<TcpStream> for Socket {
-    fn from(socket: TcpStream) -> Self {
+impl From<OwnedFd> for Socket {
+    fn from(socket: OwnedFd) -> Self {
         Self::Tcp(socket)
     }
 }
@@ -326,19 +323,18 @@ impl From<ServerEnd> for Socket {
     }
 }
 
-impl Socket {
-    pub(super) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+impl Stream for Socket {
+    /// A pipe has no events: whoever drives the shard tells it what happened.
+    fn register(&self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
         match self {
-            Self::Tcp(socket) => socket.shutdown(how),
+            Self::Tcp(socket) => socket.register(registry, token, interest),
             Self::Memory(end) => {
-                end.0.borrow_mut().to_client.has_ended = true;
+                end.0.borrow_mut().registered = Some((registry.as_raw_fd(), token));
                 Ok(())
             }
         }
     }
-}
 
-impl Stream for Socket {
     fn recv(&mut self, buffer: &mut [u8]) -> Result<usize, Errno> {
         match self {
             Self::Tcp(socket) => socket.recv(buffer),
@@ -357,6 +353,13 @@ impl Stream for Socket {
         match self {
             Self::Tcp(socket) => socket.send_vectored(slices),
             Self::Memory(end) => end.0.borrow_mut().write(slices).map_err(errno),
+        }
+    }
+
+    fn shut_down_write(&self) {
+        match self {
+            Self::Tcp(socket) => socket.shut_down_write(),
+            Self::Memory(end) => end.0.borrow_mut().to_client.has_ended = true,
         }
     }
 }
@@ -380,43 +383,6 @@ impl Socket {
     }
 }
 
-/// A pipe has no events: whoever drives the shard tells it what happened.
-impl Source for Socket {
-    fn register(
-        &mut self,
-        registry: &Registry,
-        token: Token,
-        interests: Interest,
-    ) -> io::Result<()> {
-        match self {
-            Self::Tcp(socket) => socket.register(registry, token, interests),
-            Self::Memory(end) => {
-                end.0.borrow_mut().registered = Some((registry.as_raw_fd(), token));
-                Ok(())
-            }
-        }
-    }
-
-    fn reregister(
-        &mut self,
-        registry: &Registry,
-        token: Token,
-        interests: Interest,
-    ) -> io::Result<()> {
-        match self {
-            Self::Tcp(socket) => socket.reregister(registry, token, interests),
-            Self::Memory(_) => Ok(()),
-        }
-    }
-
-    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        match self {
-            Self::Tcp(socket) => socket.deregister(registry),
-            Self::Memory(_) => Ok(()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -429,21 +395,21 @@ mod tests {
         for bytes in [&b"abcdef"[..], b"ghijklmn"] {
             // The second one wraps around.
             assert_eq!(client_end.write(bytes).expect("room"), bytes.len());
-            assert_eq!(socket.read(&mut buffer).expect("bytes"), bytes.len());
+            assert_eq!(socket.recv(&mut buffer).expect("bytes"), bytes.len());
             assert_eq!(&buffer[..bytes.len()], bytes);
         }
-        assert_eq!(socket.read(&mut buffer).expect_err("none").kind(), ErrorKind::WouldBlock);
+        assert_eq!(socket.recv(&mut buffer).expect_err("none"), Errno::AGAIN);
     }
 
     #[test]
     fn a_writer_is_told_of_room_only_after_it_has_lacked_it() {
         let (server_end, mut client_end) = pipe(4);
         let mut socket = Socket::from(server_end);
-        assert_eq!(socket.write(b"abcd").expect("room"), 4);
+        assert_eq!(socket.send(b"abcd").expect("room"), 4);
         let mut buffer = [0; 4];
         assert_eq!(client_end.read(&mut buffer).expect("bytes"), 4);
         assert!(!client_end.has_news());
-        assert_eq!(socket.write(b"abcdef").expect("room"), 4);
+        assert_eq!(socket.send(b"abcdef").expect("room"), 4);
         assert_eq!(client_end.read(&mut buffer).expect("bytes"), 4);
         assert!(client_end.has_news());
     }

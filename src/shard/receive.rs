@@ -2,7 +2,7 @@
 //! budget of bytes and messages, after which it waits for the next turn.
 
 use super::EventLoop;
-use super::application::Run;
+use super::application::{Intake, RunEnd};
 use super::connection::{Closing, Connection, Farewell, Phase};
 use super::state::Slot;
 use super::transport::Input;
@@ -23,14 +23,18 @@ pub(super) enum Stop {
     Waiting,
 }
 
-/// A connection's turn, as far as it has come.
-#[derive(Clone, Copy, Debug)]
-struct Turn {
-    input: Input,
-    /// The kernel may hold more of which no event will tell.
-    may_hold_more: bool,
-    /// How many frames may still be handled.
-    budget: usize,
+/// What is known of what the kernel holds after a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kernel {
+    HasNothing,
+    /// Of which no event will tell.
+    MayHoldMore,
+}
+
+impl Kernel {
+    fn holding(more: bool) -> Self {
+        if more { Self::MayHoldMore } else { Self::HasNothing }
+    }
 }
 
 impl EventLoop {
@@ -81,22 +85,22 @@ impl EventLoop {
         let Input::Bytes(read) = input else { return self.end_at_ease(slot, input) };
         connection.touch(self.shard.now);
         self.shard.enter(slot);
-        let mut rest = &mut buffer[..read];
-        let mut budget = self.budgets.frame_count;
-        let run = self.application.run(&mut self.shard, slot, &mut rest, &mut budget);
-        if matches!(run, Run::Plain) && rest.is_empty() && read < room {
-            // What nearly always happens.
+        let mut intake = Intake::new(&mut buffer[..read], self.budgets.frame_count);
+        self.application.run(&mut self.shard, slot, &mut intake);
+        if matches!(intake.end, RunEnd::Plain) && intake.bytes.is_empty() && read < room {
+            // What nearly always happens. Nothing is left to drop.
+            std::mem::forget(intake);
             return self.shard.exit(slot);
         }
-        self.go_on(slot, rest, Some(run), Turn { input, may_hold_more: read == room, budget });
+        self.go_on(slot, intake, input, Kernel::holding(read == room));
     }
 
     /// The turn of one that was at ease, and said nothing.
     #[cold]
     fn end_at_ease(&mut self, slot: Slot, input: Input) {
         self.shard.enter(slot);
-        let budget = self.budgets.frame_count;
-        self.go_on(slot, &mut [], None, Turn { input, may_hold_more: false, budget });
+        let intake = Intake::new(&mut [], self.budgets.frame_count);
+        self.go_on(slot, intake, input, Kernel::HasNothing);
     }
 
     /// The turn of one that is not open, or of which something is kept, or that has to wait.
@@ -121,21 +125,19 @@ impl EventLoop {
             }
             Input::Nothing | Input::End | Input::Broken => 0,
         };
-        let may_hold_more = read == room || connection.flags.has_peer_ended;
+        let kernel = Kernel::holding(read == room || connection.flags.has_peer_ended);
         self.shard.enter(slot);
-        let budget = self.budgets.frame_count;
-        self.go_on(slot, &mut buffer[..kept + read], None, Turn { input, may_hold_more, budget });
+        let intake = Intake::new(&mut buffer[..kept + read], self.budgets.frame_count);
+        self.go_on(slot, intake, input, kernel);
     }
 
     /// The rest of a connection's turn, if there is more to it than plain messages.
     #[cold]
-    fn go_on<'b>(&mut self, slot: Slot, rest: &'b mut [u8], run: Option<Run<'b>>, turn: Turn) {
-        let Turn { input, may_hold_more, budget } = turn;
-        let mut rest = rest;
-        let stop = self.handle_input(slot, &mut rest, run, budget);
-        self.end_turn(slot, rest, stop, input);
+    fn go_on(&mut self, slot: Slot, mut intake: Intake<'_>, input: Input, kernel: Kernel) {
+        let stop = self.handle_input(slot, &mut intake);
+        self.end_turn(slot, intake.bytes, stop, input);
         let is_over = matches!(input, Input::End | Input::Broken) && stop == Stop::Starved;
-        if !is_over && (stop == Stop::Paused || may_hold_more) {
+        if !is_over && (stop == Stop::Paused || kernel == Kernel::MayHoldMore) {
             self.shard.make_ready(slot);
         }
     }
@@ -159,42 +161,34 @@ impl EventLoop {
         self.shard.settle(slot);
     }
 
-    /// Handles input as the phase demands, which may change on the way; and what came of a run
-    /// before it.
+    /// Handles input as the phase demands, which may change on the way, until it is used up or
+    /// something stops it; first what the last run has left.
     #[cold]
-    fn handle_input<'b>(
-        &mut self,
-        slot: Slot,
-        input: &mut &'b mut [u8],
-        run: Option<Run<'b>>,
-        mut budget: usize,
-    ) -> Stop {
-        if let Some(run) = run
-            && let Some(stop) = self.end_run(slot, run, input)
-        {
+    fn handle_input(&mut self, slot: Slot, intake: &mut Intake<'_>) -> Stop {
+        if let Some(stop) = self.end_run(slot, intake) {
             return stop;
         }
         let mut request_budget = REQUEST_BUDGET;
         loop {
             let stop = match self.shard.connections[slot].phase {
                 _ if self.shard.connections[slot].flags.is_waiting => Some(Stop::Waiting),
-                Phase::Upgrading { .. } => self.handle_request(slot, input, &mut request_budget),
-                Phase::Open => self.handle_frames(slot, input, &mut budget),
+                Phase::Upgrading { .. } => self.handle_request(slot, intake, &mut request_budget),
+                Phase::Open => self.handle_frames(slot, intake),
                 Phase::Leaving(_) => {
                     self.close_if_leaving(slot);
                     continue;
                 }
-                Phase::Closing(Closing::PeerClose) => self.await_close(slot, input, &mut budget),
+                Phase::Closing(Closing::PeerClose) => self.await_close(slot, intake),
                 Phase::Closing(_) | Phase::Dead => {
-                    *input = &mut [];
+                    intake.bytes = &mut [];
                     None
                 }
             };
             if let Some(stop) = stop {
                 return stop;
             }
-            if input.is_empty() && !matches!(self.shard.connections[slot].phase, Phase::Leaving(_))
-            {
+            let is_leaving = matches!(self.shard.connections[slot].phase, Phase::Leaving(_));
+            if intake.bytes.is_empty() && !is_leaving {
                 return Stop::Starved;
             }
         }
@@ -204,7 +198,7 @@ impl EventLoop {
     fn handle_request(
         &mut self,
         slot: Slot,
-        input: &mut &mut [u8],
+        intake: &mut Intake<'_>,
         budget: &mut usize,
     ) -> Option<Stop> {
         // Pages are not refused by the outbox's bounds: who does not read them may not ask for
@@ -218,9 +212,9 @@ impl EventLoop {
             return Some(Stop::Paused);
         }
         *budget -= 1;
-        match self.upgrade(slot, input) {
+        match self.upgrade(slot, intake.bytes) {
             Some(used) => {
-                *input = &mut std::mem::take(input)[used..];
+                intake.bytes = &mut std::mem::take(&mut intake.bytes)[used..];
                 None
             }
             None if self.shard.connections[slot].flags.is_waiting => Some(Stop::Waiting),
@@ -228,19 +222,19 @@ impl EventLoop {
         }
     }
 
-    /// Handles frames of an open connection, until it is not, or a budget is used up.
-    fn handle_frames(
-        &mut self,
-        slot: Slot,
-        input: &mut &mut [u8],
-        budget: &mut usize,
-    ) -> Option<Stop> {
-        while *budget > 0 {
-            if input.is_empty() {
+    /// Handles frames of an open connection, until it is not, or the budget is used up.
+    fn handle_frames(&mut self, slot: Slot, intake: &mut Intake<'_>) -> Option<Stop> {
+        while intake.budget > 0 {
+            if intake.bytes.is_empty() {
                 return Some(Stop::Starved);
             }
-            let run = self.application.run(&mut self.shard, slot, input, budget);
-            let stop = self.end_run(slot, run, input);
+            if self.shard.connections[slot].protocol.is_dormant() {
+                self.application.run(&mut self.shard, slot, intake);
+            } else {
+                intake.budget -= 1;
+                intake.end = RunEnd::Doubt(Doubt::Frame);
+            }
+            let stop = self.end_run(slot, intake);
             if stop.is_some() || !self.shard.connections[slot].is_open() {
                 return stop;
             }
@@ -249,13 +243,13 @@ impl EventLoop {
     }
 
     /// Does what a run left to be done; why handling has to stop then, if it has.
-    fn end_run<'b>(&mut self, slot: Slot, run: Run<'b>, input: &mut &'b mut [u8]) -> Option<Stop> {
+    fn end_run(&mut self, slot: Slot, intake: &mut Intake<'_>) -> Option<Stop> {
         self.shard.close_room();
-        match run {
-            Run::Plain => return None,
-            Run::Eventful => {}
-            Run::Reply(reply) => self.application.reply(&mut self.shard, slot, reply),
-            Run::Doubt(doubt) => self.handle_doubtful(slot, doubt, input),
+        match std::mem::replace(&mut intake.end, RunEnd::Plain) {
+            RunEnd::Plain => return None,
+            RunEnd::Eventful => {}
+            RunEnd::Reply(reply) => self.application.reply(&mut self.shard, slot, reply),
+            RunEnd::Doubt(doubt) => self.handle_doubtful(slot, doubt, &mut intake.bytes),
         }
         if self.shard.scratch.len() >= self.shard.scratch_limit(slot) {
             self.shard.write_scratch(slot);
@@ -304,20 +298,16 @@ impl EventLoop {
 
     /// After our Close frame: everything but the peer's is discarded (RFC 6455 section 5.5.1),
     /// until it comes, or a budget is used up.
-    fn await_close(
-        &mut self,
-        slot: Slot,
-        input: &mut &mut [u8],
-        budget: &mut usize,
-    ) -> Option<Stop> {
+    fn await_close(&mut self, slot: Slot, intake: &mut Intake<'_>) -> Option<Stop> {
         let super::Shard { connections, limits, now, .. } = &mut self.shard;
         let Connection { protocol, phase, endpoint, .. } = &mut connections[slot];
         let limits = &limits[*endpoint];
-        while *budget > 0 {
+        let input = &mut intake.bytes;
+        while intake.budget > 0 {
             if input.is_empty() {
                 return Some(Stop::Starved);
             }
-            *budget -= 1;
+            intake.budget -= 1;
             let Err(doubt) = protocol.receive_whole(input, limits) else { continue };
             let event = protocol.receive_doubtful(doubt, input, &mut self.control, limits, *now);
             self.control.clear();

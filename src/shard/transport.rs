@@ -4,27 +4,32 @@
 //! several threads, its own cost as much again as all that is done here.
 
 use std::io::{self, IoSlice};
-use std::net::Shutdown;
-use std::os::fd::OwnedFd;
-
-use mio::net::TcpStream;
 #[cfg(not(feature = "testing"))]
-pub(super) use mio::net::TcpStream as Socket;
+pub(super) use std::os::fd::OwnedFd as Socket;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
 
 #[cfg(feature = "testing")]
 pub(super) use super::pipe::Socket;
 
 /// What is read from, written to.
 pub(super) trait Stream {
+    fn register(&self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()>;
     fn recv(&mut self, buffer: &mut [u8]) -> Result<usize, Errno>;
     fn send(&mut self, bytes: &[u8]) -> Result<usize, Errno>;
     fn send_vectored(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Errno>;
+    fn shut_down_write(&self);
 }
 
-impl Stream for TcpStream {
+impl Stream for OwnedFd {
+    fn register(&self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+        registry.register(&mut SourceFd(&self.as_raw_fd()), token, interest)
+    }
+
     #[inline]
     fn recv(&mut self, buffer: &mut [u8]) -> Result<usize, Errno> {
         rustix::net::recv(self, buffer, RecvFlags::empty()).map(|(bytes, _)| bytes)
@@ -37,6 +42,11 @@ impl Stream for TcpStream {
 
     fn send_vectored(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
         rustix::io::writev(self, slices)
+    }
+
+    fn shut_down_write(&self) {
+        // It fails only if the connection is gone already, which the next read will tell.
+        let _ = rustix::net::shutdown(self, Shutdown::Write);
     }
 }
 
@@ -82,12 +92,12 @@ impl Transport {
             Ok(end) => return Self::new(end),
             Err(socket) => socket,
         };
-        Self::new(TcpStream::from_std(socket.into()))
+        Self::new(socket)
     }
 
     /// Registers for both kinds of events, once and for all: they are edge-triggered.
-    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        registry.register(&mut self.socket, token, Interest::READABLE | Interest::WRITABLE)
+    pub(super) fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
+        self.socket.register(registry, token, Interest::READABLE | Interest::WRITABLE)
     }
 
     #[inline]
@@ -135,8 +145,7 @@ impl Transport {
 
     /// Ends our side; the peer reads what was written, then the end.
     pub(super) fn shut_down_write(&self) {
-        // It fails only if the connection is gone already, which the next read will tell.
-        let _ = self.socket.shutdown(Shutdown::Write);
+        self.socket.shut_down_write();
     }
 }
 
@@ -147,5 +156,5 @@ pub(super) fn into_fd(socket: Socket) -> OwnedFd {
         Socket::Tcp(socket) => socket,
         Socket::Memory(end) => return super::arrivals::deposit(end),
     };
-    std::net::TcpStream::from(socket).into()
+    socket
 }
