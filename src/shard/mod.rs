@@ -18,6 +18,7 @@ mod closing;
 mod connection;
 #[cfg(feature = "testing")]
 mod drive;
+mod encoder;
 mod ending;
 mod entrance;
 mod fanout;

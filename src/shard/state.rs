@@ -6,16 +6,18 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use slab::Slab;
 
 use super::Readiness;
 use super::clock;
 use super::connection::Connection;
+use super::encoder::Encoder;
 use super::fanout::{Fanout, Position};
 use super::keeping::KeptInput;
 use super::limits::LimitTable;
 use super::links::Links;
+use super::outbox::Spares;
 use super::output::SCRATCH_BYTES;
 use super::timers::{Tick, Wheel};
 use crate::config::Limits;
@@ -27,9 +29,6 @@ use crate::protocol::frame;
 
 /// The index of a connection in the slab.
 pub(super) type Slot = usize;
-
-/// How much is allocated at once for encoding, in bytes. A frame in a mailbox keeps as much alive.
-const ENCODER_BYTES: usize = 8 << 10;
 
 #[derive(Debug)]
 pub(super) struct Shard {
@@ -55,8 +54,8 @@ pub(super) struct Shard {
     pub(super) scratch: Vec<u8>,
     /// How much of the scratch is HTTP: what comes before the first frame.
     pub(super) scratch_http_bytes: usize,
-    /// Where frames for others are encoded.
-    encoder: BytesMut,
+    pub(super) encoder: Encoder,
+    pub(super) spares: Spares,
     /// The sum of all outboxes.
     pub(super) queued_bytes: usize,
     pub(super) kept_input: KeptInput,
@@ -106,7 +105,8 @@ impl Shard {
             current: None,
             scratch: Vec::with_capacity(SCRATCH_BYTES),
             scratch_http_bytes: 0,
-            encoder: BytesMut::new(),
+            encoder: Encoder::new(),
+            spares: Spares::default(),
             queued_bytes: 0,
             kept_input: KeptInput::default(),
             ready: Vec::new(),
@@ -260,7 +260,7 @@ impl Shard {
         if id.shard() == self.index && ticket.is_none() {
             return self.send_here(to, Outgoing::Message(message), None);
         }
-        let frame = self.encode(message);
+        let frame = self.encoder.encode(message);
         if id.shard() == self.index {
             return self.send_here(to, Outgoing::Frames(&frame), ticket);
         }
@@ -290,15 +290,5 @@ impl Shard {
             ticket.settle(Err(error));
         }
         Err(error)
-    }
-
-    /// Encodes a message for others.
-    pub(super) fn encode(&mut self, message: Message<'_>) -> Bytes {
-        let bytes = frame::encoded_bytes(message);
-        if self.encoder.capacity() < bytes {
-            self.encoder.reserve(bytes.max(ENCODER_BYTES));
-        }
-        frame::encode(&mut self.encoder, message);
-        self.encoder.split().freeze()
     }
 }

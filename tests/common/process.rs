@@ -41,6 +41,11 @@ impl Process {
         Self { child, lines }
     }
 
+    /// The kernel's number of it.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What follows `marker` in the next line that has it.
     pub fn after(&self, marker: &str) -> String {
         loop {
