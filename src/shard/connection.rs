@@ -14,7 +14,7 @@ use crate::message::Close;
 use crate::protocol::Protocol;
 use crate::routing::Params;
 
-/// A connection's state. What an idle one weighs is asserted below.
+/// A connection's state. What an idle one weighs is asserted in `footprint.rs`.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) transport: Transport,
@@ -44,10 +44,6 @@ pub(super) struct Connection {
     pub(super) ping_count: u8,
     pub(super) flags: Flags,
 }
-
-// DESIGN section 9 allows 320 bytes of memory for an idle connection, its timer and its place
-// among the members included.
-const _: () = assert!(size_of::<Connection>() <= 216);
 
 /// What stands on which list, and what the socket is known to do.
 #[derive(Clone, Copy, Debug, Default)]

@@ -22,6 +22,7 @@ mod encoder;
 mod ending;
 mod entrance;
 mod fanout;
+mod footprint;
 #[cfg(feature = "testing")]
 mod invariants;
 mod keeping;

@@ -39,6 +39,9 @@ pub(super) struct Wheel {
 }
 
 impl Wheel {
+    /// What an armed connection takes.
+    pub(super) const ENTRY_BYTES: usize = size_of::<(Address, Tick)>();
+
     pub(super) fn new(now: Instant) -> Self {
         Self {
             start: now,
