@@ -7,7 +7,7 @@
 //! message that the network cut in two, is not.
 
 #![allow(clippy::expect_used, reason = "a test says what it expects")]
-#![allow(clippy::print_stdout, reason = "the process that serves says where")]
+#![allow(clippy::print_stdout, reason = "what was measured is told to those who look")]
 
 #[path = "allocations/broadcast.rs"]
 mod broadcast;

@@ -2,18 +2,16 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::process::Command;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use peregrine::{Builder, Callbacks, ConnectionId, Endpoint, Hub, Limits, Reply};
-use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::client::{Batch, Client};
 use super::common::start;
-use super::process::Process;
+use super::process::{self, Process};
 use super::{ALLOCATOR, Allocated};
 
 /// Tells the program that it is a server, and how many shards it has.
@@ -130,16 +128,12 @@ fn endpoints(builder: Builder) -> Builder {
 #[test]
 fn a_server_process() {
     let Ok(shards) = std::env::var(SHARDS) else { return };
-    set_parent_process_death_signal(Some(Signal::KILL)).expect("Linux");
     let orders = Arc::new(OnceLock::new());
     let told = told(Arc::clone(&orders));
     let build = |builder| endpoints(builder).websocket("/told", told);
     let running = start(shards.parse().expect("a number"), build);
     assert!(orders.set(thread_beside(running.hub())).is_ok(), "once");
-    println!("\nserves at {}", running.local_addr());
-    loop {
-        thread::park();
-    }
+    process::serve(&running);
 }
 
 /// The other end: the server's process, for whoever asks.
@@ -150,10 +144,9 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(shards: usize) -> Self {
-        let mut command = Command::new(std::env::current_exe().expect("this program"));
-        command.args(["--exact", "server::a_server_process", "--nocapture"]);
+        let mut command = process::server("server::a_server_process");
         let process = Process::start(command.env(SHARDS, shards.to_string()));
-        let address = process.after("serves at ").parse().expect("an address");
+        let address = process.address();
         Self { _process: process, address }
     }
 
