@@ -7,7 +7,6 @@ use super::audience::{AudienceIndex, Place};
 use super::fanout::Position;
 use super::outbox::Outbox;
 use super::streaming::Streaming;
-use super::timers::Tick;
 use super::transport::Transport;
 use crate::hub::{Address, EndpointIndex};
 use crate::message::Close;
@@ -38,8 +37,6 @@ pub(super) struct Connection {
     pub(super) heard_at: Instant,
     /// When the phase ends by force: the handshake's deadline, or the closing handshake's.
     pub(super) deadline: Instant,
-    /// The timer's entry that counts.
-    pub(super) armed: Tick,
     /// How many pings were sent since the peer was last heard.
     pub(super) ping_count: u8,
     pub(super) flags: Flags,

@@ -27,9 +27,9 @@ const SUM_BYTES: usize =
 // Without optimisation mio's socket knows where it is registered, and the test kit's may be a pipe.
 const KIT_BYTES: usize = if cfg!(any(debug_assertions, feature = "testing")) { 8 } else { 0 };
 
-const _: () = assert!(CONNECTION_BYTES <= 208 + KIT_BYTES);
+const _: () = assert!(CONNECTION_BYTES <= 200 + KIT_BYTES);
 const _: () = assert!(Application::SESSION_BYTES <= 16);
 const _: () = assert!(Wheel::ENTRY_BYTES <= 16);
 const _: () = assert!(Audiences::PLACE_BYTES <= 16);
 // What is left to the 320 is for the growth of what these stand in.
-const _: () = assert!(SUM_BYTES <= 256 + KIT_BYTES);
+const _: () = assert!(SUM_BYTES <= 248 + KIT_BYTES);

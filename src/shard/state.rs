@@ -19,7 +19,7 @@ use super::limits::LimitTable;
 use super::links::Links;
 use super::outbox::Spares;
 use super::output::SCRATCH_BYTES;
-use super::timers::{Tick, Wheel};
+use super::timers::Wheel;
 use crate::config::Limits;
 use crate::error::SendError;
 use crate::hub::delivery::Ticket;
@@ -194,12 +194,7 @@ impl Shard {
 
     /// Arms the timer for this instant, instead of the one before.
     pub(super) fn arm(&mut self, slot: Slot, due: Instant) {
-        let connection = &mut self.connections[slot];
-        connection.armed = self.wheel.arm(connection.address, due);
-    }
-
-    pub(super) fn is_armed(&self, slot: Slot, tick: Tick) -> bool {
-        self.connections[slot].armed == tick
+        self.wheel.arm(slot, due);
     }
 
     pub(super) fn count_dropped(&self, count: u64) {
