@@ -45,7 +45,7 @@ pub(crate) enum Audience {
 }
 
 /// One message for many, on its way; all shards share it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Publication {
     pub(crate) audience: Audience,
     pub(crate) except: Option<ConnectionId>,

@@ -83,6 +83,9 @@ pub(super) struct Application {
 }
 
 impl Application {
+    /// What a connection takes here whose session has no size.
+    pub(super) const SESSION_BYTES: usize = size_of::<Option<Box<dyn Any>>>();
+
     pub(super) fn new(service: Arc<Service>) -> Self {
         Self { service, sessions: Vec::new(), tasks: Tasks::default() }
     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::fanout::Position;
+use super::footprint::Entry;
 use super::state::Slot;
 use crate::hub::EndpointIndex;
 
@@ -36,6 +37,9 @@ struct Audience {
 }
 
 impl Audiences {
+    /// What a member takes.
+    pub(super) const PLACE_BYTES: usize = size_of::<Entry<Slot>>();
+
     pub(super) fn new(endpoint_count: usize) -> Self {
         let mut audiences = Slab::with_capacity(endpoint_count);
         for _ in 0..endpoint_count {

@@ -7,14 +7,13 @@ use super::audience::{AudienceIndex, Place};
 use super::fanout::Position;
 use super::outbox::Outbox;
 use super::streaming::Streaming;
-use super::timers::Tick;
 use super::transport::Transport;
 use crate::hub::{Address, EndpointIndex};
 use crate::message::Close;
 use crate::protocol::Protocol;
 use crate::routing::Params;
 
-/// A connection's state. What an idle one weighs is asserted below.
+/// A connection's state. What an idle one weighs is asserted in `footprint.rs`.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) transport: Transport,
@@ -38,16 +37,10 @@ pub(super) struct Connection {
     pub(super) heard_at: Instant,
     /// When the phase ends by force: the handshake's deadline, or the closing handshake's.
     pub(super) deadline: Instant,
-    /// The timer's entry that counts.
-    pub(super) armed: Tick,
     /// How many pings were sent since the peer was last heard.
     pub(super) ping_count: u8,
     pub(super) flags: Flags,
 }
-
-// DESIGN section 9 allows 320 bytes of memory for an idle connection, its timer and its place
-// among the members included.
-const _: () = assert!(size_of::<Connection>() <= 216);
 
 /// What stands on which list, and what the socket is known to do.
 #[derive(Clone, Copy, Debug, Default)]

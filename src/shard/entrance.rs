@@ -14,7 +14,6 @@ use super::listener::{self, Accepted};
 use super::outbox::Outbox;
 use super::shutdown::Life;
 use super::state::Slot;
-use super::timers::Tick;
 use super::transport::{self, Transport};
 use super::{EventLoop, Service};
 use crate::hub::{Address, Envelope, SLOT_COUNT_MAX};
@@ -170,7 +169,6 @@ impl EventLoop {
             position: 0,
             heard_at: self.shard.now,
             deadline,
-            armed: Tick::default(),
             ping_count: 0,
             flags: Flags { admission, ..Flags::default() },
         });

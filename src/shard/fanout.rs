@@ -110,13 +110,14 @@ impl Fanout {
         &mut self,
         audience: AudienceIndex,
         except: Option<ConnectionId>,
-        frame: Bytes,
+        frame: &Bytes,
         tally: Option<Tally>,
     ) {
         self.bytes += frame.len() + ENTRY_BYTES;
         if frame.len() >= REFER_BYTES || tally.is_some() {
             self.close_run();
-            self.push(Run { audience, except, frames: frame, message_count: 1, tally });
+            let frames = frame.clone();
+            self.push(Run { audience, except, frames, message_count: 1, tally });
             return;
         }
         match &mut self.open {
@@ -132,7 +133,7 @@ impl Fanout {
                 self.open = Some(OpenRun { audience, except, message_count: 1 });
             }
         }
-        self.buffer.put_slice(&frame);
+        self.buffer.put_slice(frame);
     }
 
     /// Ends the growing run, so that it can be referred to.
@@ -257,12 +258,12 @@ mod tests {
         }
         // Small ones are gathered: that costs each member one run.
         for _ in 0..10 * LOG_RUN_COUNT {
-            fanout.append(everyone, None, Bytes::from_static(b"small"), None);
+            fanout.append(everyone, None, &Bytes::from_static(b"small"), None);
             assert!(!fanout.is_behind());
         }
         let large = Bytes::from(vec![7; REFER_BYTES]);
         while !fanout.is_behind() {
-            fanout.append(everyone, None, large.clone(), None);
+            fanout.append(everyone, None, &large, None);
         }
         assert!(fanout.runs.len() == LOG_RUN_COUNT && fanout.has_room());
         let (mut budget, mut visits) = (usize::MAX, Vec::new());

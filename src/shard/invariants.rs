@@ -160,10 +160,10 @@ impl EventLoop {
         assert!(is_looked_at, "{slot} is not asked for what it has: {connection:?}");
     }
 
-    /// A timer is armed that counts, and soon enough.
+    /// A timer is armed, and soon enough.
     fn check_timer(&self, connection: &Connection, is_leaving: bool) {
-        let Connection { address, armed, deadline, phase, .. } = connection;
-        let Some(fires_at) = self.shard.wheel.fires_at(*address, *armed) else {
+        let Connection { address, deadline, phase, .. } = connection;
+        let Some(fires_at) = self.shard.wheel.fires_at(address.slot()) else {
             panic!("no timer is armed for {connection:?}");
         };
         if is_leaving || matches!(phase, Phase::Upgrading { .. } | Phase::Closing(_)) {

@@ -84,20 +84,24 @@ impl Links {
     }
 
     /// Sends a publication to all other shards, or to none.
-    pub(super) fn publish(&mut self, publication: &Arc<Publication>) -> Result<(), SendError> {
+    pub(super) fn publish(&mut self, publication: &Publication) -> Result<(), SendError> {
         let others = self.waiting.len() - 1;
         if self.hub.shared().mailboxes.iter().any(|mailbox| mailbox.is_closed()) {
             return Err(SendError::ShuttingDown);
         }
+        if others == 0 {
+            return Ok(());
+        }
+        let publication = Arc::new(publication.clone());
         if self.is_quiet {
-            let published = self.hub.shared().publish(publication, Some(self.own));
+            let published = self.hub.shared().publish(&publication, Some(self.own));
             return published.map_err(|_| SendError::ShuttingDown);
         }
         // Room for all to wait is room for all.
         self.check_room(others, publication.frame.len() * others)?;
         let own = self.own;
         for shard in (0..=others).filter(|&shard| shard != own) {
-            if self.send_or_wait(shard, Envelope::Publish(Arc::clone(publication))).is_err() {
+            if self.send_or_wait(shard, Envelope::Publish(Arc::clone(&publication))).is_err() {
                 // It has ended just now. The others get it, so it was accepted.
                 self.hub.shared().mailboxes[shard].count_dropped(1);
             }
@@ -203,12 +207,12 @@ mod tests {
             assert_eq!(send(&mut links, generation), Ok(()));
         }
         links.quiet();
-        let publication = Arc::new(Publication {
+        let publication = Publication {
             audience: Audience::Everyone(0),
             except: None,
             frame: bytes::Bytes::new(),
             tally: None,
-        });
+        };
         assert_eq!(send(&mut links, 6), Err(SendError::ShuttingDown));
         assert_eq!(links.publish(&publication), Err(SendError::ShuttingDown));
         assert!(!links.is_blocked() && take().is_some());

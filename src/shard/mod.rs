@@ -18,9 +18,11 @@ mod closing;
 mod connection;
 #[cfg(feature = "testing")]
 mod drive;
+mod encoder;
 mod ending;
 mod entrance;
 mod fanout;
+mod footprint;
 #[cfg(feature = "testing")]
 mod invariants;
 mod keeping;
@@ -66,7 +68,6 @@ pub(crate) use self::pipe::{ClientEnd, Unread, pipe};
 pub(crate) use self::pool::Pool;
 use self::shutdown::Life;
 use self::state::{Outgoing, Shard, Slot};
-use self::timers::Tick;
 use self::transport::Transport;
 pub(crate) use self::visitors::Visitors;
 use crate::config::HEAD_BYTES_MAX;
@@ -155,7 +156,7 @@ pub(crate) struct EventLoop {
     buffer: Vec<u8>,
     /// Answers to control frames, on their way from the protocol to the connection.
     control: Vec<u8>,
-    fired: Vec<(Address, Tick)>,
+    fired: Vec<Slot>,
     turned_away: Unreported,
     /// How often the listener had to rest.
     rests: Unreported,
@@ -376,10 +377,8 @@ impl EventLoop {
         self.file_all_events();
         let mut fired = std::mem::take(&mut self.fired);
         self.shard.wheel.expire(self.shard.now, &mut fired);
-        for (address, tick) in fired.drain(..) {
-            if let Some(slot) = self.shard.find(address)
-                && self.shard.is_armed(slot, tick)
-            {
+        for slot in fired.drain(..) {
+            if self.shard.connections.contains(slot) {
                 self.time_out(slot);
             }
         }
@@ -490,6 +489,7 @@ impl EventLoop {
         debug_assert!(self.shard.leaving.is_empty(), "whoever leaves is told before the reaping");
         while let Some(slot) = self.shard.dead.pop() {
             let connection = self.shard.connections.remove(slot);
+            self.shard.wheel.disarm(slot);
             debug_assert!(connection.is_dead() && connection.outbox.is_empty());
             self.application.forget(slot);
             self.let_out(&connection);

@@ -3,12 +3,15 @@
 //! Knows bytes, and as much of frames as it needs to drop whole ones. An empty outbox holds no
 //! memory.
 
+mod spares;
+
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
 
+pub(super) use self::spares::Spares;
 use super::transport::{Output, Transport};
 use crate::error::SendError;
 use crate::hub::delivery::Ticket;
@@ -212,12 +215,13 @@ impl Outbox {
     }
 
     /// Hands to the kernel what it takes.
-    pub(super) fn write(&mut self, transport: &mut Transport) -> Flushed {
+    pub(super) fn write(&mut self, transport: &mut Transport, spares: &mut Spares) -> Flushed {
         let Some(queue) = &mut self.0 else { return Flushed::Empty };
         let flushed = queue.write(transport);
-        if flushed == Flushed::Empty {
-            // Most connections never queue again.
-            self.0 = None;
+        if flushed == Flushed::Empty
+            && let Some(queue) = self.0.take()
+        {
+            spares.take_back(queue);
         }
         flushed
     }

@@ -76,6 +76,9 @@ impl Shard {
         } else {
             self.queue(slot, |outbox| match outgoing {
                 Outgoing::Message(message) => outbox.push_message(message),
+                Outgoing::Frames(frames) if frames.len() < REFER_BYTES && ticket.is_none() => {
+                    outbox.push_slice(frames);
+                }
                 Outgoing::Frames(frames) => outbox.push(frames.clone(), ticket),
             });
         }
@@ -136,6 +139,7 @@ impl Shard {
         let connection = &mut self.connections[slot];
         debug_assert!(!connection.is_dead(), "nothing is queued for the dead");
         let before = connection.outbox.bytes();
+        self.spares.lend(&mut connection.outbox);
         add(&mut connection.outbox);
         self.queued_bytes += connection.outbox.bytes() - before;
         self.press(slot);
@@ -422,7 +426,7 @@ impl Shard {
             return;
         }
         let before = connection.outbox.bytes();
-        let flushed = connection.outbox.write(&mut connection.transport);
+        let flushed = connection.outbox.write(&mut connection.transport, &mut self.spares);
         let after = connection.outbox.bytes();
         // The segments may have become more, though their bytes did not.
         self.queued_bytes = self.queued_bytes + after - before;

@@ -122,8 +122,8 @@ impl Shard {
         if !self.fanout.has_room() {
             return Err(SendError::Overloaded);
         }
-        let frame = self.encode(message);
-        let publication = Arc::new(Publication { audience, except, frame, tally });
+        let frame = self.encoder.encode(message);
+        let publication = Publication { audience, except, frame, tally };
         self.links.publish(&publication)?;
         self.publish_here(&publication);
         Ok(())
@@ -140,7 +140,7 @@ impl Shard {
         let Some(index) = index.filter(|&index| audiences.member_count(index) > 0) else { return };
         // Whoever is excepted lives here, or does not matter here.
         let except = except.filter(|id| id.shard() == self.index);
-        self.fanout.append(index, except, frame.clone(), tally.clone());
+        self.fanout.append(index, except, frame, tally.clone());
     }
 
     // Delivery.

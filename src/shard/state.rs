@@ -6,18 +6,20 @@
 
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use slab::Slab;
 
 use super::Readiness;
 use super::clock::{self, Moment};
 use super::connection::Connection;
+use super::encoder::Encoder;
 use super::fanout::{Fanout, Position};
 use super::keeping::KeptInput;
 use super::limits::LimitTable;
 use super::links::Links;
+use super::outbox::Spares;
 use super::output::SCRATCH_BYTES;
-use super::timers::{Tick, Wheel};
+use super::timers::Wheel;
 use crate::config::Limits;
 use crate::error::SendError;
 use crate::hub::delivery::Ticket;
@@ -27,9 +29,6 @@ use crate::protocol::frame;
 
 /// The index of a connection in the slab.
 pub(super) type Slot = usize;
-
-/// How much is allocated at once for encoding, in bytes. A frame in a mailbox keeps as much alive.
-const ENCODER_BYTES: usize = 8 << 10;
 
 #[derive(Debug)]
 pub(super) struct Shard {
@@ -57,8 +56,8 @@ pub(super) struct Shard {
     pub(super) room: usize,
     /// How much of the scratch is HTTP: what comes before the first frame.
     pub(super) scratch_http_bytes: usize,
-    /// Where frames for others are encoded.
-    encoder: BytesMut,
+    pub(super) encoder: Encoder,
+    pub(super) spares: Spares,
     /// The sum of all outboxes.
     pub(super) queued_bytes: usize,
     pub(super) kept_input: KeptInput,
@@ -109,7 +108,8 @@ impl Shard {
             scratch: Vec::with_capacity(SCRATCH_BYTES),
             room: 0,
             scratch_http_bytes: 0,
-            encoder: BytesMut::new(),
+            encoder: Encoder::new(),
+            spares: Spares::default(),
             queued_bytes: 0,
             kept_input: KeptInput::default(),
             ready: Vec::new(),
@@ -205,12 +205,7 @@ impl Shard {
 
     /// Arms the timer for this instant, instead of the one before.
     pub(super) fn arm(&mut self, slot: Slot, due: Instant) {
-        let connection = &mut self.connections[slot];
-        connection.armed = self.wheel.arm(connection.address, due);
-    }
-
-    pub(super) fn is_armed(&self, slot: Slot, tick: Tick) -> bool {
-        self.connections[slot].armed == tick
+        self.wheel.arm(slot, due);
     }
 
     pub(super) fn count_dropped(&self, count: u64) {
@@ -276,7 +271,7 @@ impl Shard {
         if id.shard() == self.index && ticket.is_none() {
             return self.send_here(to, Outgoing::Message(message), None);
         }
-        let frame = self.encode(message);
+        let frame = self.encoder.encode(message);
         if id.shard() == self.index {
             return self.send_here(to, Outgoing::Frames(&frame), ticket);
         }
@@ -306,15 +301,5 @@ impl Shard {
             ticket.settle(Err(error));
         }
         Err(error)
-    }
-
-    /// Encodes a message for others.
-    pub(super) fn encode(&mut self, message: Message<'_>) -> Bytes {
-        let bytes = frame::encoded_bytes(message);
-        if self.encoder.capacity() < bytes {
-            self.encoder.reserve(bytes.max(ENCODER_BYTES));
-        }
-        frame::encode(&mut self.encoder, message);
-        self.encoder.split().freeze()
     }
 }

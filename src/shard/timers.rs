@@ -1,25 +1,47 @@
-//! The timer wheel: arming and firing are O(1), whatever the number of connections.
+//! The timer wheel: arming, disarming and firing are O(1), whatever the number of connections, and
+//! allocate nothing.
 //!
-//! A connection has one entry that counts, at the nearest of its deadlines as it stood when it was
-//! armed. Activity does not touch the wheel: when the entry fires, the connection looks at what is
-//! really due and is armed again. An entry that was overtaken by a nearer one is recognised by its
-//! tick and ignored.
+//! A connection has one entry, at the nearest of its deadlines as it stood when it was armed; the
+//! entries of one tick are a list through the table of all. Activity does not touch the wheel: when
+//! the entry fires, the connection looks at what is really due and is armed again.
 //!
-//! Knows addresses and ticks; must not know what is due.
+//! Knows slots and ticks; must not know what is due.
 
 use std::time::{Duration, Instant};
 
-use crate::hub::Address;
+use super::state::Slot;
+use crate::hub::SLOT_COUNT_MAX;
 
 /// The length of a tick. A deadline fires at most this much late.
 const TICK: Duration = Duration::from_millis(TICK_MILLIS);
 const TICK_MILLIS: u64 = 16;
 /// How many ticks the wheel reaches ahead. What is due later is looked at on the way.
-const SLOT_COUNT: u64 = 1024;
+const REACH: u64 = 1024;
+/// Where a list ends.
+const NOBODY: u32 = u32::MAX;
+const _: () = assert!(SLOT_COUNT_MAX <= NOBODY as usize);
 
 /// A point in time, in ticks since the wheel was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Tick(u64);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Tick(u64);
+
+/// One connection's.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    /// When it fires.
+    tick: Tick,
+    /// Its neighbours among those that fire with it.
+    before: u32,
+    after: u32,
+}
+
+impl Entry {
+    const DISARMED: Self = Self { tick: Tick(u64::MAX), before: NOBODY, after: NOBODY };
+
+    fn is_armed(&self) -> bool {
+        self.tick != Self::DISARMED.tick
+    }
+}
 
 fn since_start(tick: Tick) -> Duration {
     Duration::from_millis(tick.0.saturating_mul(TICK_MILLIS))
@@ -31,21 +53,29 @@ pub(super) struct Wheel {
     /// The next tick to fire; all entries are at or after it. While nothing is due it stays behind
     /// the time: then entries are armed to be looked at early, which does no harm.
     next: Tick,
-    /// When the nearest entry is due; kept, because every turn asks.
+    /// When the nearest entry is due; kept, because every turn asks. It may be that of one that was
+    /// disarmed since: to find the next is not worth more than to wake once in vain.
     due_at: Option<Instant>,
-    slots: Box<[Vec<(Address, Tick)>]>,
-    /// One bit a slot that holds entries.
-    occupied: [u64; (SLOT_COUNT / 64) as usize],
+    /// By the connection's slot.
+    entries: Vec<Entry>,
+    /// The first of those that fire at a tick, by its place.
+    firsts: Box<[u32]>,
+    /// One bit a place that has any.
+    occupied: [u64; (REACH / 64) as usize],
 }
 
 impl Wheel {
+    /// What an armed connection takes.
+    pub(super) const ENTRY_BYTES: usize = size_of::<Entry>();
+
     pub(super) fn new(now: Instant) -> Self {
         Self {
             start: now,
             next: Tick(0),
             due_at: None,
-            slots: (0..SLOT_COUNT).map(|_| Vec::new()).collect(),
-            occupied: [0; (SLOT_COUNT / 64) as usize],
+            entries: Vec::new(),
+            firsts: (0..REACH).map(|_| NOBODY).collect(),
+            occupied: [0; (REACH / 64) as usize],
         }
     }
 
@@ -56,15 +86,43 @@ impl Wheel {
         Tick(u64::try_from(ticks).unwrap_or(u64::MAX / 2))
     }
 
-    /// Arms an entry at `due`, or as far ahead as the wheel reaches; tells when it will fire.
-    pub(super) fn arm(&mut self, address: Address, due: Instant) -> Tick {
-        let tick = self.tick_at(due).clamp(self.next, Tick(self.next.0 + SLOT_COUNT - 1));
-        let (slot, word, bit) = Self::place(tick);
-        self.slots[slot].push((address, tick));
+    /// Arms a connection at `due`, or as far ahead as the wheel reaches; instead of before.
+    pub(super) fn arm(&mut self, slot: Slot, due: Instant) {
+        self.disarm(slot);
+        if self.entries.len() <= slot {
+            self.entries.resize(slot + 1, Entry::DISARMED);
+        }
+        let tick = self.tick_at(due).clamp(self.next, Tick(self.next.0 + REACH - 1));
+        let (place, word, bit) = Self::place(tick);
+        #[allow(clippy::cast_possible_truncation, reason = "asserted above: slots are few")]
+        let after = std::mem::replace(&mut self.firsts[place], slot as u32);
+        if after != NOBODY {
+            self.entries[after as usize].before = self.firsts[place];
+        }
+        self.entries[slot] = Entry { tick, before: NOBODY, after };
         self.occupied[word] |= bit;
         let due_at = self.start + since_start(tick);
         self.due_at = Some(self.due_at.map_or(due_at, |nearest| nearest.min(due_at)));
-        tick
+    }
+
+    /// Ends what a connection was armed for, if it was.
+    pub(super) fn disarm(&mut self, slot: Slot) {
+        let Some(entry) = self.entries.get_mut(slot).filter(|entry| entry.is_armed()) else {
+            return;
+        };
+        let Entry { tick, before, after } = std::mem::replace(entry, Entry::DISARMED);
+        if after != NOBODY {
+            self.entries[after as usize].before = before;
+        }
+        if before != NOBODY {
+            self.entries[before as usize].after = after;
+            return;
+        }
+        let (place, word, bit) = Self::place(tick);
+        self.firsts[place] = after;
+        if after == NOBODY {
+            self.occupied[word] &= !bit;
+        }
     }
 
     /// Whether an entry is due.
@@ -73,21 +131,26 @@ impl Wheel {
         self.due_at.is_some_and(|due_at| due_at <= now)
     }
 
-    #[allow(clippy::cast_possible_truncation, reason = "slots are few")]
+    #[allow(clippy::cast_possible_truncation, reason = "places are few")]
     fn place(tick: Tick) -> (usize, usize, u64) {
-        let slot = (tick.0 % SLOT_COUNT) as usize;
-        (slot, slot / 64, 1 << (slot % 64))
+        let place = (tick.0 % REACH) as usize;
+        (place, place / 64, 1 << (place % 64))
     }
 
-    /// Moves all entries that are due into `fired`.
-    pub(super) fn expire(&mut self, now: Instant, fired: &mut Vec<(Address, Tick)>) {
+    /// Disarms all that are due, and tells who they are.
+    pub(super) fn expire(&mut self, now: Instant, fired: &mut Vec<Slot>) {
         // The last tick that is not after now.
         let elapsed = now.saturating_duration_since(self.start).as_nanos() / TICK.as_nanos();
         let elapsed = u64::try_from(elapsed).unwrap_or(u64::MAX / 2);
         while let Some(due) = self.nearest().filter(|due| due.0 <= elapsed) {
-            let (slot, word, bit) = Self::place(due);
-            fired.append(&mut std::mem::take(&mut self.slots[slot]));
+            let (place, word, bit) = Self::place(due);
+            let mut next = std::mem::replace(&mut self.firsts[place], NOBODY);
             self.occupied[word] &= !bit;
+            while next != NOBODY {
+                let slot = next as usize;
+                next = std::mem::replace(&mut self.entries[slot], Entry::DISARMED).after;
+                fired.push(slot);
+            }
             self.next = Tick(due.0 + 1);
         }
         self.next = self.next.max(Tick(elapsed + 1));
@@ -109,30 +172,39 @@ impl Wheel {
             };
             let bits = self.occupied[word] & mask;
             if bits != 0 {
-                let slot = word as u64 * 64 + u64::from(bits.trailing_zeros());
-                let ahead = (slot + SLOT_COUNT - self.next.0 % SLOT_COUNT) % SLOT_COUNT;
+                let place = word as u64 * 64 + u64::from(bits.trailing_zeros());
+                let ahead = (place + REACH - self.next.0 % REACH) % REACH;
                 return Some(Tick(self.next.0 + ahead));
             }
         }
         None
     }
 
-    /// Asserts that every entry stands in the slot of its tick, within reach, and that what is kept
-    /// beside the slots agrees with them.
+    /// Asserts that every entry stands in the list of its tick, within reach, and that what is kept
+    /// beside the lists agrees with them.
     #[cfg(any(test, feature = "testing"))]
     pub(super) fn check_invariants(&self) {
-        for (slot, entries) in self.slots.iter().enumerate() {
-            let is_occupied = self.occupied[slot / 64] & (1 << (slot % 64)) != 0;
-            assert_eq!(is_occupied, !entries.is_empty(), "the bit of slot {slot}");
-            for &(address, tick) in entries {
-                assert_eq!(Self::place(tick).0, slot, "{address:?} stands in a wrong slot");
-                let reach = self.next.0..self.next.0 + SLOT_COUNT;
-                assert!(reach.contains(&tick.0), "{address:?} at {tick:?} is out of {reach:?}");
+        let mut count = 0;
+        for (place, &first) in self.firsts.iter().enumerate() {
+            let is_occupied = self.occupied[place / 64] & (1 << (place % 64)) != 0;
+            assert_eq!(is_occupied, first != NOBODY, "the bit of place {place}");
+            let (mut before, mut at) = (NOBODY, first);
+            while at != NOBODY {
+                let entry = self.entries[at as usize];
+                assert_eq!(entry.before, before, "the neighbours of {at}");
+                assert_eq!(Self::place(entry.tick).0, place, "{at} stands in a wrong list");
+                let reach = self.next.0..self.next.0 + REACH;
+                assert!(reach.contains(&entry.tick.0), "{entry:?} is out of {reach:?}");
+                (before, at) = (at, entry.after);
+                count += 1;
             }
         }
-        let nearest = self.slots.iter().flatten().map(|&(_, tick)| tick).min();
+        let armed = self.entries.iter().filter(|entry| entry.is_armed());
+        assert_eq!(armed.clone().count(), count, "all that are armed stand in a list");
+        let nearest = armed.map(|entry| entry.tick).min();
         assert_eq!(self.nearest(), nearest);
-        assert_eq!(self.due_at, nearest.map(|tick| self.start + since_start(tick)));
+        let nearest = nearest.map(|tick| self.start + since_start(tick));
+        assert!(nearest.is_none_or(|nearest| self.due_at.is_some_and(|due_at| due_at <= nearest)));
     }
 
     /// When the nearest entry is due.
@@ -142,13 +214,12 @@ impl Wheel {
     }
 }
 
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 impl Wheel {
-    /// Whether an entry is there, and when it fires.
-    pub(super) fn fires_at(&self, address: Address, tick: Tick) -> Option<Instant> {
-        let (slot, ..) = Self::place(tick);
-        let is_there = self.slots[slot].contains(&(address, tick));
-        is_there.then(|| self.start + since_start(tick))
+    /// When a connection's entry fires, if it has one.
+    pub(super) fn fires_at(&self, slot: Slot) -> Option<Instant> {
+        let entry = self.entries.get(slot).filter(|entry| entry.is_armed())?;
+        Some(self.start + since_start(entry.tick))
     }
 }
 
@@ -164,28 +235,26 @@ mod tests {
     fn entries_fire_once_when_due_and_never_before() {
         let start = instant();
         let mut wheel = Wheel::new(start);
-        // A naive model: a list of (entry, tick), advanced by uneven steps.
+        // A naive model: a list of (entry, when it fires), advanced by uneven steps.
         let mut model = Vec::new();
         let mut seed = 7u64;
         let mut now = start;
-        for generation in 0..20_000u64 {
+        for slot in 0..20_000 {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let delay = Duration::from_millis((seed >> 33) % 30_000);
-            let address = Address::new(1, generation);
-            model.push((address, wheel.arm(address, now + delay)));
-            if generation % 7 == 0 {
+            wheel.arm(slot, now + delay);
+            model.push((slot, wheel.fires_at(slot).expect("it is armed")));
+            if slot % 7 == 0 {
                 now += Duration::from_millis((seed >> 20) % 400);
                 let mut fired = Vec::new();
                 wheel.expire(now, &mut fired);
-                let is_due = |tick: &Tick| start + since_start(*tick) <= now;
-                let mut due: Vec<_> = model.extract_if(.., |(_, tick)| is_due(tick)).collect();
-                let key = |(address, tick): &(Address, Tick)| (*tick, address.token());
-                fired.sort_by_key(key);
-                due.sort_by_key(key);
+                let is_due = |at: Instant| at <= now;
+                let due = model.extract_if(.., |(_, at)| is_due(*at));
+                let mut due: Vec<_> = due.map(|(slot, _)| slot).collect();
+                fired.sort_unstable();
+                due.sort_unstable();
                 assert_eq!(fired, due);
-                let nearest = model.iter().map(|(_, tick)| *tick).min();
-                assert_eq!(wheel.nearest(), nearest);
-                assert_eq!(wheel.next_due(), nearest.map(|tick| start + since_start(tick)));
+                assert_eq!(wheel.next_due(), model.iter().map(|(_, at)| *at).min());
                 assert!(!wheel.is_due(now));
             }
         }
@@ -195,11 +264,34 @@ mod tests {
     fn what_is_beyond_its_reach_fires_at_its_reach() {
         let start = instant();
         let mut wheel = Wheel::new(start);
-        let tick = wheel.arm(Address::new(0, 0), start + Duration::from_secs(3600));
-        assert_eq!(tick, Tick(SLOT_COUNT - 1));
+        wheel.arm(0, start + Duration::from_secs(3600));
+        assert_eq!(wheel.fires_at(0), Some(start + since_start(Tick(REACH - 1))));
         let mut fired = Vec::new();
         wheel.expire(start + Duration::from_secs(17), &mut fired);
-        assert_eq!(fired.len(), 1);
+        assert_eq!(fired, [0]);
         assert_eq!(wheel.next_due(), None);
+    }
+
+    #[test]
+    fn who_is_disarmed_does_not_fire_and_its_neighbours_do() {
+        let start = instant();
+        let due = start + TICK;
+        for gone in 0..3 {
+            let mut wheel = Wheel::new(start);
+            (0..3).for_each(|slot| wheel.arm(slot, due));
+            wheel.disarm(gone);
+            wheel.disarm(gone);
+            wheel.disarm(77);
+            wheel.check_invariants();
+            let mut fired = Vec::new();
+            wheel.expire(due, &mut fired);
+            assert!(fired.len() == 2 && !fired.contains(&gone));
+        }
+        let mut wheel = Wheel::new(start);
+        wheel.arm(0, due);
+        wheel.arm(1, due + TICK);
+        wheel.disarm(0);
+        wheel.expire(due, &mut Vec::new());
+        assert_eq!(wheel.next_due(), Some(due + TICK), "nobody wakes twice for who is gone");
     }
 }

@@ -5,19 +5,25 @@
 
 use std::env;
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader};
+use std::fs;
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use peregrine::Running;
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
 use crate::common::PATIENCE;
 
 /// Building an example takes this long at most, if `cargo test` has not already done it.
 const BUILD_LIMIT: Duration = Duration::from_secs(600);
+
+/// What stands before the address in the line that tells it.
+const SERVES: &str = "serves at ";
 
 /// A process of ours and what it prints. It is killed when dropped.
 pub struct Process {
@@ -39,6 +45,11 @@ impl Process {
             stdout.lines().map_while(Result::ok).try_for_each(|l| sender.send(l))
         });
         Self { child, lines }
+    }
+
+    /// The kernel's number of it.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// What follows `marker` in the next line that has it.
@@ -76,6 +87,40 @@ impl Drop for Process {
         // Both fail only if it has ended, which is what is wanted.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// This test program once more, to run one of its tests, which serves.
+pub fn server(test: &str) -> Command {
+    let mut command = Command::new(env::current_exe().expect("a path"));
+    command.args(["--exact", test, "--nocapture"]);
+    command
+}
+
+/// Serves until the process is killed, or the one that started it ends.
+pub fn serve(running: &Running) -> ! {
+    set_parent_process_death_signal(Some(Signal::KILL)).expect("Linux");
+    writeln!(io::stdout(), "\n{SERVES}{}", running.local_addr()).expect("a place to say so");
+    loop {
+        thread::park();
+    }
+}
+
+impl Process {
+    /// The address of what [`serve`]s.
+    pub fn address(&self) -> SocketAddr {
+        self.after(SERVES).parse().expect("an address")
+    }
+
+    /// What it has in memory, in bytes, to the page.
+    pub fn resident_bytes(&self) -> usize {
+        // `VmRSS` and `statm` may be some pages per processor off.
+        let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.id()));
+        let rollup = rollup.expect("Linux 4.14");
+        let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:"));
+        let kib: Option<usize> =
+            line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
+        1024 * kib.expect("a size")
     }
 }
 

@@ -14,7 +14,7 @@ use crate::error::SendError;
 use crate::hub::delivery::{Delivery, Ticket};
 use crate::message::Message;
 use crate::protocol::frame;
-use crate::shard::outbox::{Flushed, Outbox};
+use crate::shard::outbox::{Flushed, Outbox, Spares};
 use crate::shard::transport::Transport;
 use crate::shard::{ClientEnd, pipe};
 
@@ -103,6 +103,7 @@ impl Queued {
 /// The outbox and what should be in it.
 struct Pair {
     outbox: Outbox,
+    spares: Spares,
     transport: Transport,
     client: ClientEnd,
     model: VecDeque<Queued>,
@@ -123,6 +124,7 @@ impl Pair {
         let (server, client) = pipe(PIPE_BYTES);
         Self {
             outbox: Outbox::default(),
+            spares: Spares::default(),
             transport: Transport::new(server),
             client,
             model: VecDeque::new(),
@@ -160,6 +162,7 @@ impl Pair {
     }
 
     fn take(&mut self, step: Step) {
+        self.spares.lend(&mut self.outbox);
         match step {
             Step::Message { length } => {
                 let frame = self.frame(length);
@@ -239,7 +242,7 @@ impl Pair {
             self.read(left.min(PIPE_BYTES));
             left = left.saturating_sub(PIPE_BYTES);
             let room = PIPE_BYTES - (self.expected.len() - self.got.len());
-            let flushed = self.outbox.write(&mut self.transport);
+            let flushed = self.outbox.write(&mut self.transport, &mut self.spares);
             let all: usize = self.model.iter().map(|queued| queued.bytes.len() - queued.left).sum();
             self.leave(room.min(all));
             assert_eq!(flushed == Flushed::Empty, all <= room, "{all} bytes, room for {room}");

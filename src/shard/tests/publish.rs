@@ -21,7 +21,6 @@ use crate::shard::connection::{Connection, Farewell, Flags, Phase};
 use crate::shard::limits::LimitTable;
 use crate::shard::outbox::Outbox;
 use crate::shard::state::{Outgoing, Shard, Slot};
-use crate::shard::timers::Tick;
 use crate::shard::transport::Transport;
 use crate::shard::{ClientEnd, clock, pipe};
 
@@ -183,7 +182,6 @@ impl World {
             position: 0,
             heard_at: shard.now,
             deadline: shard.now,
-            armed: Tick::default(),
             ping_count: 0,
             flags: Flags { has_opened: true, ..Flags::default() },
         };

@@ -2,23 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
 use crate::cases;
-use crate::hub::Address;
 use crate::shard::clock;
-use crate::shard::timers::{Tick, Wheel};
+use crate::shard::timers::Wheel;
 
 const TICK: Duration = Duration::from_millis(16);
 
 #[derive(Clone, Debug)]
 enum Step {
     /// Arms an entry, perhaps instead of one before, at so many milliseconds from now.
-    Arm { entry: u64, millis: u64 },
+    Arm { entry: usize, millis: u64 },
     /// The entry shall not fire any more.
-    Cancel { entry: u64 },
+    Cancel { entry: usize },
     /// So much time passes, then the wheel is asked.
     Pass { millis: u64 },
     /// So much time passes, and nobody asks.
@@ -26,7 +25,7 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let entry = || 0..8u64;
+    let entry = || 0..8usize;
     let millis = |range: Range<u64>| prop_oneof![4 => range, 1 => Just(16), 1 => Just(16 * 1023)];
     let step = prop_oneof![
         6 => (entry(), millis(0..20_000)).prop_map(|(entry, millis)| Step::Arm { entry, millis }),
@@ -40,31 +39,29 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..120)
 }
 
-/// As a connection uses the wheel: an entry that fires before it is due is armed again, one that
-/// was overtaken is ignored.
+/// As a connection uses the wheel: an entry that fires before it is due is armed again.
 #[test]
 fn an_entry_is_found_due_never_early_and_at_most_one_tick_late() {
     cases::check(64, steps(), |steps| {
         let start = clock::now();
         let (mut wheel, mut now) = (Wheel::new(start), start);
-        let mut model: BTreeMap<u64, _> = BTreeMap::new();
-        let mut armed: BTreeMap<u64, Tick> = BTreeMap::new();
+        let mut model: BTreeMap<usize, _> = BTreeMap::new();
         let mut last_ask = start;
         for step in steps {
             match step {
                 Step::Arm { entry, millis } => {
                     let due = now + Duration::from_millis(millis);
                     model.insert(entry, due);
-                    armed.insert(entry, wheel.arm(Address::new(1, entry), due));
+                    wheel.arm(entry, due);
                 }
                 Step::Cancel { entry } => {
                     model.remove(&entry);
-                    armed.remove(&entry);
+                    wheel.disarm(entry);
                 }
                 Step::Idle { millis } => now += Duration::from_millis(millis),
                 Step::Pass { millis } => {
                     now += Duration::from_millis(millis);
-                    ask(&mut wheel, now, &mut model, &mut armed);
+                    ask(&mut wheel, now, &mut model);
                     last_ask = now;
                 }
             }
@@ -79,31 +76,20 @@ fn an_entry_is_found_due_never_early_and_at_most_one_tick_late() {
 }
 
 /// Lets the wheel fire until nothing is due, and compares with the model.
-fn ask(
-    wheel: &mut Wheel,
-    now: std::time::Instant,
-    model: &mut BTreeMap<u64, std::time::Instant>,
-    armed: &mut BTreeMap<u64, Tick>,
-) {
+fn ask(wheel: &mut Wheel, now: Instant, model: &mut BTreeMap<usize, Instant>) {
     let mut fired = Vec::new();
     while wheel.is_due(now) {
         wheel.expire(now, &mut fired);
-        for (address, tick) in fired.drain(..) {
-            let entry = (0..8).find(|&entry| Address::new(1, entry) == address);
-            let entry = entry.expect("an entry that was armed");
-            if armed.get(&entry) != Some(&tick) {
-                continue;
-            }
-            armed.remove(&entry);
+        for entry in fired.drain(..) {
             if model[&entry] <= now {
                 model.remove(&entry);
             } else {
-                armed.insert(entry, wheel.arm(address, model[&entry]));
+                wheel.arm(entry, model[&entry]);
             }
         }
     }
-    for (entry, &due) in &*model {
+    for (&entry, &due) in &*model {
         assert!(now < due + TICK, "{entry} is late by {:?}", now - due);
-        assert!(armed.contains_key(entry), "{entry} was lost");
+        assert!(wheel.fires_at(entry).is_some(), "{entry} was lost");
     }
 }

@@ -6,7 +6,7 @@ use mio::net::UnixStream;
 use mio::{Events, Interest, Token};
 
 use crate::handler::Callbacks;
-use crate::hub::{Address, Envelope};
+use crate::hub::Envelope;
 use crate::server::{Parts, Server, Shards};
 use crate::shard::{EventLoop, clock};
 
@@ -20,7 +20,7 @@ fn a_wake_up_that_is_found_when_timers_fire_is_not_lost() {
     let now = clock::now();
     let shard = EventLoop::new(seats.remove(0), service, limits, hub.clone(), now);
     let mut shard = shard.expect("a shard");
-    shard.shard.wheel.arm(Address::new(0, 0), now);
+    shard.shard.wheel.arm(0, now);
     shard.shard.now = now + Duration::from_secs(1);
     let (mut full, _peer) = UnixStream::pair().expect("sockets");
     let registered = shard.poll.registry().register(&mut full, Token(0), Interest::WRITABLE);
