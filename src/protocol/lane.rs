@@ -6,9 +6,8 @@
 //!
 //! Knows one frame; knows no state, so that it cannot disagree with the engine about any.
 
-use std::str;
-
 use super::frame::{self, WHOLE_BINARY, WHOLE_TEXT};
+use super::utf8;
 use crate::message::Message;
 
 /// Why a frame is left to the engine.
@@ -56,5 +55,5 @@ pub(super) fn take<'b>(
     if header[0] == WHOLE_BINARY {
         return Ok(Message::Binary(payload));
     }
-    str::from_utf8(payload).map(Message::Text).map_err(|_| Doubt::Unmasked { header, payload })
+    utf8::text(payload).map(Message::Text).map_err(|_| Doubt::Unmasked { header, payload })
 }
