@@ -11,6 +11,9 @@ use crate::message::Message;
 /// The longest header: two bytes, a length of eight, a mask of four.
 pub(crate) const HEADER_BYTES_MAX: usize = 14;
 
+/// The longest header of a frame of the server, which has no mask.
+pub(crate) const LONG_HEADER_BYTES: usize = 10;
+
 /// The longest payload of a control frame (section 5.5).
 pub(crate) const CONTROL_BYTES_MAX: usize = 125;
 
@@ -236,6 +239,14 @@ fn encode_payload(out: &mut impl BufMut, first: u8, payload: &[u8]) {
     out.put_slice(payload);
 }
 
+/// The header of the message as one unmasked, final frame; its payload has 64 KiB at least.
+pub(crate) fn long_header(message: Message<'_>) -> [u8; LONG_HEADER_BYTES] {
+    debug_assert!(message.len() > 0xFFFF, "shorter ones have a shorter header");
+    let first = if message.is_text() { WHOLE_TEXT } else { WHOLE_BINARY };
+    let [a, b, c, d, e, f, g, h] = (message.len() as u64).to_be_bytes();
+    [first, 127, a, b, c, d, e, f, g, h]
+}
+
 /// The message as one unmasked, final frame of its own.
 pub(crate) fn encode_whole(message: Message<'_>) -> Bytes {
     let mut out = BytesMut::with_capacity(encoded_bytes(message));
@@ -271,6 +282,9 @@ mod tests {
             let frame = encode_whole(Message::Binary(&payload));
             assert_eq!(frame.len(), header + length);
             assert_eq!(frame.len(), encoded_bytes(Message::Binary(&payload)));
+            if header == LONG_HEADER_BYTES {
+                assert_eq!(frame[..header], long_header(Message::Binary(&payload)));
+            }
             let parsed = Header::parse(&frame).expect("a whole header");
             assert_eq!(parsed.payload_bytes, length as u64);
             assert!(parsed.is_final());

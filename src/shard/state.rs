@@ -240,7 +240,10 @@ impl Shard {
             return;
         }
         self.catch_up(slot);
-        if self.push_own(slot, message).is_err() {
+        let is_long = message.len() >= SCRATCH_BYTES;
+        let sent =
+            if is_long { self.reply_long(slot, message) } else { self.push_own(slot, message) };
+        if sent.is_err() {
             // There is nobody to tell but the counter.
             self.count_dropped(1);
         }
