@@ -1,8 +1,8 @@
 //! Messages put together from their [pieces](super::pieces) as these arrive.
 //!
-//! Made for what the [lane](super::lane) would take if all of it were there: one frame, whose header
-//! has come and is right. It is at rest when that frame ends, so that it sees another one only if
-//! the server closes meanwhile.
+//! Made for what the [lane](super::lane) would take if all of it were there: one frame, whose
+//! header has come and is right. It is at rest when that frame ends, so that it sees another one
+//! only if the server closes meanwhile.
 //!
 //! Knows messages; knows no headers, no masks.
 
@@ -16,7 +16,7 @@ use crate::message::Message;
 
 /// Room is made for so many times what has come, or for the whole frame: so that a header alone
 /// costs nobody memory, and a payload that comes is seldom moved.
-const GROWTH: usize = 8;
+const GROWTH: usize = 16;
 
 /// A message that has begun and not ended.
 #[derive(Debug, Default)]
@@ -27,7 +27,7 @@ pub(super) struct Gathering {
 
 /// The payload of a message, or as much of it as has come.
 #[derive(Debug)]
-pub(crate) enum Payload {
+enum Payload {
     Text(String),
     Binary(Vec<u8>),
 }
@@ -55,7 +55,7 @@ impl Gathering {
 
     /// How much of the message is kept, in bytes.
     pub(super) fn kept_bytes(&self) -> usize {
-        self.payload.as_message().len()
+        self.payload.len()
     }
 
     /// How much of the frame is still to come.
@@ -92,16 +92,18 @@ impl Gathering {
         if !fragment.is_last() {
             return Ok(Step::Fragment);
         }
-        let payload = std::mem::take(&mut self.payload);
-        Ok(Step::Event(Event::Message(Received::Gathered(payload))))
+        Ok(Step::Event(Event::Message(match std::mem::take(&mut self.payload) {
+            Payload::Text(text) => Received::Text(text.into()),
+            Payload::Binary(bytes) => Received::Binary(bytes.into()),
+        })))
     }
 }
 
 impl Payload {
-    pub(super) fn as_message(&self) -> Message<'_> {
+    fn len(&self) -> usize {
         match self {
-            Self::Text(text) => Message::Text(text),
-            Self::Binary(bytes) => Message::Binary(bytes),
+            Self::Text(text) => text.len(),
+            Self::Binary(bytes) => bytes.len(),
         }
     }
 
@@ -116,7 +118,7 @@ impl Payload {
     /// Adds a piece, after which so many bytes are to come.
     fn push(&mut self, piece: Message<'_>, left_bytes: usize) {
         let growth = |length: usize, capacity: usize| match capacity - length < piece.len() {
-            true => piece.len() + left_bytes.min((GROWTH - 1) * (length + piece.len())),
+            true => piece.len() + left_bytes.min((GROWTH - 1).saturating_mul(length + piece.len())),
             false => 0,
         };
         match (self, piece) {

@@ -30,7 +30,7 @@ use tungstenite::Utf8Bytes;
 
 use self::engine::{Engine, Output};
 use self::frame::Header;
-use self::gathering::{Gathering, Payload};
+use self::gathering::Gathering;
 pub(crate) use self::lane::Doubt;
 pub(crate) use self::pieces::Piece;
 use self::pieces::Pieces;
@@ -189,7 +189,6 @@ pub(crate) enum Event<'b> {
 #[derive(Debug)]
 pub(crate) enum Received<'b> {
     Whole(Message<'b>),
-    Gathered(Payload),
     Text(Utf8Bytes),
     Binary(Bytes),
     Character(Character),
@@ -200,10 +199,18 @@ impl Received<'_> {
     pub(crate) fn as_message(&self) -> Message<'_> {
         match self {
             Self::Whole(message) => *message,
-            Self::Gathered(payload) => payload.as_message(),
             Self::Text(text) => Message::Text(text),
             Self::Binary(bytes) => Message::Binary(bytes),
             Self::Character(character) => Message::Text(character.as_str()),
+        }
+    }
+
+    /// What it lies in, if that is not the input.
+    pub(crate) fn memory(&self) -> Option<&Bytes> {
+        match self {
+            Self::Whole(_) | Self::Character(_) => None,
+            Self::Text(text) => Some(text.as_ref()),
+            Self::Binary(bytes) => Some(bytes),
         }
     }
 }

@@ -240,7 +240,12 @@ impl Shard {
             Output::Bytes(written) => {
                 let header = header.get(written..).unwrap_or_default();
                 let payload = &payload[written.saturating_sub(LONG_HEADER_BYTES)..];
-                let rest = Bytes::from([header, payload].concat());
+                let rest = match &self.lent {
+                    Some(lent) if header.is_empty() && holds(lent, payload) => {
+                        lent.slice_ref(payload)
+                    }
+                    _ => [header, payload].concat().into(),
+                };
                 let begun = if written > 0 { Begun::message(rest.len()) } else { Begun::default() };
                 self.keep_rest(slot, rest, begun, None);
                 Ok(())
@@ -426,4 +431,10 @@ impl Shard {
             Flushed::Broken => self.lose(slot),
         }
     }
+}
+
+/// Whether the bytes are part of that memory.
+fn holds(memory: &[u8], bytes: &[u8]) -> bool {
+    let (all, part) = (memory.as_ptr_range(), bytes.as_ptr_range());
+    all.start <= part.start && part.end <= all.end
 }

@@ -53,6 +53,8 @@ pub(super) struct Shard {
     pub(super) current: Option<Slot>,
     /// Output of the current connection, after what is in its outbox.
     pub(super) scratch: Vec<u8>,
+    /// What the message lies in that is handed to the handler, if that is long and can be shared.
+    pub(super) lent: Option<Bytes>,
     /// How much of the scratch is HTTP: what comes before the first frame.
     pub(super) scratch_http_bytes: usize,
     /// Where frames for others are encoded.
@@ -105,6 +107,7 @@ impl Shard {
             watch: clock::coarse(),
             current: None,
             scratch: Vec::with_capacity(SCRATCH_BYTES),
+            lent: None,
             scratch_http_bytes: 0,
             encoder: BytesMut::new(),
             queued_bytes: 0,
