@@ -6,9 +6,8 @@
 //!
 //! Knows one frame; knows no state, so that it cannot disagree with the engine about any.
 
-use std::str;
-
 use super::frame::{self, WHOLE_BINARY, WHOLE_TEXT};
+use super::utf8;
 use crate::config::Limits;
 use crate::message::Message;
 
@@ -72,7 +71,7 @@ fn open(
     if header[0] == WHOLE_BINARY {
         return (Ok(Message::Binary(payload)), rest);
     }
-    let text = str::from_utf8(payload).map(Message::Text);
+    let text = utf8::text(payload).map(Message::Text);
     (text.map_err(|_| Doubt::Unmasked { header, payload }), rest)
 }
 

@@ -3,6 +3,8 @@
 //! ```text
 //!            whole data frame at a boundary
 //! bytes ─► lane ───────────────────────────────► Event::Message (borrowed, unmasked in place)
+//!            │ the beginning of such a frame
+//!            ├──► gathering ────► Event::Message (put together) ─► dropped: dormant again
 //!            │ anything else
 //!            ├──► engine (tungstenite) ─► Event ─► at rest? dropped: the connection is dormant
 //!            └──► pieces, if asked for ─► Event::Piece (the same); control frames: an engine
@@ -14,6 +16,7 @@
 mod engine;
 pub(crate) mod frame;
 mod framing;
+mod gathering;
 pub(crate) mod handshake;
 mod lane;
 mod pieces;
@@ -27,6 +30,7 @@ use tungstenite::Utf8Bytes;
 
 use self::engine::{Engine, Output};
 use self::frame::Header;
+use self::gathering::Gathering;
 pub(crate) use self::lane::{Doubt, Lane};
 pub(crate) use self::pieces::Piece;
 use self::pieces::Pieces;
@@ -69,6 +73,7 @@ pub(crate) enum Receipt {
 #[derive(Debug)]
 enum Flight {
     Engine(Engine),
+    Gathering(Gathering),
     Pieces(Pieces),
 }
 
@@ -76,6 +81,9 @@ impl Flight {
     /// What takes care of the frame that the input begins with, if it has any.
     fn before(input: &[u8], receipt: Receipt, limits: &Limits) -> Self {
         match receipt {
+            Receipt::Messages if Gathering::suits(input, limits) => {
+                Self::Gathering(Gathering::default())
+            }
             Receipt::Messages => {
                 // Nobody knows how much a fragment is followed by.
                 let header = Header::parse(input).filter(Header::is_final);
@@ -90,6 +98,7 @@ impl Flight {
     fn kept_bytes(&self) -> usize {
         match self {
             Self::Engine(engine) => engine.kept_bytes(),
+            Self::Gathering(gathering) => gathering.kept_bytes(),
             Self::Pieces(_) => 0,
         }
     }
@@ -97,6 +106,7 @@ impl Flight {
     fn is_at_rest(&self) -> bool {
         match self {
             Self::Engine(engine) => engine.is_at_rest(),
+            Self::Gathering(gathering) => gathering.is_at_rest(),
             Self::Pieces(pieces) => pieces.is_at_rest(),
         }
     }
@@ -116,6 +126,7 @@ impl Flight {
                 *input = &mut bytes[used..];
                 output.map(Step::from)
             }
+            Self::Gathering(gathering) => gathering.feed(input, control, limits),
             Self::Pieces(pieces) => pieces.feed(input, control, limits),
         }
     }
@@ -124,6 +135,7 @@ impl Flight {
     fn engine(&mut self, limits: &Limits) -> &mut Engine {
         match self {
             Self::Engine(engine) => engine,
+            Self::Gathering(gathering) => gathering.engine(limits),
             Self::Pieces(pieces) => pieces.engine(limits),
         }
     }
@@ -132,6 +144,7 @@ impl Flight {
     fn into_engine(self) -> Option<Engine> {
         match self {
             Self::Engine(engine) => Some(engine),
+            Self::Gathering(gathering) => gathering.into_engine(),
             Self::Pieces(pieces) => pieces.into_engine(),
         }
     }
@@ -190,6 +203,15 @@ impl Received<'_> {
             Self::Text(text) => Message::Text(text),
             Self::Binary(bytes) => Message::Binary(bytes),
             Self::Character(character) => Message::Text(character.as_str()),
+        }
+    }
+
+    /// What it lies in, if that is not the input.
+    pub(crate) fn memory(&self) -> Option<&Bytes> {
+        match self {
+            Self::Whole(_) | Self::Character(_) => None,
+            Self::Text(text) => Some(text.as_ref()),
+            Self::Binary(bytes) => Some(bytes),
         }
     }
 }
@@ -334,6 +356,7 @@ impl Protocol {
             None => Some(0),
             // It waits in the middle of a message, and perhaps of a frame.
             Some(Flight::Pieces(pieces)) => pieces.data_left_bytes(),
+            Some(Flight::Gathering(gathering)) => gathering.left_bytes(),
             Some(Flight::Engine(_)) => None,
         };
         // It began to wait anywhere, for it leaves or its outbox has drained; or it has heard the

@@ -8,12 +8,10 @@
 //!
 //! Knows frames, messages and UTF-8; knows no handlers, no clock.
 
-use std::str;
-
 use super::engine::{Engine, Output};
 use super::frame::{self, BINARY, CONTINUATION, Header};
 use super::framing::Framing;
-use super::utf8::Character;
+use super::utf8::{self, Character};
 use super::{Event, Received, Step};
 use crate::config::Limits;
 use crate::error::Violation;
@@ -186,8 +184,7 @@ impl Pieces {
 
     /// The next part of a text, nothing being carried unless the message ends with it.
     fn text<'b>(&mut self, payload: &'b [u8]) -> Result<Option<Piece<'b>>, Violation> {
-        let (whole, cut) = payload.split_at(payload.len() - cut_bytes(payload));
-        let text = str::from_utf8(whole).map_err(|_| Violation::Utf8)?;
+        let (text, cut) = utf8::text_and_cut(payload)?;
         if !cut.is_empty() {
             self.carried = Character::begin(cut);
         }
@@ -244,14 +241,4 @@ fn take_front<'b>(input: &mut &'b mut [u8], count: usize) -> &'b mut [u8] {
     let (front, rest) = std::mem::take(input).split_at_mut(count);
     *input = rest;
     front
-}
-
-/// How many bytes at the end can be the beginning of a character of which more has to come.
-fn cut_bytes(payload: &[u8]) -> usize {
-    let is_beginning = |count: &usize| {
-        let end = &payload[payload.len() - count..];
-        str::from_utf8(end).is_err_and(|error| error.error_len().is_none())
-    };
-    // From the shortest on: nothing before the beginning of a character belongs to it.
-    (1..=payload.len().min(3)).find(is_beginning).unwrap_or(0)
 }

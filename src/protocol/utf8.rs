@@ -11,6 +11,24 @@ use crate::error::Violation;
 /// How much is unmasked at once to be looked at, in bytes.
 const BLOCK_BYTES: usize = 512;
 
+/// The bytes as text, which they have to be as a whole.
+#[inline]
+pub(super) fn text(bytes: &[u8]) -> Result<&str, Violation> {
+    simdutf8::basic::from_utf8(bytes).map_err(|_| Violation::Utf8)
+}
+
+/// The bytes as text, and the beginning of a character at their end of which more has to come.
+pub(super) fn text_and_cut(bytes: &[u8]) -> Result<(&str, &[u8]), Violation> {
+    let is_beginning = |count: &usize| {
+        let end = &bytes[bytes.len() - count..];
+        str::from_utf8(end).is_err_and(|error| error.error_len().is_none())
+    };
+    // From the shortest on: nothing before the beginning of a character belongs to it.
+    let cut_bytes = (1..=bytes.len().min(3)).find(is_beginning).unwrap_or(0);
+    let (whole, cut) = bytes.split_at(bytes.len() - cut_bytes);
+    Ok((text(whole)?, cut))
+}
+
 /// A character, or the beginning of one, that did not come at once.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Character {
@@ -101,13 +119,37 @@ impl Watch {
             self.carried.push(byte)?;
             bytes = rest;
         }
-        match str::from_utf8(bytes) {
-            Ok(_) => Ok(()),
-            Err(error) if error.error_len().is_none() => {
-                self.carried = Character::begin(&bytes[error.valid_up_to()..]);
-                Ok(())
+        let (_, cut) = text_and_cut(bytes)?;
+        if !cut.is_empty() {
+            self.carried = Character::begin(cut);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_judged_as_the_standard_library_judges_it() {
+        let source = "plain, é, €, 🦅; ".repeat(20).into_bytes();
+        for length in (0..source.len()).step_by(3) {
+            for spoilt in [None, Some(length / 2), Some(length.saturating_sub(1))] {
+                let mut bytes = source[..length].to_vec();
+                if let Some(byte) = spoilt.and_then(|at| bytes.get_mut(at)) {
+                    *byte ^= 0x80;
+                }
+                let expected = str::from_utf8(&bytes);
+                assert_eq!(text(&bytes), expected.map_err(|_| Violation::Utf8));
+                let (valid, error) = match expected {
+                    Ok(valid) => (valid.len(), None),
+                    Err(error) => (error.valid_up_to(), error.error_len()),
+                };
+                let parts = text_and_cut(&bytes).ok();
+                let lengths = parts.map(|(text, cut)| (text.len(), cut.len()));
+                assert_eq!(lengths, error.is_none().then_some((valid, length - valid)));
             }
-            Err(_) => Err(Violation::Utf8),
         }
     }
 }

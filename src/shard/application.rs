@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::connection::Farewell;
 use super::entrance::Places;
+use super::output::SCRATCH_BYTES;
 use super::pool::Pool;
 use super::state::{Shard, Slot};
 use super::tasks::Tasks;
@@ -350,7 +351,7 @@ impl Visit<'_> {
             };
             let reply = handler.message(self, context, message);
             match reply.plain() {
-                Some(Some(answer)) if self.shard.has_room() => {
+                Some(Some(answer)) if self.shard.has_room() && answer.len() < SCRATCH_BYTES => {
                     frame::append(&mut self.shard.scratch, answer);
                 }
                 Some(None) => {}

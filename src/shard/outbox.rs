@@ -69,6 +69,11 @@ impl Begun {
         Self { bytes, ends_message: false }
     }
 
+    /// What is left of the frame that a message ends with.
+    pub(super) fn message(bytes: usize) -> Self {
+        Self { bytes, ends_message: true }
+    }
+
     /// What has begun when `written` bytes of `frames` have left, which begin with what had begun
     /// before.
     pub(super) fn after(self, frames: &[u8], written: usize) -> Self {

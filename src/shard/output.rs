@@ -3,6 +3,7 @@
 //!
 //! Knows frames only as bytes that belong together.
 
+use std::io::IoSlice;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +18,8 @@ use crate::config::Overflow;
 use crate::error::SendError;
 use crate::hub::delivery::Ticket;
 use crate::message::{Close, CloseCode, ClosedBy, Message};
-use crate::protocol::{Lane, frame};
+use crate::protocol::Lane;
+use crate::protocol::frame::{self, LONG_HEADER_BYTES};
 
 /// When the own replies of one turn are handed to the kernel before the turn ends, in bytes.
 pub(super) const SCRATCH_BYTES: usize = 64 << 10;
@@ -272,6 +274,44 @@ impl Shard {
         }
     }
 
+    /// Sends a reply that is long enough for a write of its own, from where it lies.
+    ///
+    /// # Errors
+    /// As of [`push`](Self::push); `Gone` if the connection is broken.
+    #[cold]
+    pub(super) fn reply_long(&mut self, slot: Slot, message: Message<'_>) -> Result<(), SendError> {
+        if !self.scratch.is_empty() {
+            self.write_scratch(slot);
+        }
+        let connection = &mut self.connections[slot];
+        let flags = &connection.flags;
+        let waits = flags.has_stream || flags.is_blocked || !connection.outbox.is_empty();
+        if waits || !connection.is_open() {
+            return self.push_own(slot, message);
+        }
+        let (header, payload) = (frame::long_header(message), message.as_bytes());
+        let slices = [IoSlice::new(&header), IoSlice::new(payload)];
+        match connection.transport.write_vectored(&slices) {
+            Output::Bytes(written) => {
+                let header = header.get(written..).unwrap_or_default();
+                let payload = &payload[written.saturating_sub(LONG_HEADER_BYTES)..];
+                let rest = match &self.lent {
+                    Some(lent) if header.is_empty() && holds(lent, payload) => {
+                        lent.slice_ref(payload)
+                    }
+                    _ => [header, payload].concat().into(),
+                };
+                let begun = if written > 0 { Begun::message(rest.len()) } else { Begun::default() };
+                self.keep_rest(slot, rest, begun, None);
+                Ok(())
+            }
+            Output::Broken => {
+                self.lose(slot);
+                Err(SendError::Gone)
+            }
+        }
+    }
+
     /// What is left to do when a write of the scratch was not small, or not whole.
     #[cold]
     fn end_write(&mut self, slot: Slot, output: Output) {
@@ -446,4 +486,10 @@ impl Shard {
             Flushed::Broken => self.lose(slot),
         }
     }
+}
+
+/// Whether the bytes are part of that memory.
+fn holds(memory: &[u8], bytes: &[u8]) -> bool {
+    let (all, part) = (memory.as_ptr_range(), bytes.as_ptr_range());
+    all.start <= part.start && part.end <= all.end
 }

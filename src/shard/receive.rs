@@ -4,6 +4,7 @@
 use super::EventLoop;
 use super::application::{Intake, RunEnd};
 use super::connection::{Closing, Connection, Farewell, Phase};
+use super::output::SCRATCH_BYTES;
 use super::state::Slot;
 use super::transport::Input;
 use crate::message::{Close, CloseCode, ClosedBy};
@@ -278,7 +279,10 @@ impl EventLoop {
         }
         match event {
             Some(Event::Message(message)) => {
+                let is_long = message.as_message().len() >= SCRATCH_BYTES;
+                self.shard.lent = message.memory().filter(|_| is_long).cloned();
                 self.application.message(&mut self.shard, slot, message.as_message());
+                self.shard.lent = None;
             }
             Some(Event::Piece(piece)) => {
                 self.application.fragment(&mut self.shard, slot, piece.as_fragment());

@@ -54,6 +54,8 @@ pub(super) struct Shard {
     pub(super) scratch: Vec<u8>,
     /// How long the scratch may become without a question asked; see [`Shard::open_room`].
     pub(super) room: usize,
+    /// What the message lies in that is handed to the handler, if that is long and can be shared.
+    pub(super) lent: Option<Bytes>,
     /// How much of the scratch is HTTP: what comes before the first frame.
     pub(super) scratch_http_bytes: usize,
     pub(super) encoder: Encoder,
@@ -107,6 +109,7 @@ impl Shard {
             current: None,
             scratch: Vec::with_capacity(SCRATCH_BYTES),
             room: 0,
+            lent: None,
             scratch_http_bytes: 0,
             encoder: Encoder::new(),
             spares: Spares::default(),
@@ -251,7 +254,10 @@ impl Shard {
             return;
         }
         self.catch_up(slot);
-        if self.push_own(slot, message).is_err() {
+        let is_long = message.len() >= SCRATCH_BYTES;
+        let sent =
+            if is_long { self.reply_long(slot, message) } else { self.push_own(slot, message) };
+        if sent.is_err() {
             // There is nobody to tell but the counter.
             self.count_dropped(1);
         }
