@@ -104,15 +104,11 @@ impl Role for Echo {
             Pace::Open(schedule, _) => {
                 schedule.begin(cx.shared.began(), warm_up, options.message_count);
             }
-            // Each in turn gets one, so that few messages go to many connections.
+            // Few messages are shared by all connections.
             Pace::Closed(_) => {
-                let mut round = 0;
-                while round < self.in_flight_count && self.left != Some(0) {
-                    (0..cx.links.len()).for_each(|index| self.send(cx, index, 1));
-                    round += 1;
-                }
-                cx.dirty.sort_unstable();
-                cx.dirty.dedup();
+                let left = self.left.unwrap_or(u64::MAX);
+                let count = left.div_ceil(cx.links.len() as u64).min(self.in_flight_count);
+                (0..cx.links.len()).for_each(|index| self.send(cx, index, count));
             }
         }
     }

@@ -7,6 +7,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
 use mio::Poll;
 
 use crate::broadcast::Broadcast;
@@ -15,7 +16,7 @@ use crate::options::Mode;
 use crate::process::{Perf, Usage, resident_bytes, thread_times};
 use crate::role::{Hold, Role};
 use crate::shared::{Shared, nanos};
-use crate::tally::{Live, Tally, Window};
+use crate::tally::{Live, Tally, Window, add, histogram};
 use crate::visit::Visit;
 use crate::worker::{Notice, Worker};
 
@@ -38,6 +39,7 @@ struct Look {
 #[derive(Debug)]
 pub(crate) struct Measured {
     pub(crate) tally: Tally,
+    pub(crate) latencies: Histogram<u64>,
     /// How long opening all connections took.
     pub(crate) opening: Duration,
     /// From the beginning of the window to the last message in it, or to its end.
@@ -68,6 +70,8 @@ struct Watch<'a> {
     next: u64,
     opened_count: u64,
     notice_count: usize,
+    /// All within the window.
+    latencies: Histogram<u64>,
 }
 
 pub(crate) fn run(shared: &Shared, polls: Vec<Poll>) -> io::Result<Measured> {
@@ -88,10 +92,15 @@ pub(crate) fn run(shared: &Shared, polls: Vec<Poll>) -> io::Result<Measured> {
             }));
         }
         drop(sender);
-        let next = nanos(SECOND + SHOWN_AFTER);
-        let (opened_count, notice_count) = (0, 0);
-        let mut watch =
-            Watch { shared, notices, thread_ids: &thread_ids, next, opened_count, notice_count };
+        let mut watch = Watch {
+            shared,
+            notices,
+            thread_ids: &thread_ids,
+            next: nanos(SECOND + SHOWN_AFTER),
+            opened_count: 0,
+            notice_count: 0,
+            latencies: histogram(),
+        };
         let mut measured = watch.measure(memory_before);
         shared.close();
         for worker in workers {
@@ -133,6 +142,7 @@ impl Watch<'_> {
         };
         Measured {
             tally: Tally::default(),
+            latencies: std::mem::replace(&mut self.latencies, histogram()),
             opening,
             window: Duration::ZERO,
             looked: Duration::from_nanos(after.at - before.at),
@@ -172,6 +182,7 @@ impl Watch<'_> {
         let after = self.look();
         let instructions = perf.and_then(Perf::end);
         self.wait(u64::MAX);
+        self.collect();
         (before, after, instructions)
     }
 
@@ -222,11 +233,24 @@ impl Watch<'_> {
         }
     }
 
-    fn tell(&self) {
-        let mut live = self.shared.live();
-        let Live { error_count, opened_count, .. } = *live;
-        let latencies = std::mem::replace(&mut live.latencies, crate::tally::histogram());
-        drop(live);
+    /// Adds up what the threads have handed over. Returns it, without what came before.
+    fn collect(&mut self) -> Histogram<u64> {
+        let full = std::mem::take(&mut self.shared.live().full);
+        let mut recent = histogram();
+        for (mut latencies, is_measured) in full {
+            add(&mut recent, &latencies);
+            if is_measured {
+                add(&mut self.latencies, &latencies);
+            }
+            latencies.reset();
+            self.shared.live().empty.push(latencies);
+        }
+        recent
+    }
+
+    fn tell(&mut self) {
+        let latencies = self.collect();
+        let Live { error_count, opened_count, .. } = *self.shared.live();
         if self.shared.options.is_quiet {
             return;
         }
@@ -257,7 +281,10 @@ impl Measured {
             return;
         };
         let is_cut = window.end == u64::MAX || self.is_interrupted;
-        let end = if is_cut { self.tally.last_received } else { window.end };
-        self.window = Duration::from_nanos(end.saturating_sub(window.start));
+        self.window = match self.tally.last_received {
+            _ if !is_cut => Duration::from_nanos(window.end - window.start),
+            0 => self.looked,
+            last => Duration::from_nanos(last - window.start),
+        };
     }
 }

@@ -22,9 +22,10 @@ const ALARM: Token = Token(usize::MAX - 2);
 /// How many connections are being opened at once, of all threads: fewer than the shortest backlog
 /// of a listener that is usual.
 const OPENING_COUNT_MAX: usize = 64;
-/// How long opening may take; how long the server may owe an answer; how long a closing handshake
-/// may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long opening a connection may take.
+const OPENING: Duration = Duration::from_secs(10);
+/// How long nothing may come while something is to come; how long a closing handshake may take.
+const SILENCE: Duration = Duration::from_secs(5);
 /// How long the server may take to end a connection after both have sent Close; then we do.
 const ENDING: Duration = Duration::from_secs(1);
 /// How often what no event announces is looked for.
@@ -192,12 +193,12 @@ impl<'a> Worker<'a> {
         // While it is timed, silence is what is measured.
         let is_waiting = self.over.is_some() || self.tally.window.end == u64::MAX;
         let silent_since = self.heard.max(self.over.unwrap_or_default());
-        let is_silent = self.now > silent_since + nanos(PATIENCE);
+        let is_silent = self.now > silent_since + nanos(SILENCE);
         let is_alone = self.present_count == 0 && self.shared.options.mode != Mode::Visit;
         if under_way > 0 && is_waiting && is_silent {
             let count = self.play(|role, cx| role.give_up(cx));
             self.tally.errors.add(Fault::Missing, count, || {
-                format!("{count} messages had not come {PATIENCE:?} after the last one")
+                format!("{count} messages had not come {SILENCE:?} after the last one")
             });
             self.done();
         } else if is_alone || self.role.is_over() && under_way == 0 {
