@@ -98,12 +98,8 @@ impl Echo {
 
 impl Role for Echo {
     fn begin(&mut self, cx: &mut Context<'_>, _lost_count: usize) {
-        let options = &cx.shared.options;
-        let warm_up = cx.tally.window.start - cx.shared.began();
         match &mut self.pace {
-            Pace::Open(schedule, _) => {
-                schedule.begin(cx.shared.began(), warm_up, options.message_count);
-            }
+            Pace::Open(schedule, _) => cx.begin(schedule),
             // Few messages are shared by all connections.
             Pace::Closed(_) => {
                 let left = self.left.unwrap_or(u64::MAX);

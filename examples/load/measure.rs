@@ -2,6 +2,7 @@
 //! and looks at the clock, the server and the threads at the right times.
 
 use std::io::{self, Write};
+use std::mem::take;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
@@ -235,13 +236,15 @@ impl Watch<'_> {
 
     /// Adds up what the threads have handed over. Returns it, without what came before.
     fn collect(&mut self) -> Histogram<u64> {
-        let full = std::mem::take(&mut self.shared.live().full);
+        let mut live = self.shared.live();
+        let (measured, early) = (take(&mut live.measured), take(&mut live.early));
+        drop(live);
         let mut recent = histogram();
-        for (mut latencies, is_measured) in full {
+        for latencies in &measured {
+            add(&mut self.latencies, latencies);
+        }
+        for mut latencies in measured.into_iter().chain(early) {
             add(&mut recent, &latencies);
-            if is_measured {
-                add(&mut self.latencies, &latencies);
-            }
             latencies.reset();
             self.shared.live().empty.push(latencies);
         }
@@ -254,22 +257,16 @@ impl Watch<'_> {
         if self.shared.options.is_quiet {
             return;
         }
-        let seconds = self.shared.clock.now().saturating_sub(self.began()) / nanos(SECOND);
-        let line = if self.shared.window().is_none() {
-            format!("opening: {opened_count} connections")
-        } else {
-            let (rate, p99) = (latencies.len(), latencies.value_at_quantile(0.99) / 1000);
-            format!("{seconds:5} s {rate:9}/s   p99 {p99:8} µs   {error_count} errors")
+        let line = match self.shared.began() {
+            None => format!("opening: {opened_count} connections, {error_count} errors"),
+            Some(began) => {
+                let seconds = self.shared.clock.now().saturating_sub(began) / nanos(SECOND);
+                let (rate, p99) = (latencies.len(), latencies.value_at_quantile(0.99) / 1000);
+                format!("{seconds:5} s {rate:9}/s   p99 {p99:8} µs   {error_count} errors")
+            }
         };
         // Nobody may be there to read it.
         let _ = writeln!(io::stderr(), "{line}");
-    }
-
-    fn began(&self) -> u64 {
-        match self.shared.began() {
-            u64::MAX => 0,
-            began => began,
-        }
     }
 }
 

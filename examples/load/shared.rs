@@ -90,17 +90,16 @@ impl Shared {
         self.wake_all();
     }
 
-    /// When what happens is measured; None: the load has not begun.
-    pub(crate) fn window(&self) -> Option<Window> {
-        let begin = self.begin.load(Ordering::Acquire);
-        let start = begin.checked_add(nanos(self.options.warm_up))?;
-        let end = self.options.duration.map_or(u64::MAX, |duration| start + nanos(duration));
-        Some(Window { start, end })
+    /// When the load began; None: it has not.
+    pub(crate) fn began(&self) -> Option<u64> {
+        Some(self.begin.load(Ordering::Acquire)).filter(|begin| *begin != u64::MAX)
     }
 
-    /// When the load begins.
-    pub(crate) fn began(&self) -> u64 {
-        self.begin.load(Ordering::Acquire)
+    /// When what happens is measured; None: the load has not begun.
+    pub(crate) fn window(&self) -> Option<Window> {
+        let start = self.began()? + nanos(self.options.warm_up);
+        let end = self.options.duration.map_or(u64::MAX, |duration| start + nanos(duration));
+        Some(Window { start, end })
     }
 
     pub(crate) fn is_stopped(&self) -> bool {

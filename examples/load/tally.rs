@@ -90,9 +90,9 @@ pub(crate) struct Window {
 pub(crate) struct Tally {
     /// Before the load begins all of it lies in the future.
     pub(crate) window: Window,
-    /// Since the last [`Self::pass_on`].
+    /// Since the last [`Self::pass_on`]: in the window; and before.
     latencies: Histogram<u64>,
-    is_measured: bool,
+    early: Histogram<u64>,
     /// From the beginning of a connection to the answer to its upgrade.
     pub(crate) upgrades: Histogram<u64>,
     /// How much later than due this thread got to sending.
@@ -117,8 +117,9 @@ pub(crate) struct Tally {
 /// costs the threads nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Live {
-    /// Latencies; and whether they belong to the window.
-    pub(crate) full: Vec<(Histogram<u64>, bool)>,
+    /// Latencies in the window; and before.
+    pub(crate) measured: Vec<Histogram<u64>>,
+    pub(crate) early: Vec<Histogram<u64>>,
     pub(crate) empty: Vec<Histogram<u64>>,
     pub(crate) error_count: u64,
     pub(crate) opened_count: u64,
@@ -134,7 +135,7 @@ impl Default for Tally {
         Self {
             window: Window { start: u64::MAX, end: u64::MAX },
             latencies: histogram(),
-            is_measured: false,
+            early: histogram(),
             upgrades: histogram(),
             lateness: histogram(),
             received_count: 0,
@@ -153,38 +154,33 @@ impl Default for Tally {
 impl Tally {
     /// `count` messages that were sent (or due) at one time have come.
     pub(crate) fn received(&mut self, sent: u64, now: u64, count: u64) {
-        if now >= self.window.start {
-            if now < self.window.end {
-                self.received_count += count;
-                self.last_received = now;
-            }
-            if sent < self.window.start {
-                return;
-            }
+        let took = now.saturating_sub(sent).max(1);
+        if now < self.window.start {
+            return self.early.saturating_record_n(took, count);
         }
-        self.latencies.saturating_record_n(now.saturating_sub(sent).max(1), count);
+        if now < self.window.end {
+            self.received_count += count;
+            self.last_received = now;
+        }
+        if sent >= self.window.start {
+            self.latencies.saturating_record_n(took, count);
+        }
     }
 
     /// Hands over what has been counted since the last time.
     pub(crate) fn pass_on(&mut self, live: &mut Live) {
-        if !self.latencies.is_empty() {
-            let empty = live.empty.pop().unwrap_or_else(histogram);
-            let full = std::mem::replace(&mut self.latencies, empty);
-            live.full.push((full, self.is_measured));
+        for (own, full) in
+            [(&mut self.latencies, &mut live.measured), (&mut self.early, &mut live.early)]
+        {
+            if !own.is_empty() {
+                let empty = live.empty.pop().unwrap_or_else(histogram);
+                full.push(std::mem::replace(own, empty));
+            }
         }
         let now = (self.errors.count(), self.opened_count);
         live.error_count += now.0 - self.shown.0;
         live.opened_count += now.1 - self.shown.1;
         self.shown = now;
-    }
-
-    /// The window begins: call after [`Self::pass_on`].
-    pub(crate) fn begin(&mut self) {
-        self.is_measured = true;
-    }
-
-    pub(crate) fn is_measured(&self) -> bool {
-        self.is_measured
     }
 
     pub(crate) fn merge(&mut self, other: Self) {
