@@ -168,6 +168,10 @@ impl<'a> Worker<'a> {
             self.tell(Notice::Opened(self.present_count as u64));
         }
         self.begin();
+        if self.now >= self.shown + nanos(SHOW) {
+            self.shown += nanos(SHOW);
+            self.tally.pass_on(&mut self.shared.live());
+        }
         if self.phase == Phase::Loaded {
             self.load()?;
         }
@@ -177,10 +181,6 @@ impl<'a> Worker<'a> {
     }
 
     fn load(&mut self) -> io::Result<()> {
-        if self.now >= self.shown + nanos(SHOW) {
-            self.shown += nanos(SHOW);
-            self.tally.pass_on(&mut self.shared.live());
-        }
         let next = self.play(|role, cx| role.turn(cx));
         if let Some(at) = next.filter(|at| *at < self.now + nanos(TICK)) {
             self.alarm.set(at, self.shared.clock.now())?;
