@@ -1,0 +1,209 @@
+//! What all parts share: how long and how often, starting servers and load, keeping what they say.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::machine::Machine;
+use crate::processes::{Line, Load, Place, Server};
+use crate::results::{Results, Sample};
+use crate::{PARTS, Result};
+
+/// Beyond what it was told, a load may need this long: to connect 20 000 times, and to close.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long and how much.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) is_quick: bool,
+    /// How often everything is measured, in turns.
+    pub(crate) round_count: usize,
+    /// How long one measurement lasts, and what goes before it.
+    pub(crate) seconds: u64,
+    pub(crate) warm_up_seconds: u64,
+    /// Who hears a broadcast while echoes are measured.
+    pub(crate) member_count: usize,
+    /// Connections, where growth is measured.
+    pub(crate) connection_counts: &'static [usize],
+    /// Messages of the smaller of two runs, where system calls are counted.
+    pub(crate) call_message_count: usize,
+}
+
+impl Plan {
+    pub(crate) const FULL: Self = Self {
+        is_quick: false,
+        round_count: 3,
+        seconds: 3,
+        warm_up_seconds: 1,
+        member_count: 10_000,
+        connection_counts: &[100, 1_000, 5_000, 10_000, 19_900],
+        call_message_count: 20_000,
+    };
+    pub(crate) const QUICK: Self = Self {
+        is_quick: true,
+        round_count: 1,
+        seconds: 1,
+        warm_up_seconds: 0,
+        member_count: 1_000,
+        connection_counts: &[100, 1_000],
+        call_message_count: 2_000,
+    };
+
+    /// What a load is told that measures.
+    pub(crate) fn times(&self) -> String {
+        format!("--duration {} --warm-up {}", self.seconds, self.warm_up_seconds)
+    }
+
+    /// How long that load runs, in seconds.
+    pub(crate) fn all_seconds(&self) -> u64 {
+        self.seconds + self.warm_up_seconds
+    }
+}
+
+/// What a run gave, by name.
+pub(crate) type Values = BTreeMap<String, f64>;
+
+/// A part that is being measured.
+#[derive(Debug)]
+pub(crate) struct Campaign {
+    pub(crate) plan: Plan,
+    pub(crate) servers: Vec<String>,
+    pub(crate) folder: PathBuf,
+    root: PathBuf,
+    results: Results,
+}
+
+impl Campaign {
+    pub(crate) fn new(
+        root: PathBuf,
+        folder: PathBuf,
+        servers: Vec<String>,
+        plan: Plan,
+    ) -> Result<Self> {
+        let results = Results::new("", plan.is_quick, Machine::default());
+        Ok(Self { plan, servers, folder, root, results })
+    }
+
+    /// Whether a part's file was made at this commit.
+    pub(crate) fn has_measured(&self, part: &str) -> bool {
+        let commit = Machine::observe(&self.root).commit;
+        let found = Results::load(&self.folder, part);
+        found.is_ok_and(|found| found.machine.commit == commit && !commit.ends_with('+'))
+    }
+
+    /// Measures a part and writes its file.
+    pub(crate) fn run(&mut self, part: &str) -> Result<()> {
+        let (_, measure) = PARTS.iter().find(|(name, _)| *name == part).ok_or("no such part")?;
+        let machine = Machine::observe(&self.root);
+        self.build()?;
+        eprintln!("{part}: {}", machine.describe());
+        self.results = Results::new(part, self.plan.is_quick, machine);
+        measure(self)?;
+        self.results.save(&self.folder)?;
+        for note in &self.results.notes {
+            println!("{part}: {note}");
+        }
+        Ok(())
+    }
+
+    /// Builds the servers and the load generator, if they are not what the sources say.
+    fn build(&self) -> Result<()> {
+        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+        for what in ["-p peregrine-peers --bin peregrine-peers", "-p peregrine --example load"] {
+            let arguments = ["build", "--release", "--locked", "--quiet"];
+            let mut command = Command::new(&cargo);
+            command.args(arguments).args(what.split(' ')).current_dir(&self.root);
+            if !command.status()?.success() {
+                return Err(format!("cargo build --release {what} failed").into());
+            }
+        }
+        Ok(())
+    }
+
+    /// All servers, in a direction that changes with each round: what drifts, drifts for all.
+    pub(crate) fn order(&self, round: usize) -> Vec<String> {
+        let mut servers = self.servers.clone();
+        if round % 2 == 1 {
+            servers.reverse();
+        }
+        servers
+    }
+
+    /// Runs one measurement and keeps what it gave, or why it gave nothing.
+    pub(crate) fn sample(
+        &mut self,
+        (case, server, round): (&str, &str, usize),
+        measure: impl FnOnce(&mut Self) -> Result<Values>,
+    ) {
+        let (values, error) = match measure(self) {
+            Ok(values) => (values, None),
+            Err(error) => (Values::new(), Some(error.to_string())),
+        };
+        let shown: Vec<_> =
+            values.iter().map(|(name, value)| format!("{name} {value:.1}")).collect();
+        eprintln!("  {case}, {server}: {}{}", shown.join(", "), error.as_deref().unwrap_or(""));
+        let (case, server) = (case.to_owned(), server.to_owned());
+        self.results.samples.push(Sample { case, server, round, values, error });
+    }
+
+    /// What was measured so far in this part.
+    pub(crate) fn results(&self) -> &Results {
+        &self.results
+    }
+
+    pub(crate) fn note(&mut self, note: String) {
+        self.results.notes.push(note);
+    }
+
+    /// A server on its own processor; more shards than one have all processors.
+    pub(crate) fn serve(&mut self, name: &str, shard_count: usize) -> Result<Server> {
+        let line = self.server_line(name, shard_count);
+        self.keep(&line);
+        Server::start(&line)
+    }
+
+    /// The same, watched by another program.
+    pub(crate) fn serve_below(&mut self, watcher: &[&str], name: &str) -> Result<Server> {
+        let line = self.server_line(name, 1).below(watcher);
+        self.keep(&line);
+        Server::start(&line)
+    }
+
+    fn server_line(&self, name: &str, shard_count: usize) -> Line {
+        let place = if shard_count == 1 { Place::Server } else { Place::Anywhere };
+        Line::new(place, &self.root.join("target/release/peregrine-peers"))
+            .with(&format!("serve {name} 127.0.0.1:0 --shards {shard_count}"))
+    }
+
+    /// Puts load on a server's path; what it found, once it is through.
+    pub(crate) fn load(&mut self, server: &Server, path: &str, options: &str) -> Result<Values> {
+        let seconds = self.plan.all_seconds();
+        let options = format!("{options} --pid {}", server.pid);
+        let load = self.start_load(Place::Load, server, path, &options)?;
+        Ok(load.finish(PATIENCE + Duration::from_secs(seconds))?.values)
+    }
+
+    /// The same, while something else goes on.
+    pub(crate) fn start_load(
+        &mut self,
+        place: Place,
+        server: &Server,
+        path: &str,
+        options: &str,
+    ) -> Result<Load> {
+        let program = self.root.join("target/release/examples/load");
+        let line = Line::new(place, &program);
+        // As it is shown, the same in every round.
+        let shown = options.replace(&server.pid.to_string(), "PID");
+        self.keep(&line.clone().with(&format!("ws://ADDRESS{path} {shown}")));
+        Load::start(&line.with(&format!("{} {options}", server.url(path))))
+    }
+
+    fn keep(&mut self, line: &Line) {
+        let shown = line.shown(&self.root);
+        if !self.results.commands.contains(&shown) {
+            self.results.commands.push(shown);
+        }
+    }
+}
