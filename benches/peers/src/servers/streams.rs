@@ -15,17 +15,11 @@ pub(super) trait AnyMessage: Clone {
     fn lagging() -> Self;
 }
 
-/// A socket of either library.
-pub(super) trait Socket<M, E>:
-    Stream<Item = Result<M, E>> + Sink<M, Error = E> + Unpin
-{
-}
-
-impl<S, M, E> Socket<M, E> for S where S: Stream<Item = Result<M, E>> + Sink<M, Error = E> + Unpin {}
-
 /// Does what `read.forward(write)` of tokio-tungstenite's example does, without the lock between
 /// the halves: all messages that have come are answered, then all answers leave in one write.
-pub(super) async fn echo<M: AnyMessage, E>(mut socket: impl Socket<M, E>) -> Result<(), E> {
+pub(super) async fn echo<M: AnyMessage, E>(
+    mut socket: impl Stream<Item = Result<M, E>> + Sink<M, Error = E> + Unpin,
+) -> Result<(), E> {
     loop {
         let next = match socket.next().now_or_never() {
             Some(next) => next,
@@ -44,7 +38,7 @@ pub(super) async fn echo<M: AnyMessage, E>(mut socket: impl Socket<M, E>) -> Res
 /// A member of the crowd: what it says is said to all, what was said to all is sent to it. Messages
 /// that wait together leave in one write.
 pub(super) async fn join<M: AnyMessage, E>(
-    mut socket: impl Socket<M, E>,
+    mut socket: impl Stream<Item = Result<M, E>> + Sink<M, Error = E> + Unpin,
     crowd: Sender<M>,
     mut said: Receiver<M>,
 ) -> Result<(), E> {
