@@ -181,7 +181,7 @@ impl Campaign {
         let seconds = self.plan.all_seconds();
         let options = format!("{options} --pid {}", server.pid);
         let load = self.start_load(Place::Load, server, path, &options)?;
-        Ok(load.finish(PATIENCE + Duration::from_secs(seconds))?.values)
+        load.finish(PATIENCE + Duration::from_secs(seconds))?.checked()
     }
 
     /// The same, while something else goes on.

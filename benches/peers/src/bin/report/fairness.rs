@@ -1,6 +1,8 @@
 //! Whether one connection that asks for much takes it from the others: their p99 without it, and
 //! beside it.
 
+use std::time::Duration;
+
 use crate::Result;
 use crate::campaign::Campaign;
 use crate::capacity;
@@ -34,7 +36,7 @@ pub(crate) fn measure(campaign: &mut Campaign) -> Result<()> {
                     };
                     let mut values = tails::echo(campaign, &server, rate)?;
                     if let Some(greedy) = greedy {
-                        let theirs = greedy.finish(std::time::Duration::from_secs(30))?.values;
+                        let theirs = greedy.finish(Duration::from_secs(30))?.checked()?;
                         let rate = theirs.get("rate").copied().unwrap_or_default();
                         values.insert("greedy_rate".to_owned(), rate);
                     }

@@ -109,10 +109,13 @@ impl Results {
         self.samples.iter().map(|sample| sample.round + 1).max().unwrap_or(0)
     }
 
-    /// What went wrong for a server's case, if anything did.
-    pub(crate) fn error(&self, case: &str, server: &str) -> Option<&str> {
-        let is_wanted = |sample: &&Sample| sample.case == case && sample.server == server;
-        self.samples.iter().filter(is_wanted).find_map(|sample| sample.error.as_deref())
+    /// What went wrong, run by run.
+    pub(crate) fn errors(&self) -> impl Iterator<Item = String> {
+        self.samples.iter().filter_map(|sample| {
+            let Sample { case, server, round, error, .. } = sample;
+            let told: String = error.as_ref()?.chars().take(300).collect();
+            Some(format!("{case}, {server}, round {}: {told}", round + 1))
+        })
     }
 }
 
@@ -179,7 +182,8 @@ pub(crate) mod tests {
         kept.save(&folder).expect("a file");
         let found = Results::load(&folder, "tails").expect("the file");
         assert_eq!(found.median("half", "a", "p99_micros"), Some(12.5));
-        assert_eq!(found.error("half", "a"), Some("3 mismatches"));
+        let errors: Vec<_> = found.errors().collect();
+        assert_eq!(errors, ["half, a, round 1: 3 mismatches"]);
         fs::remove_dir_all(folder).expect("the folder");
     }
 

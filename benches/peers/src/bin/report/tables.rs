@@ -66,7 +66,8 @@ fn make(folder: &Path, name: &str) -> Result<String> {
 /// What was run for a table, for who wants to know exactly.
 fn commands(results: &Results) -> String {
     let Results { part, commands, notes, .. } = results;
-    let notes: String = notes.iter().map(|note| format!("- {note}\n")).collect();
+    let notes = notes.iter().cloned().chain(results.errors());
+    let notes: String = notes.map(|note| format!("- {note}\n")).collect();
     format!(
         "\n{notes}\n`cargo run --release -p peregrine-peers --bin report -- {part}` ({}, {} rounds). \
          <details><summary>What it ran</summary>\n\n```text\n{}\n```\n\n</details>\n",
@@ -132,23 +133,25 @@ fn tails(results: &Results) -> String {
         "p50",
         "p99",
         "p99.9",
+        "load busy",
         "beside",
     ]);
     for case in results.cases() {
         for server in results.servers() {
             let value = |name| spread(results.spread(case, server, name), units::micros);
-            let rate = |name| results.median(case, server, name);
+            let median = |name| results.median(case, server, name);
             let beside = |(name, what): &(&'static str, &str)| {
-                rate(name).map(|rate| format!("{} {what}", units::rate(rate)))
+                median(name).map(|rate| format!("{} {what}", units::rate(rate)))
             };
             let beside: Vec<_> = BESIDE.iter().filter_map(beside).collect();
             table.row([
                 case.to_owned(),
                 server.to_owned(),
-                shown(rate("rate"), units::rate),
+                shown(median("rate"), units::rate),
                 value("p50_micros"),
                 value("p99_micros"),
                 value("p999_micros"),
+                shown(median("load_busy_percent"), percent),
                 beside.join(", "),
             ]);
         }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use crate::Result;
 use crate::campaign::{Campaign, Values};
 use crate::capacity;
-use crate::outcome::Outcome;
 use crate::processes::{Load, Place, Server};
 
 /// Until clients that are to be there have come.
@@ -72,10 +71,14 @@ fn echo_beside(
     let others = start(campaign, server, beside)?;
     let mut values = echo(campaign, server, rate)?;
     for (name, load) in others {
-        // Stalled readers may be thrown out, and visitors be turned away: that is the server's way.
-        if let Ok(Outcome { values: theirs, .. }) = load.finish(ARRIVAL) {
-            let rate = theirs.get("rate").copied().unwrap_or_default();
-            values.insert(format!("{name}_rate"), rate);
+        let theirs = load.finish(ARRIVAL)?;
+        // A server may turn visitors away; what is wanted of it here are the others' echoes.
+        if let Some(errors) = &theirs.errors {
+            eprintln!("  {name}: {errors}");
+        }
+        for figure in ["rate", "thrown_out_count"] {
+            let value = theirs.values.get(figure).copied().unwrap_or_default();
+            values.insert(format!("{name}_{figure}"), value);
         }
     }
     Ok(values)
