@@ -2,6 +2,7 @@
 
 use crate::results::Spread;
 use crate::svg::{Anchor, Axis, Canvas, DARK, FAINT, Font, GREY, Scale};
+use crate::units::{short, whole};
 
 const WIDTH: f64 = 860.0;
 /// Where what is drawn begins and ends; names stand before.
@@ -46,7 +47,8 @@ fn grid(canvas: &mut Canvas, axis: &Axis, (top, bottom): (f64, f64), titles: &Ti
     for tick in axis.ticks() {
         let x = axis.at(tick);
         canvas.line((x, top), (x, bottom), (FAINT, 1.0));
-        canvas.text((x, bottom + 16.0), Anchor::Middle, Font::NOTE, &(titles.format)(tick));
+        let text = short(&(titles.format)(tick));
+        canvas.text((x, bottom + 16.0), Anchor::Middle, Font::NOTE, &text);
     }
 }
 
@@ -173,7 +175,7 @@ const NAME_HEIGHT: f64 = 16.0;
 /// Lines over a logarithmic axis, whose values are those that were measured.
 pub(crate) fn lines(titles: &Titles<'_>, below: &str, scale: Scale, all: &[Series<'_>]) -> String {
     let mut canvas = begin(titles);
-    let (left, right) = (92.0, 690.0);
+    let (left, right) = (108.0, 694.0);
     let (top, bottom) = (TOP + 8.0, TOP + 8.0 + LINES_HEIGHT);
     let points = || all.iter().flat_map(|series| &series.points);
     let values: Vec<_> = points().map(|(_, y)| *y).collect();
@@ -181,7 +183,7 @@ pub(crate) fn lines(titles: &Titles<'_>, below: &str, scale: Scale, all: &[Serie
     for tick in rows.ticks() {
         canvas.line((left - 10.0, rows.at(tick)), (right, rows.at(tick)), (FAINT, 1.0));
         let place = (left - 16.0, rows.at(tick) + 4.0);
-        canvas.text(place, Anchor::End, Font::NOTE, &(titles.format)(tick));
+        canvas.text(place, Anchor::End, Font::NOTE, &short(&(titles.format)(tick)));
     }
     let mut places: Vec<_> = points().map(|(x, _)| *x).collect();
     places.sort_by(f64::total_cmp);
@@ -191,7 +193,7 @@ pub(crate) fn lines(titles: &Titles<'_>, below: &str, scale: Scale, all: &[Serie
     let column = |x: f64| left + (right - left) * (x / first).ln() / (last / first).ln().max(1e-9);
     for place in places {
         canvas.line((column(place), bottom), (column(place), bottom + 5.0), (GREY, 1.0));
-        let text = crate::units::whole(place);
+        let text = whole(place);
         canvas.text((column(place), bottom + 20.0), Anchor::Middle, Font::NOTE, &text);
     }
     for series in all {
@@ -204,7 +206,7 @@ pub(crate) fn lines(titles: &Titles<'_>, below: &str, scale: Scale, all: &[Serie
     names(&mut canvas, &rows, right + 14.0, all, titles);
     let middle = f64::midpoint(left, right);
     canvas.text((middle, bottom + 42.0), Anchor::Middle, Font::NOTE, below);
-    canvas.upright_text((24.0, f64::midpoint(top, bottom)), Font::NOTE, titles.axis);
+    canvas.upright_text((30.0, f64::midpoint(top, bottom)), Font::NOTE, titles.axis);
     canvas.finish(bottom + 58.0)
 }
 

@@ -312,7 +312,7 @@ mod tests {
         let table = memory(&results("growth", &rows));
         assert_eq!(
             table,
-            "| connections | ours | theirs |\n| --- | ---: | ---: |\n| 100 | 300 B | 128 KiB |\n\
+            "| connections | ours | theirs |\n| --- | ---: | ---: |\n| 100 | 300 B | 131 kB |\n\
              | 19 900 | 310 B | – |\n"
         );
     }

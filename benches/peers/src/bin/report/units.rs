@@ -25,24 +25,34 @@ pub(crate) fn digits(value: f64) -> String {
 
 /// `212 k`, `1.25 M`.
 pub(crate) fn rate(value: f64) -> String {
-    scaled(value, 1000.0, &["", " k", " M"])
+    scaled(value, &["", " k", " M"])
 }
 
 /// `85 µs`, `1.25 ms`.
 pub(crate) fn micros(value: f64) -> String {
-    scaled(value, 1000.0, &[" µs", " ms", " s"])
+    scaled(value, &[" µs", " ms", " s"])
 }
 
-/// `312 B`, `128 KiB`.
+/// `312 B`, `131 kB`.
 pub(crate) fn bytes(value: f64) -> String {
-    scaled(value, 1024.0, &[" B", " KiB", " MiB"])
+    scaled(value, &[" B", " kB", " MB"])
 }
 
-fn scaled(mut value: f64, base: f64, units: &[&str]) -> String {
+/// Without zeros behind the point: `50 k`, not `50.0 k`.
+pub(crate) fn short(text: &str) -> String {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    match number.contains('.') {
+        true => number.trim_end_matches('0').trim_end_matches('.').to_owned() + unit,
+        false => text.to_owned(),
+    }
+}
+
+fn scaled(mut value: f64, units: &[&str]) -> String {
     let mut at = 0;
     // What would round up to the next unit is written in it.
-    while value.abs() >= base - 0.5 && at + 1 < units.len() {
-        value /= base;
+    while value.abs() >= 999.5 && at + 1 < units.len() {
+        value /= 1000.0;
         at += 1;
     }
     digits(value) + units[at]
@@ -56,7 +66,12 @@ mod tests {
     fn three_digits_and_a_unit() {
         assert_eq!([rate(940.0), rate(212_345.0), rate(1_254_000.0)], ["940", "212 k", "1.25 M"]);
         assert_eq!([micros(8.04), micros(85.2), micros(1250.0)], ["8.04 µs", "85.2 µs", "1.25 ms"]);
-        assert_eq!([bytes(312.4), bytes(131_072.0)], ["312 B", "128 KiB"]);
+        assert_eq!([bytes(312.4), bytes(131_072.0)], ["312 B", "131 kB"]);
+        assert_eq!(
+            [short("50.0 k"), short("1.50 ms"), short("500 B")],
+            ["50 k", "1.5 ms", "500 B"]
+        );
+        assert_eq!([short("1 000"), short("0 µs"), short("10")], ["1 000", "0 µs", "10"]);
         assert_eq!(rate(999.7), "1.00 k", "not 1000");
     }
 
