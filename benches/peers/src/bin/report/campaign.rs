@@ -61,6 +61,16 @@ impl Plan {
     }
 }
 
+/// What is told of a run as it ends.
+const TOLD: [&str; 6] = [
+    "rate",
+    "p99_micros",
+    "server_cpu_micros",
+    "load_busy_percent",
+    "rss_bytes_per_connection",
+    "sum",
+];
+
 /// What a run gave, by name.
 pub(crate) type Values = BTreeMap<String, f64>;
 
@@ -140,9 +150,9 @@ impl Campaign {
             Ok(values) => (values, None),
             Err(error) => (Values::new(), Some(error.to_string())),
         };
-        let shown: Vec<_> =
-            values.iter().map(|(name, value)| format!("{name} {value:.1}")).collect();
-        eprintln!("  {case}, {server}: {}{}", shown.join(", "), error.as_deref().unwrap_or(""));
+        let told = |name: &&str| Some(format!("{name} {:.1}", values.get(*name)?));
+        let told: Vec<_> = TOLD.iter().filter_map(told).chain(error.clone()).collect();
+        eprintln!("  {}. {case}, {server}: {}", round + 1, told.join(", "));
         let (case, server) = (case.to_owned(), server.to_owned());
         self.results.samples.push(Sample { case, server, round, values, error });
     }
