@@ -1,7 +1,7 @@
 //! What all parts share: how long and how often, starting servers and load, keeping what they say.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -178,6 +178,18 @@ impl Campaign {
         let line = self.server_line(name, 1).below(watcher);
         self.keep(&line);
         Server::start(&line)
+    }
+
+    /// Counts the system calls of a server for a while.
+    pub(crate) fn watch(&mut self, server: &Server, seconds: u64, file: &Path) -> Result<()> {
+        let words = ["-s", "INT", &seconds.to_string(), "strace", "-f", "-c", "-o"];
+        let line = Line::new(Place::Anywhere, Path::new("timeout")).with(&format!(
+            "{} {} -p",
+            words.join(" "),
+            file.display()
+        ));
+        self.keep(&line.clone().with("PID"));
+        line.with(&server.pid.to_string()).run(PATIENCE)
     }
 
     fn server_line(&self, name: &str, shard_count: usize) -> Line {

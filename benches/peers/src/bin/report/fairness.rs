@@ -21,8 +21,8 @@ const SHARE: f64 = 0.25;
 pub(crate) fn measure(campaign: &mut Campaign) -> Result<()> {
     let rate = capacity::of_slowest(campaign)? * SHARE;
     let seconds = campaign.plan.all_seconds() + 2;
-    // Short, and what is compared is a ratio of tails: more rounds.
-    for round in 0..campaign.plan.round_count * 2 {
+    // What is compared is a ratio of tails: one round more.
+    for round in 0..campaign.plan.round_count + 1 {
         for case in [ALONE, BESIDE] {
             for name in campaign.order(round) {
                 campaign.sample((case, &name, round), |campaign| {

@@ -73,6 +73,13 @@ impl Line {
         self.words.join(" ").replace(&format!("{}/", root.display()), "")
     }
 
+    /// Runs it to its end, however that is.
+    pub(crate) fn run(&self, patience: Duration) -> Result<()> {
+        let mut command = self.command();
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        Process(command.spawn()?).wait(patience).map(drop)
+    }
+
     /// Ends with us, even if we are killed.
     fn command(&self) -> Command {
         let mut command = Command::new("setpriv");
@@ -114,6 +121,8 @@ pub(crate) struct Server {
     process: Process,
     pub(crate) address: String,
     pub(crate) pid: u32,
+    /// Descriptors that are open without clients.
+    own_count: usize,
 }
 
 impl Server {
@@ -135,25 +144,32 @@ impl Server {
         let first = receiver.recv_timeout(START).unwrap_or_default();
         let (address, pid) = listening(&first)
             .ok_or_else(|| format!("{}: does not listen: {first:?}", line.words.join(" ")))?;
-        Ok(Self { process, address, pid })
+        let mut server = Self { process, address, pid, own_count: 0 };
+        server.own_count = server.descriptor_count();
+        Ok(server)
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("ws://{}{path}", self.address)
     }
 
-    /// Waits until it has so many descriptors open: that many clients have come.
-    pub(crate) fn await_descriptors(&self, count: usize, patience: Duration) -> Result<()> {
-        let folder = format!("/proc/{}/fd", self.pid);
-        let open = || fs::read_dir(&folder).map_or(0, Iterator::count);
-        match eventually(patience, || open() >= count) {
+    /// Waits until so many clients have come.
+    pub(crate) fn await_clients(&self, count: usize, patience: Duration) -> Result<()> {
+        let come = || self.descriptor_count().saturating_sub(self.own_count);
+        match eventually(patience, || come() >= count) {
             true => Ok(()),
-            false => Err(format!("{} of {count} descriptors are open", open()).into()),
+            false => Err(format!("{} of {count} clients have come", come()).into()),
         }
     }
 
-    /// Asks it to end, and waits for whoever watches it to say what it has seen.
+    fn descriptor_count(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid)).map_or(0, Iterator::count)
+    }
+
+    /// Asks it to end when its clients have gone, and waits for whoever watches it to say what it
+    /// has seen.
     pub(crate) fn end(mut self) -> Result<()> {
+        eventually(START, || self.descriptor_count() <= self.own_count);
         Command::new("kill").args(["-TERM", &self.pid.to_string()]).status()?;
         self.process.wait(START).map(drop)
     }

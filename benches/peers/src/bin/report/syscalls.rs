@@ -1,86 +1,93 @@
 //! What a server asks of the kernel, call by call, for one message, delivery or visit: the
-//! difference between two runs of which one does more. What is done once cancels out.
+//! difference between two runs of which one does twice as much. What is done once cancels out.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::Result;
 use crate::campaign::{Campaign, Values};
+use crate::processes::Place;
 
 /// Of the peers, one shows what is usual.
 const SERVERS: [&str; 2] = ["peregrine", "tokio-tungstenite"];
 
-/// What is done, where, and how much of it: messages, a tenth of them, or seconds.
-const CASES: [(&str, &str, &str, Much); 6] = [
-    ("echo, 1 in flight", "/echo", "--connections 100 --size 64 --in-flight 1", Much::Messages(1)),
-    (
-        "echo, 32 in flight",
-        "/echo",
-        "--connections 100 --size 64 --in-flight 32",
-        Much::Messages(4),
-    ),
-    ("echo of 16 KiB", "/echo", "--connections 100 --size 16384 --in-flight 1", Much::Messages(1)),
-    ("broadcast to 1 000", "/all", "--mode broadcast --connections 1000", Much::Broadcasts),
-    ("visit", "/echo", "--mode visit --rate 1000", Much::Seconds(1)),
-    ("10 000 idle, per second", "/echo", "--mode idle --connections 10000", Much::Seconds(5)),
+/// What is done, and how much of it in the smaller run: of the plan's messages, times this.
+const CASES: [(&str, &str, &str, f64); 5] = [
+    ("echo, 1 in flight", "/echo", "--connections 100 --size 64 --in-flight 1", 1.0),
+    ("echo, 32 in flight", "/echo", "--connections 100 --size 64 --in-flight 32", 8.0),
+    ("echo of 16 KiB", "/echo", "--connections 100 --size 16384 --in-flight 1", 1.0),
+    ("broadcast to 1 000, delivery", "/all", "--mode broadcast --connections 1000", 0.005),
+    // Slow enough that each is over before the next begins.
+    ("visit", "/echo", "--mode visit --rate 300", 0.03),
 ];
 
-#[derive(Clone, Copy, Debug)]
-enum Much {
-    /// So many times what the plan says.
-    Messages(usize),
-    Broadcasts,
-    Seconds(usize),
-}
+/// Who does nothing, and for how long that is watched, in seconds.
+const IDLE: &str = "10 000 idle, one second";
+const IDLE_COUNT: usize = 10_000;
+const IDLE_SECONDS: u64 = 4;
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn measure(campaign: &mut Campaign) -> Result<()> {
-    for (case, path, options, much) in CASES {
+    for (case, path, options, factor) in CASES {
         for name in SERVERS {
             campaign.sample((case, name, 0), |campaign| {
-                let less = run(campaign, name, (path, options), much, 1)?;
-                let more = run(campaign, name, (path, options), much, 2)?;
+                let count = (campaign.plan.call_message_count as f64 * factor).round();
+                let less = run(campaign, name, path, &format!("{options} --messages {count}"))?;
+                let count = count * 2.0;
+                let more = run(campaign, name, path, &format!("{options} --messages {count}"))?;
                 Ok(difference(&less, &more))
             });
         }
     }
+    for name in SERVERS {
+        campaign.sample((IDLE, name, 0), |campaign| idle(campaign, name));
+    }
     Ok(())
 }
 
-/// How often each call was made, and for how many messages, deliveries, visits or seconds.
+/// How often each call was made, and for how many messages, deliveries, or visits.
 #[derive(Debug, Default)]
 struct Calls {
     counts: BTreeMap<String, f64>,
     done_count: f64,
 }
 
-fn run(
-    campaign: &mut Campaign,
-    name: &str,
-    (path, options): (&str, &str),
-    much: Much,
-    times: usize,
-) -> Result<Calls> {
-    let file = std::env::temp_dir().join(format!("peregrine-strace-{}", std::process::id()));
-    let shown = file.display().to_string();
-    let server = campaign.serve_below(&["strace", "-f", "-c", "-o", &shown], name)?;
-    let base = campaign.plan.call_message_count;
-    let amount = match much {
-        Much::Messages(factor) => format!("--messages {}", base * factor * times),
-        Much::Broadcasts => format!("--messages {}", base / 400 * times),
-        Much::Seconds(seconds) => format!("--duration {}", seconds * times),
-    };
-    let values = campaign.load(&server, path, &format!("{options} {amount}"))?;
+/// A server that is watched from its beginning to its end.
+fn run(campaign: &mut Campaign, name: &str, path: &str, options: &str) -> Result<Calls> {
+    let file = summary_file();
+    let server =
+        campaign.serve_below(&["strace", "-f", "-c", "-o", &file.to_string_lossy()], name)?;
+    let values = campaign.load(&server, path, options)?;
     server.end()?;
-    let text = fs::read_to_string(&file)?;
-    fs::remove_file(&file)?;
-    let done_count = match path {
-        _ if options.contains("idle") => match much {
-            Much::Seconds(seconds) => (seconds * times) as f64,
-            Much::Messages(_) | Much::Broadcasts => f64::NAN,
-        },
-        _ => values.get("count").copied().ok_or("the load does not say how much it did")?,
-    };
-    Ok(Calls { counts: parse(&text), done_count })
+    let counts = take_summary(&file)?;
+    let done_count = values.get("count").copied().ok_or("the load does not say how much it did")?;
+    Ok(Calls { counts, done_count })
+}
+
+/// What it does for those who do nothing: watched while they are there.
+fn idle(campaign: &mut Campaign, name: &str) -> Result<Values> {
+    let file = summary_file();
+    let server = campaign.serve(name, 1)?;
+    let options = format!("--mode idle --connections {IDLE_COUNT} --duration {}", IDLE_SECONDS + 3);
+    let load = campaign.start_load(Place::Load, &server, "/echo", &options)?;
+    server.await_clients(IDLE_COUNT, PATIENCE)?;
+    campaign.watch(&server, IDLE_SECONDS, &file)?;
+    load.finish(PATIENCE)?.checked()?;
+    let counts = take_summary(&file)?;
+    let less = Calls::default();
+    Ok(difference(&less, &Calls { counts, done_count: IDLE_SECONDS as f64 }))
+}
+
+fn summary_file() -> PathBuf {
+    std::env::temp_dir().join(format!("peregrine-strace-{}", std::process::id()))
+}
+
+fn take_summary(file: &PathBuf) -> Result<BTreeMap<String, f64>> {
+    let text = fs::read_to_string(file)?;
+    fs::remove_file(file)?;
+    Ok(parse(&text))
 }
 
 /// What `strace -c` writes: the call is the last word of a line, its count the fourth.
@@ -101,11 +108,11 @@ fn difference(less: &Calls, more: &Calls) -> Values {
     for (name, count) in &more.counts {
         let count = (count - less.counts.get(name).unwrap_or(&0.0)) / done;
         // Below that it is noise: how often it slept, what the allocator wanted.
-        if count.abs() >= 0.0005 {
+        if count >= 0.0005 {
             values.insert(name.clone(), count);
         }
     }
-    values.insert("sum".to_owned(), values.values().sum());
+    values.insert("sum".to_owned(), values.values().fold(0.0, |sum, count| sum + count));
     values
 }
 

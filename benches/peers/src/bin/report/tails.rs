@@ -108,7 +108,7 @@ fn start(
         Beside::Broadcast => {
             let what = format!("--mode broadcast --connections {members} --size 64 --rate 5");
             let load = put("/all", &format!("{what} --duration {seconds}"))?;
-            server.await_descriptors(members, ARRIVAL)?;
+            server.await_clients(members, ARRIVAL)?;
             vec![("broadcast", load)]
         }
         Beside::Visits => {
@@ -120,7 +120,7 @@ fn start(
         Beside::Stalled => {
             let crowd =
                 put("/all", &format!("--mode stall --connections 100 --duration {seconds}"))?;
-            server.await_descriptors(100, ARRIVAL)?;
+            server.await_clients(100, ARRIVAL)?;
             let what = "--mode broadcast --connections 1 --size 16384 --rate 100";
             let speaker = put("/all", &format!("{what} --duration {seconds}"))?;
             vec![("stalled", crowd), ("speaker", speaker)]
