@@ -13,6 +13,9 @@ use crate::{PARTS, Result};
 /// Beyond what it was told, a load may need this long: to connect 20 000 times, and to close.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Above that the machine has something else to do.
+const LOAD_AVERAGE_MAX: f64 = 0.5;
+
 /// How long and how much.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
@@ -91,24 +94,29 @@ impl Campaign {
         servers: Vec<String>,
         plan: Plan,
     ) -> Result<Self> {
-        let results = Results::new("", plan.is_quick, Machine::default());
+        let machine = Machine::observe(&root);
+        let results = Results::new("", plan.is_quick, machine);
         Ok(Self { plan, servers, folder, root, results })
     }
 
     /// Whether a part's file was made at this commit.
     pub(crate) fn has_measured(&self, part: &str) -> bool {
-        let commit = Machine::observe(&self.root).commit;
+        let commit = &self.results.machine.commit;
         let found = Results::load(&self.folder, part);
-        found.is_ok_and(|found| found.machine.commit == commit && !commit.ends_with('+'))
+        found.is_ok_and(|found| found.machine.commit == *commit && !commit.ends_with('+'))
     }
 
     /// Measures a part and writes its file.
     pub(crate) fn run(&mut self, part: &str) -> Result<()> {
         let (_, measure) = PARTS.iter().find(|(name, _)| *name == part).ok_or("no such part")?;
-        let machine = Machine::observe(&self.root);
-        self.build()?;
+        let machine = self.results.machine.clone();
         eprintln!("{part}: {}", machine.describe());
+        self.build()?;
+        let load_average = machine.load_average;
         self.results = Results::new(part, self.plan.is_quick, machine);
+        if load_average > LOAD_AVERAGE_MAX {
+            self.note(format!("the machine was busy when it began: load average {load_average}"));
+        }
         measure(self)?;
         self.results.save(&self.folder)?;
         for note in &self.results.notes {

@@ -25,7 +25,10 @@ pub(crate) fn counts(results: &Results) -> Vec<usize> {
 }
 
 pub(crate) fn shards(shard_count: usize) -> String {
-    format!("{shard_count} shards")
+    match shard_count {
+        1 => "1 shard".to_owned(),
+        _ => format!("{shard_count} shards"),
+    }
 }
 
 pub(crate) fn measure(campaign: &mut Campaign) -> Result<()> {

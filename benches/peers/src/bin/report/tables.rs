@@ -133,6 +133,7 @@ fn tails(results: &Results) -> String {
         "p50",
         "p99",
         "p99.9",
+        "of which load late, p99",
         "load busy",
         "beside",
     ]);
@@ -151,6 +152,7 @@ fn tails(results: &Results) -> String {
                 value("p50_micros"),
                 value("p99_micros"),
                 value("p999_micros"),
+                shown(median("load_late_p99_micros"), units::micros),
                 shown(median("load_busy_percent"), percent),
                 beside.join(", "),
             ]);
