@@ -1,7 +1,7 @@
 //! fastwebsockets behind hyper's upgrade, after its `examples/echo_server.rs`, the server of its
-//! own benchmarks, with one thing added. It writes each frame by itself, which makes it ten times as
-//! slow with 32 messages in flight; so its stream is buffered, which its `flush` provides for. With
-//! one message in flight that costs nothing that could be measured.
+//! own benchmarks, with one thing added. It writes each frame by itself, which makes it ten times
+//! as slow with 32 messages in flight; so its stream is buffered, which its `flush` provides for.
+//! With one message in flight that costs nothing that could be measured.
 //!
 //! `/all` needs its `unstable-split`: a read of it must not be given up half-way.
 
