@@ -20,8 +20,7 @@ pub(crate) struct Report {
 impl Report {
     /// Prints a load's results and writes all that there are.
     pub(crate) fn add(&mut self, load: Load, results: &Results) {
-        if results.laps.len() <= results.names.len() {
-            // Each has run once, as a test.
+        if results.laps.is_empty() || env::args().any(|argument| argument == "--test") {
             return;
         }
         let rows: Vec<_> = (0..results.names.len()).map(|at| Row::new(results, at)).collect();

@@ -40,7 +40,7 @@ async fn accept(listener: TcpListener) -> Outcome {
     let all = |upgrade: WebSocketUpgrade| async {
         let said = crowd.subscribe();
         bounded(upgrade).on_upgrade(|socket| async {
-            let _ = streams::join(socket, crowd, said).await;
+            streams::join(socket, crowd, said).await;
         })
     };
     let router = Router::new().route("/echo", any(echo)).route("/all", any(all));

@@ -12,6 +12,7 @@
 
 mod actix_ws;
 mod axum;
+mod corked;
 mod fastwebsockets;
 mod peregrine;
 mod streams;

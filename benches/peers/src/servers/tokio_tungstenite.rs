@@ -48,7 +48,10 @@ async fn attend(stream: TcpStream, crowd: Sender<Message>) -> Result<(), Error> 
     let look = |request: &Request, response| choose(request, response, &crowd, &mut said);
     let socket = accept_hdr_async_with_config(stream, look, Some(config)).await?;
     match said {
-        Some(said) => streams::join(socket, crowd, said).await,
+        Some(said) => {
+            streams::join(socket, crowd, said).await;
+            Ok(())
+        }
         None => streams::echo(socket).await,
     }
 }
