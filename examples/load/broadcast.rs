@@ -119,9 +119,7 @@ impl Role for Broadcast {
             cx.shared.floor.leave(0);
         }
         if let Some(Speaker { schedule: Some(schedule), .. }) = &mut self.speaker {
-            let began = cx.shared.began();
-            let message_count = cx.shared.options.message_count;
-            schedule.begin(began, cx.tally.window.start - began, message_count);
+            cx.begin(schedule);
         }
     }
 

@@ -98,21 +98,13 @@ impl Echo {
 
 impl Role for Echo {
     fn begin(&mut self, cx: &mut Context<'_>, _lost_count: usize) {
-        let options = &cx.shared.options;
-        let warm_up = cx.tally.window.start - cx.shared.began();
         match &mut self.pace {
-            Pace::Open(schedule, _) => {
-                schedule.begin(cx.shared.began(), warm_up, options.message_count);
-            }
-            // Each in turn gets one, so that few messages go to many connections.
+            Pace::Open(schedule, _) => cx.begin(schedule),
+            // Few messages are shared by all connections.
             Pace::Closed(_) => {
-                let mut round = 0;
-                while round < self.in_flight_count && self.left != Some(0) {
-                    (0..cx.links.len()).for_each(|index| self.send(cx, index, 1));
-                    round += 1;
-                }
-                cx.dirty.sort_unstable();
-                cx.dirty.dedup();
+                let left = self.left.unwrap_or(u64::MAX);
+                let count = left.div_ceil(cx.links.len() as u64).min(self.in_flight_count);
+                (0..cx.links.len()).for_each(|index| self.send(cx, index, count));
             }
         }
     }

@@ -1,6 +1,8 @@
 //! What a connection receives: compared with what must come, as it lies, a whole batch at once.
 //! Only what is not that (a ping, a Close frame, a fragment, a wrong message) is looked at closely.
 
+use std::fmt;
+
 use crate::script::Script;
 
 /// How much of an unexpected message is shown.
@@ -12,7 +14,7 @@ pub(crate) enum Item {
     /// So many messages, all as they must be.
     Messages(u64),
     /// A message that nobody asked for.
-    Surplus(String),
+    Surplus(Message),
     /// A message that is not what was sent.
     Wrong(String),
     /// What RFC 6455 does not allow.
@@ -98,9 +100,9 @@ struct Expected<'a> {
     payload: &'a [u8],
 }
 
-/// A data message of which not all has come.
-#[derive(Debug)]
-struct Message {
+/// A data message, or what has come of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Message {
     opcode: u8,
     read_bytes: usize,
     /// Its beginning.
@@ -233,7 +235,7 @@ impl Decoder {
                 return None;
             }
             let message = self.message.take()?;
-            return Some(Item::Surplus(format!("nothing was to come, but {}", message.shown())));
+            return Some(Item::Surplus(message));
         };
         let end = message.read_bytes;
         let wanted = expected.payload.get(begin..end);
@@ -254,14 +256,17 @@ impl Decoder {
             }
             _ => format!("{} bytes were sent", expected.payload.len()),
         };
-        Some(Item::Wrong(format!("{wrong}: {}", message.shown())))
+        Some(Item::Wrong(format!("{wrong}: {message}")))
     }
 }
 
-impl Message {
-    fn shown(&self) -> String {
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = if self.opcode == 1 { "text" } else { "binary" };
-        let bytes = self.read_bytes;
-        format!("{kind} of {bytes} bytes came, \"{}\"", self.shown.escape_ascii())
+        let (bytes, shown) = (self.read_bytes, self.shown.escape_ascii());
+        write!(f, "{kind} of {bytes} bytes came, \"{shown}\"")
     }
 }
+
+#[cfg(test)]
+mod tests;

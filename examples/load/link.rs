@@ -124,14 +124,20 @@ impl Link {
         self.written
     }
 
-    pub(crate) fn writable(&mut self) {
-        self.is_blocked = false;
+    /// Nothing is written until there is an event.
+    pub(crate) fn block(&mut self) {
+        self.is_blocked = true;
+    }
+
+    /// The kernel takes more. Whether that is news.
+    pub(crate) fn unblock(&mut self) -> bool {
+        std::mem::take(&mut self.is_blocked)
     }
 
     /// Writes what there is, as far as the kernel takes it.
     pub(crate) fn flush(&mut self, script: &Script) -> io::Result<()> {
         let Some(socket) = &mut self.socket else { return Ok(()) };
-        while !self.is_blocked {
+        while !self.is_blocked && (self.written < self.queued || !self.control.is_empty()) {
             let is_control =
                 self.is_within_control || self.written_bytes == 0 && !self.control.is_empty();
             let bytes = if is_control {
@@ -142,9 +148,6 @@ impl Link {
                 let count = if self.control.is_empty() { count } else { 1 };
                 script.to_send(self.written, self.written_bytes, count)
             };
-            if bytes.is_empty() {
-                break;
-            }
             match socket.write(bytes) {
                 Ok(length) if is_control => {
                     self.control.drain(..length);

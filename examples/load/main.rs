@@ -95,13 +95,14 @@ fn run(options: Options) -> io::Result<Report> {
     let report = Report::new(&shared, measure::run(&shared, polls)?);
 
     let options = &shared.options;
-    if options.json != Some(Output::Stdout) && !options.is_quiet {
+    if options.json != Some(Output::Stdout) {
         say(&summary::text(&report));
     }
     match &options.json {
         None => {}
         Some(Output::Stdout) => say(&report.json()?),
-        Some(Output::File(path)) => std::fs::write(path, report.json()?)?,
+        Some(Output::File(path)) => std::fs::write(path, report.json()?)
+            .map_err(|error| io::Error::other(format!("--json {}: {error}", path.display())))?,
     }
     Ok(report)
 }

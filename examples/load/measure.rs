@@ -2,11 +2,13 @@
 //! and looks at the clock, the server and the threads at the right times.
 
 use std::io::{self, Write};
+use std::mem::take;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
 use mio::Poll;
 
 use crate::broadcast::Broadcast;
@@ -15,7 +17,7 @@ use crate::options::Mode;
 use crate::process::{Perf, Usage, resident_bytes, thread_times};
 use crate::role::{Hold, Role};
 use crate::shared::{Shared, nanos};
-use crate::tally::{Live, Tally, Window};
+use crate::tally::{Live, Tally, Window, add, histogram};
 use crate::visit::Visit;
 use crate::worker::{Notice, Worker};
 
@@ -38,6 +40,7 @@ struct Look {
 #[derive(Debug)]
 pub(crate) struct Measured {
     pub(crate) tally: Tally,
+    pub(crate) latencies: Histogram<u64>,
     /// How long opening all connections took.
     pub(crate) opening: Duration,
     /// From the beginning of the window to the last message in it, or to its end.
@@ -68,6 +71,8 @@ struct Watch<'a> {
     next: u64,
     opened_count: u64,
     notice_count: usize,
+    /// All within the window.
+    latencies: Histogram<u64>,
 }
 
 pub(crate) fn run(shared: &Shared, polls: Vec<Poll>) -> io::Result<Measured> {
@@ -88,10 +93,15 @@ pub(crate) fn run(shared: &Shared, polls: Vec<Poll>) -> io::Result<Measured> {
             }));
         }
         drop(sender);
-        let next = nanos(SECOND + SHOWN_AFTER);
-        let (opened_count, notice_count) = (0, 0);
-        let mut watch =
-            Watch { shared, notices, thread_ids: &thread_ids, next, opened_count, notice_count };
+        let mut watch = Watch {
+            shared,
+            notices,
+            thread_ids: &thread_ids,
+            next: nanos(SECOND + SHOWN_AFTER),
+            opened_count: 0,
+            notice_count: 0,
+            latencies: histogram(),
+        };
         let mut measured = watch.measure(memory_before);
         shared.close();
         for worker in workers {
@@ -133,6 +143,7 @@ impl Watch<'_> {
         };
         Measured {
             tally: Tally::default(),
+            latencies: std::mem::replace(&mut self.latencies, histogram()),
             opening,
             window: Duration::ZERO,
             looked: Duration::from_nanos(after.at - before.at),
@@ -172,6 +183,7 @@ impl Watch<'_> {
         let after = self.look();
         let instructions = perf.and_then(Perf::end);
         self.wait(u64::MAX);
+        self.collect();
         (before, after, instructions)
     }
 
@@ -222,30 +234,39 @@ impl Watch<'_> {
         }
     }
 
-    fn tell(&self) {
+    /// Adds up what the threads have handed over. Returns it, without what came before.
+    fn collect(&mut self) -> Histogram<u64> {
         let mut live = self.shared.live();
-        let Live { error_count, opened_count, .. } = *live;
-        let latencies = std::mem::replace(&mut live.latencies, crate::tally::histogram());
+        let (measured, early) = (take(&mut live.measured), take(&mut live.early));
         drop(live);
+        let mut recent = histogram();
+        for latencies in &measured {
+            add(&mut self.latencies, latencies);
+        }
+        for mut latencies in measured.into_iter().chain(early) {
+            add(&mut recent, &latencies);
+            latencies.reset();
+            self.shared.live().empty.push(latencies);
+        }
+        recent
+    }
+
+    fn tell(&mut self) {
+        let latencies = self.collect();
+        let Live { error_count, opened_count, .. } = *self.shared.live();
         if self.shared.options.is_quiet {
             return;
         }
-        let seconds = self.shared.clock.now().saturating_sub(self.began()) / nanos(SECOND);
-        let line = if self.shared.window().is_none() {
-            format!("opening: {opened_count} connections")
-        } else {
-            let (rate, p99) = (latencies.len(), latencies.value_at_quantile(0.99) / 1000);
-            format!("{seconds:5} s {rate:9}/s   p99 {p99:8} µs   {error_count} errors")
+        let line = match self.shared.began() {
+            None => format!("opening: {opened_count} connections, {error_count} errors"),
+            Some(began) => {
+                let seconds = self.shared.clock.now().saturating_sub(began) / nanos(SECOND);
+                let (rate, p99) = (latencies.len(), latencies.value_at_quantile(0.99) / 1000);
+                format!("{seconds:5} s {rate:9}/s   p99 {p99:8} µs   {error_count} errors")
+            }
         };
         // Nobody may be there to read it.
         let _ = writeln!(io::stderr(), "{line}");
-    }
-
-    fn began(&self) -> u64 {
-        match self.shared.began() {
-            u64::MAX => 0,
-            began => began,
-        }
     }
 }
 
@@ -257,7 +278,10 @@ impl Measured {
             return;
         };
         let is_cut = window.end == u64::MAX || self.is_interrupted;
-        let end = if is_cut { self.tally.last_received } else { window.end };
-        self.window = Duration::from_nanos(end.saturating_sub(window.start));
+        self.window = match self.tally.last_received {
+            _ if !is_cut => Duration::from_nanos(window.end - window.start),
+            0 => self.looked,
+            last => Duration::from_nanos(last - window.start),
+        };
     }
 }

@@ -36,7 +36,7 @@ load URL [OPTIONS]        URL is ws://HOST[:PORT][/PATH][?QUERY]
                           28 000 ports
   --seed N                other payloads and masks [1]
   --json FILE|-           everything measured, as JSON, to a file or to standard output
-  --quiet                 no line each second, no summary
+  --quiet                 no line each second
   --help
 
 Latencies are in microseconds. An interrupt (Ctrl-C) ends it early, with the report.
@@ -125,7 +125,7 @@ impl Options {
         let mut url = None;
         let mut options = Self::default();
         while let Some(arg) = parser.next().map_err(|error| error.to_string())? {
-            let (name, mut value) = match arg {
+            let (name, value) = match arg {
                 Arg::Long("help") | Arg::Short('h') => return Ok(None),
                 Arg::Long("quiet") => {
                     options.is_quiet = true;
@@ -138,7 +138,7 @@ impl Options {
                 Arg::Long(name) => (name.to_owned(), &mut parser),
                 arg => return Err(format!("{}; try --help", arg.unexpected())),
             };
-            options.set(&name, &mut value)?;
+            options.set(&name, value)?;
         }
         options.url = url.ok_or("where is the server? A URL is needed; try --help")?;
         options.check()?;
@@ -199,10 +199,9 @@ impl Options {
         if !self.mode.speaks() && self.in_flight_count.is_some() {
             return Err(format!("--in-flight: --mode {mode} sends no messages"));
         }
-        if matches!(self.mode, Mode::Idle | Mode::Stall) {
-            if self.rate_per_second.is_some() || self.message_count.is_some() {
-                return Err(format!("--mode {mode} only holds: no --rate and no --messages"));
-            }
+        let is_paced = self.rate_per_second.is_some() || self.message_count.is_some();
+        if matches!(self.mode, Mode::Idle | Mode::Stall) && is_paced {
+            return Err(format!("--mode {mode} only holds: no --rate and no --messages"));
         }
         if self.payload_bytes > PAYLOAD_BYTES_MAX {
             return Err(format!("--size: at most {PAYLOAD_BYTES_MAX} bytes"));
@@ -291,3 +290,6 @@ impl Value<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::measure::Measured;
-use crate::options::Options;
+use crate::options::{Mode, Options};
 use crate::shared::Shared;
 use crate::tally::Errors;
 
@@ -165,9 +165,9 @@ impl Report {
                 pings: tally.ping_count,
                 stalled_ended: tally.ended_count,
             },
-            latency_us: Latencies::new(tally.latencies()),
+            latency_us: Latencies::new(&measured.latencies),
             generator: Generator::new(options, &measured),
-            server: Server::new(&measured),
+            server: Server::new(options, &measured),
             errors: ErrorCounts::new(&tally.errors),
         }
     }
@@ -255,12 +255,12 @@ impl Generator {
 }
 
 impl Server {
-    fn new(measured: &Measured) -> Option<Self> {
+    fn new(options: &Options, measured: &Measured) -> Option<Self> {
         let usage = measured.server?;
         let seconds = |nanos: u64| Duration::from_nanos(nanos).as_secs_f64();
         let count = measured.tally.received_count as f64;
         let memory = measured.memory;
-        let growth = memory.open.zip(memory.before);
+        let growth = memory.open.zip(memory.before).filter(|_| options.mode != Mode::Visit);
         let growth = growth.map(|(open, before)| open as f64 - before as f64);
         Some(Self {
             processors: per(seconds(usage.cpu_nanos), measured.looked.as_secs_f64())?,

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use crate::link::Link;
-use crate::shared::Shared;
+use crate::schedule::Schedule;
+use crate::shared::{Shared, nanos};
 use crate::tally::{Fault, Tally};
 
 /// What a role has at hand.
@@ -41,6 +42,14 @@ impl Context<'_> {
     /// Whether nothing more is to be sent.
     pub(crate) fn is_over(&self) -> bool {
         self.now >= self.tally.window.end || self.shared.is_stopped()
+    }
+
+    /// Begins a schedule with the load.
+    pub(crate) fn begin(&self, schedule: &mut Schedule) {
+        let options = &self.shared.options;
+        let warm_up_nanos = nanos(options.warm_up);
+        let start = self.tally.window.start - warm_up_nanos;
+        schedule.begin(start, warm_up_nanos, options.message_count);
     }
 
     /// Of `count` messages, how many may be sent with this many left to be sent in the window; the

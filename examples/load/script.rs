@@ -3,7 +3,7 @@
 
 use crate::options::Kind;
 
-/// How many different messages take turns; a power of two. Fewer of large ones.
+/// How many different messages take turns; powers of two. Fewer of large ones.
 const SMALL_COUNT: usize = 64;
 const LARGE_COUNT: usize = 2;
 /// From so many bytes on, a message is large.
@@ -38,7 +38,7 @@ pub(crate) struct Script {
     sent_frame_bytes: usize,
     returned: Vec<u8>,
     returned_frame_bytes: usize,
-    /// How many are different.
+    /// How many are different; a power of two.
     count: u64,
     /// The most that lie in one piece wherever they begin.
     batch_count: u64,
@@ -120,7 +120,8 @@ impl Script {
             return &[];
         }
         #[expect(clippy::cast_possible_truncation, reason = "both are small")]
-        let (at, count) = ((number % self.count) as usize, count.min(self.batch_count) as usize);
+        let (at, count) =
+            ((number & (self.count - 1)) as usize, count.min(self.batch_count) as usize);
         &frames[at * frame_bytes + done_bytes..(at + count) * frame_bytes]
     }
 }
@@ -176,7 +177,9 @@ fn text(numbers: &mut Numbers, count: usize) -> Vec<u8> {
     let mut text = String::with_capacity(count + 16);
     while text.len() < count {
         let number = numbers.next();
-        text.extend((0..8).map(|at| LETTERS[(number >> (at * 5)) as usize % LETTERS.len()]));
+        text.extend(
+            (0..8).map(|at| LETTERS[usize::from(number.to_le_bytes()[at]) % LETTERS.len()]),
+        );
     }
     text.truncate(text.floor_char_boundary(count));
     let mut bytes = text.into_bytes();

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mio::Waker;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::floor::Floor;
 use crate::options::Options;
@@ -15,17 +16,25 @@ use crate::upgrade::Upgrade;
 
 /// Counts nanoseconds from the beginning of the run.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock(Instant);
+pub(crate) struct Clock {
+    started: u64,
+}
 
 impl Clock {
-    #[expect(clippy::disallowed_methods, reason = "it measures times")]
     pub(crate) fn start() -> Self {
-        Self(Instant::now())
+        Self { started: monotonic_nanos() }
     }
 
     pub(crate) fn now(self) -> u64 {
-        nanos(self.0.elapsed())
+        monotonic_nanos() - self.started
     }
+}
+
+/// What `Instant` is made of; as a number it costs less.
+#[expect(clippy::cast_sign_loss, reason = "it counts from the machine's start")]
+fn monotonic_nanos() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 pub(crate) fn nanos(duration: Duration) -> u64 {
@@ -81,17 +90,16 @@ impl Shared {
         self.wake_all();
     }
 
-    /// When what happens is measured; None: the load has not begun.
-    pub(crate) fn window(&self) -> Option<Window> {
-        let begin = self.begin.load(Ordering::Acquire);
-        let start = begin.checked_add(nanos(self.options.warm_up))?;
-        let end = self.options.duration.map_or(u64::MAX, |duration| start + nanos(duration));
-        Some(Window { start, end })
+    /// When the load began; None: it has not.
+    pub(crate) fn began(&self) -> Option<u64> {
+        Some(self.begin.load(Ordering::Acquire)).filter(|begin| *begin != u64::MAX)
     }
 
-    /// When the load begins.
-    pub(crate) fn began(&self) -> u64 {
-        self.begin.load(Ordering::Acquire)
+    /// When what happens is measured; None: the load has not begun.
+    pub(crate) fn window(&self) -> Option<Window> {
+        let start = self.began()? + nanos(self.options.warm_up);
+        let end = self.options.duration.map_or(u64::MAX, |duration| start + nanos(duration));
+        Some(Window { start, end })
     }
 
     pub(crate) fn is_stopped(&self) -> bool {

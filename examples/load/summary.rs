@@ -92,11 +92,10 @@ fn server(out: &mut String, report: &Report) -> std::fmt::Result {
     let (before, open) = (mib(server.rss_bytes_before), mib(server.rss_bytes_open));
     let end = mib(server.rss_bytes_end);
     write!(out, "memory        {before:.1} MiB before, {open:.1} with all connections, {end:.1} ")?;
-    writeln!(
-        out,
-        "at the end; {:.0} bytes a connection",
-        server.rss_bytes_per_connection.unwrap_or_default()
-    )
+    match server.rss_bytes_per_connection {
+        Some(bytes) => writeln!(out, "at the end; {bytes:.0} bytes a connection"),
+        None => writeln!(out, "at the end"),
+    }
 }
 
 fn line(latencies: &Latencies) -> String {

@@ -90,10 +90,9 @@ pub(crate) struct Window {
 pub(crate) struct Tally {
     /// Before the load begins all of it lies in the future.
     pub(crate) window: Window,
-    /// Latencies since the last [`Self::pass_on`]; and all before.
-    recent: Histogram<u64>,
+    /// Since the last [`Self::pass_on`]: in the window; and before.
     latencies: Histogram<u64>,
-    recent_is_measured: bool,
+    early: Histogram<u64>,
     /// From the beginning of a connection to the answer to its upgrade.
     pub(crate) upgrades: Histogram<u64>,
     /// How much later than due this thread got to sending.
@@ -114,18 +113,16 @@ pub(crate) struct Tally {
     shown: (u64, u64),
 }
 
-/// What the progress line is made of; whoever prints it takes the latencies.
-#[derive(Debug)]
+/// Where the threads put what they have counted, and the main thread takes it from: so adding up
+/// costs the threads nothing.
+#[derive(Debug, Default)]
 pub(crate) struct Live {
-    pub(crate) latencies: Histogram<u64>,
+    /// Latencies in the window; and before.
+    pub(crate) measured: Vec<Histogram<u64>>,
+    pub(crate) early: Vec<Histogram<u64>>,
+    pub(crate) empty: Vec<Histogram<u64>>,
     pub(crate) error_count: u64,
     pub(crate) opened_count: u64,
-}
-
-impl Default for Live {
-    fn default() -> Self {
-        Self { latencies: histogram(), error_count: 0, opened_count: 0 }
-    }
 }
 
 pub(crate) fn histogram() -> Histogram<u64> {
@@ -137,9 +134,8 @@ impl Default for Tally {
     fn default() -> Self {
         Self {
             window: Window { start: u64::MAX, end: u64::MAX },
-            recent: histogram(),
             latencies: histogram(),
-            recent_is_measured: false,
+            early: histogram(),
             upgrades: histogram(),
             lateness: histogram(),
             received_count: 0,
@@ -158,27 +154,28 @@ impl Default for Tally {
 impl Tally {
     /// `count` messages that were sent (or due) at one time have come.
     pub(crate) fn received(&mut self, sent: u64, now: u64, count: u64) {
-        if now >= self.window.start {
-            if now < self.window.end {
-                self.received_count += count;
-                self.last_received = now;
-            }
-            if sent < self.window.start {
-                return;
-            }
+        let took = now.saturating_sub(sent).max(1);
+        if now < self.window.start {
+            return self.early.saturating_record_n(took, count);
         }
-        self.recent.saturating_record_n(now.saturating_sub(sent).max(1), count);
+        if now < self.window.end {
+            self.received_count += count;
+            self.last_received = now;
+        }
+        if sent >= self.window.start {
+            self.latencies.saturating_record_n(took, count);
+        }
     }
 
-    /// Adds what is recent to the rest, and to what is shown. Those from before the window are
-    /// shown only.
+    /// Hands over what has been counted since the last time.
     pub(crate) fn pass_on(&mut self, live: &mut Live) {
-        if !self.recent.is_empty() {
-            if self.recent_is_measured {
-                add(&mut self.latencies, &self.recent);
+        for (own, full) in
+            [(&mut self.latencies, &mut live.measured), (&mut self.early, &mut live.early)]
+        {
+            if !own.is_empty() {
+                let empty = live.empty.pop().unwrap_or_else(histogram);
+                full.push(std::mem::replace(own, empty));
             }
-            add(&mut live.latencies, &self.recent);
-            self.recent.reset();
         }
         let now = (self.errors.count(), self.opened_count);
         live.error_count += now.0 - self.shown.0;
@@ -186,21 +183,7 @@ impl Tally {
         self.shown = now;
     }
 
-    /// The window begins: call after [`Self::pass_on`].
-    pub(crate) fn begin(&mut self) {
-        self.recent_is_measured = true;
-    }
-
-    pub(crate) fn is_measured(&self) -> bool {
-        self.recent_is_measured
-    }
-
-    pub(crate) fn latencies(&self) -> &Histogram<u64> {
-        &self.latencies
-    }
-
     pub(crate) fn merge(&mut self, other: Self) {
-        add(&mut self.latencies, &other.latencies);
         add(&mut self.upgrades, &other.upgrades);
         add(&mut self.lateness, &other.lateness);
         self.received_count += other.received_count;
@@ -214,7 +197,7 @@ impl Tally {
     }
 }
 
-fn add(to: &mut Histogram<u64>, from: &Histogram<u64>) {
+pub(crate) fn add(to: &mut Histogram<u64>, from: &Histogram<u64>) {
     // It fails only if the bounds differ.
     let _ = to.add(from);
 }

@@ -56,9 +56,7 @@ impl Visit {
 impl Role for Visit {
     fn begin(&mut self, cx: &mut Context<'_>, _lost_count: usize) {
         if let Some(schedule) = &mut self.schedule {
-            let began = cx.shared.began();
-            let message_count = cx.shared.options.message_count;
-            schedule.begin(began, cx.tally.window.start - began, message_count);
+            cx.begin(schedule);
         }
     }
 

@@ -22,9 +22,10 @@ const ALARM: Token = Token(usize::MAX - 2);
 /// How many connections are being opened at once, of all threads: fewer than the shortest backlog
 /// of a listener that is usual.
 const OPENING_COUNT_MAX: usize = 64;
-/// How long opening may take; how long the server may owe an answer; how long a closing handshake
-/// may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long opening a connection may take.
+const OPENING: Duration = Duration::from_secs(10);
+/// How long nothing may come while something is to come; how long a closing handshake may take.
+const SILENCE: Duration = Duration::from_secs(5);
 /// How long the server may take to end a connection after both have sent Close; then we do.
 const ENDING: Duration = Duration::from_secs(1);
 /// How often what no event announces is looked for.
@@ -125,6 +126,7 @@ impl<'a> Worker<'a> {
                 _ => {}
             }
             self.now = self.shared.clock.now();
+            self.begin();
             for event in &events {
                 let index = event.token().0;
                 if index >= self.links.len() {
@@ -142,27 +144,30 @@ impl<'a> Worker<'a> {
         Ok(self.tally)
     }
 
+    /// Has the load begun? To be asked before anything is read, for others may be faster.
+    fn begin(&mut self) {
+        let Phase::Waiting(count) = self.phase else { return };
+        let Some(window) = self.shared.window() else { return };
+        self.phase = Phase::Loaded;
+        self.tally.window = window;
+        // It has begun since this turn did.
+        self.now = self.shared.clock.now();
+        (self.heard, self.shown) = (self.now, self.now);
+        let lost_count = count - self.present_count;
+        self.play(|role, cx| role.begin(cx, lost_count));
+    }
+
     /// What the phase asks for.
     fn step(&mut self) -> io::Result<()> {
         if self.shared.is_closing() && self.phase != Phase::Closing {
             self.close_all();
         }
-        match self.phase {
-            Phase::Opening if self.to_open.is_empty() && self.opening_count == 0 => {
-                self.phase = Phase::Waiting(self.present_count);
-                self.tell(Notice::Opened(self.present_count as u64));
-            }
-            Phase::Waiting(count) => {
-                if let Some(window) = self.shared.window() {
-                    self.tally.window = window;
-                    self.phase = Phase::Loaded;
-                    (self.heard, self.shown) = (self.now, self.now);
-                    let lost_count = count - self.present_count;
-                    self.play(|role, cx| role.begin(cx, lost_count));
-                }
-            }
-            _ => {}
+        let is_opened = self.to_open.is_empty() && self.opening_count == 0;
+        if self.phase == Phase::Opening && is_opened {
+            self.phase = Phase::Waiting(self.present_count);
+            self.tell(Notice::Opened(self.present_count as u64));
         }
+        self.begin();
         if self.phase == Phase::Loaded {
             self.load()?;
         }
@@ -172,11 +177,6 @@ impl<'a> Worker<'a> {
     }
 
     fn load(&mut self) -> io::Result<()> {
-        let has_begun = self.now >= self.tally.window.start;
-        if has_begun && !self.tally.is_measured() {
-            self.tally.pass_on(&mut self.shared.live());
-            self.tally.begin();
-        }
         if self.now >= self.shown + nanos(SHOW) {
             self.shown += nanos(SHOW);
             self.tally.pass_on(&mut self.shared.live());
@@ -192,13 +192,15 @@ impl<'a> Worker<'a> {
         // While it is timed, silence is what is measured.
         let is_waiting = self.over.is_some() || self.tally.window.end == u64::MAX;
         let silent_since = self.heard.max(self.over.unwrap_or_default());
-        let is_silent = self.now > silent_since + nanos(PATIENCE);
+        let is_silent = self.now > silent_since + nanos(SILENCE);
         let is_alone = self.present_count == 0 && self.shared.options.mode != Mode::Visit;
         if under_way > 0 && is_waiting && is_silent {
             let count = self.play(|role, cx| role.give_up(cx));
-            self.tally.errors.add(Fault::Missing, count, || {
-                format!("{count} messages had not come {PATIENCE:?} after the last one")
-            });
+            if count > 0 {
+                self.tally.errors.add(Fault::Missing, count, || {
+                    format!("{count} messages had not come {SILENCE:?} after the last one")
+                });
+            }
             self.done();
         } else if is_alone || self.role.is_over() && under_way == 0 {
             self.done();

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Read};
 
 use mio::{Interest, Token};
 
-use super::{ENDING, OPENING_COUNT_MAX, PATIENCE, Phase, TICK, Worker};
+use super::{ENDING, OPENING, OPENING_COUNT_MAX, Phase, SILENCE, TICK, Worker};
 use crate::incoming::Item;
 use crate::link::Stage;
 use crate::options::Mode;
@@ -35,13 +35,16 @@ impl Worker<'_> {
 
     pub(super) fn writable(&mut self, index: usize) {
         let link = &mut self.links[index];
-        link.writable();
-        if link.stage == Stage::Connecting {
-            if let Err(error) = link.connected(&self.shared.upgrade) {
-                return self.fail(index, Fault::Connect, || explained(&error));
+        if link.stage != Stage::Connecting {
+            if link.unblock() {
+                self.dirty.push(index);
             }
+            return;
         }
-        self.dirty.push(index);
+        match link.connected(&self.shared.upgrade) {
+            Ok(()) => self.dirty.push(index),
+            Err(error) => self.fail(index, Fault::Connect, || explained(&error)),
+        }
     }
 
     /// Reads all that has come.
@@ -141,7 +144,9 @@ impl Worker<'_> {
             Item::Surplus(_) if !self.shared.options.mode.speaks() => {
                 self.tally.unasked_count += 1;
             }
-            Item::Surplus(what) => self.fail(index, Fault::Surplus, || what),
+            Item::Surplus(message) => {
+                self.fail(index, Fault::Surplus, || format!("nothing was to come, but {message}"));
+            }
             Item::Wrong(what) => self.fail(index, Fault::Wrong, || what),
             Item::Malformed(what) => self.fail(index, Fault::Malformed, || what),
         }
@@ -198,15 +203,22 @@ impl Worker<'_> {
     /// Writes what there is to write.
     pub(super) fn flush(&mut self) {
         while let Some(index) = self.dirty.pop() {
-            if let Err(error) = self.links[index].flush(&self.shared.script) {
-                self.broken(index, &error);
+            let link = &mut self.links[index];
+            match link.flush(&self.shared.script) {
+                Ok(()) => {}
+                // There is an event on its way, and perhaps a Close frame that says why.
+                Err(error) if is_gone(&error) => link.block(),
+                Err(error) => self.broken(index, &error),
             }
         }
     }
 
     /// Looks for what takes too long.
     pub(super) fn look(&mut self) {
-        if self.now < self.looked + nanos(TICK) {
+        let is_needed = self.opening_count > 0
+            || self.phase == Phase::Closing
+            || self.shared.options.mode == Mode::Visit;
+        if !is_needed || self.now < self.looked + nanos(TICK) {
             return;
         }
         self.looked = self.now;
@@ -216,17 +228,17 @@ impl Worker<'_> {
                 (link.stage, self.now - link.since.min(self.now))
             };
             match stage {
-                Stage::Connecting if took > nanos(PATIENCE) => {
-                    self.fail(index, Fault::Connect, || format!("not within {PATIENCE:?}"));
+                Stage::Connecting if took > nanos(OPENING) => {
+                    self.fail(index, Fault::Connect, || format!("not within {OPENING:?}"));
                 }
-                Stage::Upgrading if took > nanos(PATIENCE) => {
-                    self.fail(index, Fault::Upgrade, || format!("no answer for {PATIENCE:?}"));
+                Stage::Upgrading if took > nanos(OPENING) => {
+                    self.fail(index, Fault::Upgrade, || format!("no answer for {OPENING:?}"));
                 }
                 Stage::Closing if self.phase == Phase::Closing && took > nanos(ENDING) => {
                     self.remove(index);
                 }
-                Stage::Closing if took > nanos(PATIENCE) => {
-                    self.fail(index, Fault::End, || format!("no Close within {PATIENCE:?}"));
+                Stage::Closing if took > nanos(SILENCE) => {
+                    self.fail(index, Fault::End, || format!("no Close within {SILENCE:?}"));
                 }
                 Stage::Ending if took > nanos(ENDING) => self.remove(index),
                 _ => {}
@@ -250,6 +262,10 @@ impl Worker<'_> {
             }
         }
     }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
 }
 
 /// What can be done about it.
