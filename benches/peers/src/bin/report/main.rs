@@ -16,6 +16,7 @@
 
 #![allow(clippy::print_stdout, reason = "verdicts are its output")]
 
+mod budget;
 mod campaign;
 mod capacity;
 mod charts;
@@ -118,7 +119,7 @@ impl Order {
                 "charts" => charts::write(&folder)?,
                 // What is not quick is meant for the reader.
                 "tables" if !self.is_quick => tables::write(&root, &folder)?,
-                "tables" => tables::print(&folder),
+                "tables" => tables::print(&root, &folder),
                 _ if self.resumes && campaign.has_measured(&part) => {
                     eprintln!("{part}: measured at this commit, left out");
                 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::Result;
+use crate::budget;
 use crate::capacity::{self, SMALL};
 use crate::fairness;
 use crate::growth;
@@ -34,7 +35,7 @@ pub(crate) fn write(root: &Path, folder: &Path) -> Result<()> {
         let path = root.join(page);
         let Ok(text) = fs::read_to_string(&path) else { continue };
         let new = replace(&text, |name| {
-            let made = make(folder, name);
+            let made = make(root, folder, name);
             made.map_err(|error| eprintln!("{page}, {name}: {error}; left as it is")).ok()
         })?;
         if new != text {
@@ -45,18 +46,21 @@ pub(crate) fn write(root: &Path, folder: &Path) -> Result<()> {
 }
 
 /// Prints the tables that can be made.
-pub(crate) fn print(folder: &Path) {
-    for (name, _, _) in TABLES {
-        match make(folder, name) {
+pub(crate) fn print(root: &Path, folder: &Path) {
+    let names = TABLES.iter().map(|(name, _, _)| *name).chain(["budget", "summary"]);
+    for name in names {
+        match make(root, folder, name) {
             Ok(table) => println!("{table}"),
             Err(error) => eprintln!("{name}: {error}"),
         }
     }
 }
 
-fn make(folder: &Path, name: &str) -> Result<String> {
-    if name == "summary" {
-        return summary(folder);
+fn make(root: &Path, folder: &Path, name: &str) -> Result<String> {
+    match name {
+        "summary" => return summary(folder),
+        "budget" => return budget::table(root),
+        _ => {}
     }
     let entry = TABLES.iter().find(|(known, _, _)| *known == name);
     let (_, part, make) = entry.ok_or("there is no such table")?;
