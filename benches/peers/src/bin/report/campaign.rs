@@ -208,13 +208,24 @@ impl Campaign {
 
     /// Puts load on a server's path; what it found, once it is through.
     pub(crate) fn load(&mut self, server: &Server, path: &str, options: &str) -> Result<Values> {
+        self.load_at(Place::Load, server, path, options)
+    }
+
+    /// The same from elsewhere.
+    pub(crate) fn load_at(
+        &mut self,
+        place: Place,
+        server: &Server,
+        path: &str,
+        options: &str,
+    ) -> Result<Values> {
         let seconds = self.plan.all_seconds();
         let options = format!("{options} --pid {}", server.pid);
-        let load = self.start_load(Place::Load, server, path, &options)?;
+        let load = self.start_load(place, server, path, &options)?;
         load.finish(PATIENCE + Duration::from_secs(seconds))?.checked()
     }
 
-    /// The same, while something else goes on.
+    /// Starts load, and goes on while it lasts.
     pub(crate) fn start_load(
         &mut self,
         place: Place,

@@ -3,6 +3,7 @@
 
 use crate::Result;
 use crate::campaign::Campaign;
+use crate::processes::Place;
 use crate::results::Results;
 
 /// Messages a second of all connections together, whatever their number.
@@ -56,7 +57,8 @@ pub(crate) fn measure(campaign: &mut Campaign) -> Result<()> {
             campaign.sample((&shards(shard_count), "peregrine", round), |campaign| {
                 let server = campaign.serve("peregrine", shard_count)?;
                 let echo = "--connections 100 --in-flight 32 --kind binary --size 64";
-                campaign.load(&server, "/echo", &format!("{echo} {times}"))
+                let place = if shard_count == 1 { Place::Load } else { Place::Anywhere };
+                campaign.load_at(place, &server, "/echo", &format!("{echo} {times}"))
             });
         }
     }

@@ -6,10 +6,10 @@
 //!     [--servers NAME,NAME..] [--folder FOLDER]
 //! ```
 //!
-//! PART is one of `capacity`, `tails`, `fairness`, `growth`, `syscalls`, or `all`: all of them, then
-//! `charts` and `tables`, which need no measurement, but what was measured before. `--quick` is to
-//! see that everything works: its figures mean nothing, and go to `target/`. `--resume` leaves out
-//! the parts that were measured at this very commit.
+//! PART is one of `capacity`, `tails`, `fairness`, `growth`, `syscalls`, or `all`: all of them and
+//! then `charts` and `tables`, which need no measurement, but what was measured before. `--quick`
+//! is to see that everything works: its figures mean nothing, and go to `target/`. `--resume`
+//! leaves out the parts that were measured at this very commit.
 //!
 //! The machine should have nothing else to do. The server has one processor, the load another: with
 //! two, that is all there are.

@@ -73,8 +73,8 @@ fn commands(results: &Results) -> String {
     let notes = notes.iter().cloned().chain(results.errors());
     let notes: String = notes.map(|note| format!("- {note}\n")).collect();
     format!(
-        "\n{notes}\n`cargo run --release -p peregrine-peers --bin report -- {part}` ({}, {} rounds). \
-         <details><summary>What it ran</summary>\n\n```text\n{}\n```\n\n</details>\n",
+        "\n{notes}\n`cargo run --release -p peregrine-peers --bin report -- {part}`, {}, rounds: \
+         {}\n\n<details><summary>What it ran</summary>\n\n```text\n{}\n```\n\n</details>\n",
         results.machine.date,
         results.round_count(),
         commands.join("\n")
