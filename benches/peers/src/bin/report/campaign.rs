@@ -84,6 +84,8 @@ pub(crate) struct Campaign {
     pub(crate) servers: Vec<String>,
     pub(crate) folder: PathBuf,
     root: PathBuf,
+    /// Where cargo puts what it builds: we are there too.
+    programs: PathBuf,
     results: Results,
 }
 
@@ -96,7 +98,9 @@ impl Campaign {
     ) -> Result<Self> {
         let machine = Machine::observe(&root);
         let results = Results::new("", plan.is_quick, machine);
-        Ok(Self { plan, servers, folder, root, results })
+        let program = std::env::current_exe()?;
+        let programs = program.parent().ok_or("a program lies in a folder")?.to_owned();
+        Ok(Self { plan, servers, folder, root, programs, results })
     }
 
     /// Whether a part's file was made at this commit.
@@ -202,7 +206,7 @@ impl Campaign {
 
     fn server_line(&self, name: &str, shard_count: usize) -> Line {
         let place = if shard_count == 1 { Place::Server } else { Place::Anywhere };
-        Line::new(place, &self.root.join("target/release/peregrine-peers"))
+        Line::new(place, &self.programs.join("peregrine-peers"))
             .with(&format!("serve {name} 127.0.0.1:0 --shards {shard_count}"))
     }
 
@@ -233,10 +237,10 @@ impl Campaign {
         path: &str,
         options: &str,
     ) -> Result<Load> {
-        let program = self.root.join("target/release/examples/load");
+        let program = self.programs.join("examples/load");
         let line = Line::new(place, &program);
         // As it is shown, the same in every round.
-        let shown = options.replace(&server.pid.to_string(), "PID");
+        let shown = options.replace(&format!("--pid {}", server.pid), "--pid PID");
         self.keep(&line.clone().with(&format!("ws://ADDRESS{path} {shown}")));
         Load::start(&line.with(&format!("{} {options}", server.url(path))))
     }

@@ -59,9 +59,12 @@ pub(crate) fn from_cpu(results: &Results, case: &str, server: &str) -> Option<f6
     Some(1e6 / results.median(case, server, "server_cpu_micros")?)
 }
 
-/// Each server's messages a second, small ones, one in flight; measured now if it was not before.
+/// Each server's messages a second, small ones, one in flight, as it was measured before.
 pub(crate) fn of_all(campaign: &Campaign) -> Result<BTreeMap<String, f64>> {
     let results = Results::load(&campaign.folder, "capacity")?;
+    if !results.machine.is_like(&campaign.results().machine) {
+        return Err("capacity.json is of another machine: measure capacity here first".into());
+    }
     let rate = |name: &String| {
         let rate = results.median(SMALL, name, "rate");
         let rate = rate.ok_or_else(|| format!("capacity.json does not know {name}"))?;

@@ -36,6 +36,11 @@ impl Machine {
         }
     }
 
+    /// Whether rates of the other one mean something here.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        self.processor == other.processor && self.processor_count == other.processor_count
+    }
+
     /// One line for the reader.
     pub(crate) fn describe(&self) -> String {
         format!(
