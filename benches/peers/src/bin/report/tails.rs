@@ -121,7 +121,8 @@ fn start(
             let crowd =
                 put("/all", &format!("--mode stall --connections 100 --duration {seconds}"))?;
             server.await_clients(100, ARRIVAL)?;
-            let what = "--mode broadcast --connections 1 --size 16384 --rate 100";
+            // The kernel's buffers are full in a second, the server's own 1 MiB in seven.
+            let what = "--mode broadcast --connections 1 --size 16384 --rate 10";
             let speaker = put("/all", &format!("{what} --duration {seconds}"))?;
             vec![("stalled", crowd), ("speaker", speaker)]
         }
