@@ -40,7 +40,7 @@ pub(crate) fn replace(
     for part in parts {
         let (name, rest) = part.split_once(" -->").ok_or("a mark without an end")?;
         let (old, after) = rest.split_once(END).ok_or(format!("table {name} has no end"))?;
-        let new = table(name).map(|table| format!("\n{}\n", table.trim_end()));
+        let new = table(name).map(|table| format!("\n\n{}\n\n", table.trim_end()));
         let new = new.as_deref().unwrap_or(old);
         text += &format!("{BEGIN}{name} -->{new}{END}{after}");
     }
@@ -64,7 +64,7 @@ mod tests {
                     <!-- table: y -->\nkept\n<!-- /table -->\nend\n";
         let new = replace(page, |name| (name == "x").then(|| "new\n".to_owned()));
         let new = new.expect("a page");
-        assert_eq!(new, page.replace("old", "new"));
+        assert_eq!(new, page.replace("old", "\nnew\n"));
         let again = replace(&new, |name| (name == "x").then(|| "new\n".to_owned()));
         assert_eq!(again, Ok(new), "a second time changes nothing");
     }

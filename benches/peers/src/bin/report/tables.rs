@@ -10,6 +10,7 @@ use crate::fairness;
 use crate::growth;
 use crate::markdown::{Table, replace};
 use crate::results::{Results, Spread};
+use crate::tails;
 use crate::units;
 
 /// Pages with tables.
@@ -21,7 +22,7 @@ type Entry = (&'static str, &'static str, fn(&Results) -> String);
 const TABLES: [Entry; 8] = [
     ("machine", "capacity", |results| results.machine.describe()),
     ("capacity", "capacity", |results| throughput(results) + &commands(results)),
-    ("tails", "tails", |results| tails(results) + &commands(results)),
+    ("tails", "tails", |results| latencies(results) + &commands(results)),
     ("fairness", "fairness", |results| fair(results) + &commands(results)),
     ("growth", "growth", |results| growing(results) + &commands(results)),
     ("memory", "growth", memory),
@@ -129,7 +130,7 @@ fn throughput(results: &Results) -> String {
     table.finish()
 }
 
-fn tails(results: &Results) -> String {
+fn latencies(results: &Results) -> String {
     let mut table = Table::new(&[
         "echo of 64 B, 100 connections",
         "server",
@@ -263,22 +264,24 @@ fn syscalls(results: &Results) -> String {
 /// What the README says.
 fn summary(folder: &Path) -> Result<String> {
     let load = |part| Results::load(folder, part);
-    let (capacity, tails, growth) = (load("capacity")?, load("tails")?, load("growth")?);
+    let (capacity, tails_found, growth) = (load("capacity")?, load("tails")?, load("growth")?);
     let mut table = Table::new(&[
         "one processor, echo of 64 B",
         "messages/s",
         "processor time per message",
-        "p99 at half of it",
+        "p99 at the same rate for all",
+        "p99 beside broadcasts to 10 000",
         "memory per idle connection",
     ]);
-    let half = tails.cases().first().copied().unwrap_or_default().to_owned();
     let most = growth::counts(&growth).last().copied().map(growth::idle).unwrap_or_default();
     for server in capacity.servers() {
+        let p99 = |case| shown(tails_found.median(case, server, "p99_micros"), units::micros);
         table.row([
             server.to_owned(),
             shown(capacity.median(SMALL, server, "rate"), units::rate),
             shown(capacity.median(SMALL, server, "server_cpu_micros"), units::micros),
-            shown(tails.median(&half, server, "p99_micros"), units::micros),
+            p99(tails::SAME),
+            p99(tails::BROADCASTS),
             shown(growth.median(&most, server, "rss_bytes_per_connection"), units::bytes),
         ]);
     }

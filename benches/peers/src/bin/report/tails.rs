@@ -34,11 +34,14 @@ enum Beside {
     Stalled,
 }
 
+pub(crate) const SAME: &str = "the same rate for all";
+pub(crate) const BROADCASTS: &str = "half, beside broadcasts";
+
 const CASES: [(&str, Rate, Beside); 6] = [
     ("half of its capacity", Rate::Own(0.5), Beside::Nothing),
     ("90 % of its capacity", Rate::Own(0.9), Beside::Nothing),
-    ("the same rate for all", Rate::Slowest(0.5), Beside::Nothing),
-    ("half, beside broadcasts", Rate::Own(0.5), Beside::Broadcast),
+    (SAME, Rate::Slowest(0.5), Beside::Nothing),
+    (BROADCASTS, Rate::Own(0.5), Beside::Broadcast),
     ("half, beside visits", Rate::Own(0.5), Beside::Visits),
     ("half, beside stalled readers", Rate::Own(0.5), Beside::Stalled),
 ];
