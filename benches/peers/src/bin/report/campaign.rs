@@ -40,7 +40,7 @@ impl Plan {
         seconds: 3,
         warm_up_seconds: 1,
         member_count: 10_000,
-        connection_counts: &[100, 1_000, 5_000, 10_000, 19_900],
+        connection_counts: &[100, 1_000, 5_000, 10_000, 17_400],
         call_message_count: 20_000,
     };
     pub(crate) const QUICK: Self = Self {

@@ -1,5 +1,5 @@
-//! How long echoes take: at half and nearly all of what a server can do, and at half while
-//! something else goes on. Open loop: a message that is sent late was waiting since it was due.
+//! How long echoes take: at half and nearly all of what a server can do, and at a rate that all can
+//! do, alone and while something else goes on. Open loop: a message that is sent late was waiting since it was due.
 
 use std::time::Duration;
 
@@ -35,15 +35,15 @@ enum Beside {
 }
 
 pub(crate) const SAME: &str = "the same rate for all";
-pub(crate) const BROADCASTS: &str = "half, beside broadcasts";
+pub(crate) const BROADCASTS: &str = "the same, beside broadcasts";
 
 const CASES: [(&str, Rate, Beside); 6] = [
     ("half of its capacity", Rate::Own(0.5), Beside::Nothing),
     ("90 % of its capacity", Rate::Own(0.9), Beside::Nothing),
     (SAME, Rate::Slowest(0.5), Beside::Nothing),
-    (BROADCASTS, Rate::Own(0.5), Beside::Broadcast),
-    ("half, beside visits", Rate::Own(0.5), Beside::Visits),
-    ("half, beside stalled readers", Rate::Own(0.5), Beside::Stalled),
+    (BROADCASTS, Rate::Slowest(0.5), Beside::Broadcast),
+    ("the same, beside visits", Rate::Slowest(0.5), Beside::Visits),
+    ("the same, beside stalled readers", Rate::Slowest(0.5), Beside::Stalled),
 ];
 
 pub(crate) fn measure(campaign: &mut Campaign) -> Result<()> {
