@@ -27,6 +27,12 @@ use self::process::Process;
 
 const LIMIT: Duration = Duration::from_secs(120);
 
+/// Runs a test with a time limit, which building the program is no part of.
+fn timed(test: impl FnOnce() + Send + 'static) {
+    process::example("load");
+    within(LIMIT, test);
+}
+
 /// How a run ended: its exit code, and its JSON.
 struct Outcome {
     code: Option<i32>,
@@ -77,7 +83,7 @@ fn app(builder: Builder) -> Builder {
 
 #[test]
 fn a_closed_loop_counts_each_message_once_whatever_its_size_and_kind() {
-    within(LIMIT, || {
+    timed(|| {
         for shard_count in SHARD_COUNTS {
             let server = start(shard_count, app);
             for options in [
@@ -107,7 +113,7 @@ fn a_closed_loop_counts_each_message_once_whatever_its_size_and_kind() {
 
 #[test]
 fn an_open_loop_sends_at_its_rate_and_the_warm_up_does_not_count() {
-    within(LIMIT, || {
+    timed(|| {
         let server = start(2, app);
         let options = "--rate 2000 --duration 1 --warm-up 0.5 --connections 50 --threads 2";
         let outcome = load(server.local_addr(), "/echo", options);
@@ -132,7 +138,7 @@ fn an_open_loop_sends_at_its_rate_and_the_warm_up_does_not_count() {
 #[test]
 fn what_a_stall_delays_is_counted_from_when_it_was_due() {
     const STALL: Duration = Duration::from_millis(300);
-    within(LIMIT, || {
+    timed(|| {
         let count = AtomicUsize::new(0);
         let stalling = Callbacks::<()>::new().on_message(move |_, message| {
             if count.fetch_add(1, Ordering::Relaxed) == 300 {
@@ -153,7 +159,7 @@ fn what_a_stall_delays_is_counted_from_when_it_was_due() {
 
 #[test]
 fn a_broadcast_counts_every_delivery_to_every_member() {
-    within(LIMIT, || {
+    timed(|| {
         for shard_count in SHARD_COUNTS {
             let server = start(shard_count, app);
             for options in [
@@ -178,7 +184,7 @@ fn a_broadcast_counts_every_delivery_to_every_member() {
 
 #[test]
 fn connections_that_hold_stall_or_come_and_go_are_counted() {
-    within(LIMIT, || {
+    timed(|| {
         let server = start(2, app);
         let address = server.local_addr();
         for mode in ["idle", "stall"] {
@@ -201,7 +207,7 @@ fn connections_that_hold_stall_or_come_and_go_are_counted() {
 
 #[test]
 fn the_servers_process_is_looked_at() {
-    within(LIMIT, || {
+    timed(|| {
         let server = start(1, app);
         let pid = std::process::id();
         let options = format!("--pid {pid} --connections 50 --messages 20000 --in-flight 8");
@@ -218,7 +224,7 @@ fn the_servers_process_is_looked_at() {
 
 #[test]
 fn connections_come_from_all_addresses_in_turn() {
-    within(LIMIT, || {
+    timed(|| {
         let peers = Arc::new(Mutex::new(BTreeSet::<IpAddr>::new()));
         let seen = Arc::clone(&peers);
         let endpoint = Callbacks::<()>::new().on_connect(move |ws| {
@@ -235,7 +241,7 @@ fn connections_come_from_all_addresses_in_turn() {
 
 #[test]
 fn an_interrupt_ends_it_early_with_the_report() {
-    within(LIMIT, || {
+    timed(|| {
         let is_served = Arc::new(AtomicUsize::new(0));
         let served = Arc::clone(&is_served);
         let echo = Callbacks::<()>::new().on_message(move |_, message| {
@@ -287,7 +293,7 @@ const TEN: &str = "--connections 2 --messages 20 --in-flight 2";
 
 #[test]
 fn a_wrong_message_is_found_whatever_is_wrong_about_it() {
-    within(LIMIT, || {
+    timed(|| {
         let address = foreign(|socket, number, message| {
             let mut bytes = message.into_data().to_vec();
             if number == 5 {
@@ -325,7 +331,7 @@ fn a_wrong_message_is_found_whatever_is_wrong_about_it() {
 
 #[test]
 fn a_missing_message_and_one_too_many_are_found() {
-    within(LIMIT, || {
+    timed(|| {
         let address = foreign(|_, _, _| {});
         let outcome = load(address, "/", "--messages 3 --connections 3");
         outcome.fault("missing");
@@ -342,7 +348,7 @@ fn a_missing_message_and_one_too_many_are_found() {
 
 #[test]
 fn a_connection_that_the_server_ends_is_an_error_with_its_code() {
-    within(LIMIT, || {
+    timed(|| {
         let address = foreign(|socket, number, message| {
             if number == 7 {
                 let code = CloseCode::Library(4321);
@@ -366,7 +372,7 @@ fn a_connection_that_the_server_ends_is_an_error_with_its_code() {
 
 #[test]
 fn pings_and_fragments_are_no_errors() {
-    within(LIMIT, || {
+    timed(|| {
         let address = foreign(|socket, number, message| {
             send(socket, Message::Ping(vec![0x82; number % 125].into()));
             let bytes = message.into_data();
@@ -388,7 +394,7 @@ fn pings_and_fragments_are_no_errors() {
 
 #[test]
 fn a_server_that_is_not_there_or_refuses_is_an_error() {
-    within(LIMIT, || {
+    timed(|| {
         let server = start(1, app);
         let outcome = load(server.local_addr(), "/nowhere", "--connections 3");
         let told = outcome.fault("upgrade");
@@ -407,7 +413,7 @@ fn a_server_that_is_not_there_or_refuses_is_an_error() {
 
 #[test]
 fn the_summary_is_for_people_and_a_wrong_command_line_is_explained() {
-    within(LIMIT, || {
+    timed(|| {
         let server = start(1, app);
         let mut command = process::example("load");
         let url = format!("ws://{}/echo", server.local_addr());

@@ -1,6 +1,8 @@
 //! What the first connection says must reach all, it included, in the same order.
 
 use std::collections::VecDeque;
+use std::mem::take;
+use std::ops::Range;
 
 use crate::link::Stage;
 use crate::role::{Context, Role};
@@ -19,7 +21,8 @@ pub(crate) struct Broadcast {
     first: u64,
     times: VecDeque<u64>,
     counts: VecDeque<u64>,
-    has_counted: bool,
+    /// Where `counts` is not zero.
+    counted: Range<usize>,
     is_over: bool,
 }
 
@@ -43,7 +46,7 @@ impl Broadcast {
             first: 0,
             times: VecDeque::new(),
             counts: VecDeque::new(),
-            has_counted: false,
+            counted: 0..0,
             is_over: false,
         }
     }
@@ -60,12 +63,13 @@ impl Broadcast {
 
     /// Tells the floor what our members have got, and forgets what is over.
     fn tell(&mut self, cx: &Context<'_>) {
-        if !self.has_counted {
+        let counted = take(&mut self.counted);
+        if counted.is_empty() {
             return;
         }
-        self.has_counted = false;
-        let counts = self.counts.iter_mut().map(std::mem::take);
-        let (first, is_news) = cx.shared.floor.deliver(self.first, counts);
+        let number = self.first + counted.start as u64;
+        let counts = self.counts.range_mut(counted).map(take);
+        let (first, is_news) = cx.shared.floor.deliver(number, counts);
         let over_count = usize::try_from(first - self.first).unwrap_or(usize::MAX);
         self.times.drain(..over_count.min(self.times.len()));
         self.counts.drain(..over_count.min(self.counts.len()));
@@ -131,7 +135,10 @@ impl Role for Broadcast {
         let end = cx.links[index].incoming.number - self.first;
         let (begin, end) = (usize::try_from(end - count), usize::try_from(end));
         let (begin, end) = (begin.unwrap_or_default(), end.unwrap_or_default());
-        self.has_counted = true;
+        self.counted = match self.counted.is_empty() {
+            true => begin..end,
+            false => self.counted.start.min(begin)..self.counted.end.max(end),
+        };
         self.counts.range_mut(begin..end).for_each(|count| *count += 1);
         // Those that were sent at one time are counted at once.
         let mut times = self.times.range(begin..end).copied();

@@ -12,15 +12,19 @@
 //! server can. And it measures itself: how busy each of its threads was, how long they had to wait
 //! for a processor, and in an open loop (`--rate`) how much later than due they got to sending.
 //!
+//! By callgrind, echoes of 64 bytes cost it 36 instructions a message with 32 in flight, and 880
+//! with one (where the kernel's part is 12 000); a delivery of one of 16 broadcasts in flight, 64.
+//!
 //! Where to begin reading: `options` is the command line, `script` what is sent; `worker` is a
-//! thread and its turns, with a role by mode: `echo`, `broadcast`, `visit`, or merely to hold; `link`
-//! is a connection, `incoming` compares what it receives; `measure` is what the main thread does
-//! meanwhile, `report` what comes out.
+//! thread and its turns, with a role by mode: `echo`, `broadcast`, `visit`, or merely to hold;
+//! `link` is a connection, `incoming` compares what it receives; `measure` is what the main thread
+//! does meanwhile, `report` what comes out. It runs on Linux.
 
 mod alarm;
 mod broadcast;
 mod echo;
 mod floor;
+mod generator;
 mod incoming;
 mod link;
 mod measure;

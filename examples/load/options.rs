@@ -32,8 +32,8 @@ load URL [OPTIONS]        URL is ws://HOST[:PORT][/PATH][?QUERY]
   --warm-up SECONDS       load before that, which does not count [0]
   --threads N             threads of the load generator [1]
   --pid PID               the server's process: its processor time, memory, switches, instructions
-  --from ADDR[,ADDR..]    addresses that connections come from, in turn: one address has about
-                          28 000 ports
+  --from ADDR[,ADDR..]    addresses that connections come from, in turn: an address has 28 000
+                          ports, and from the 14 000th on Linux takes long to find a free one
   --seed N                other payloads and masks [1]
   --json FILE|-           everything measured, as JSON, to a file or to standard output
   --quiet                 no line each second

@@ -11,6 +11,8 @@ use rustix::process::{Pid, Signal, kill_process};
 pub(crate) struct Usage {
     /// Time on a processor of all its threads, in nanoseconds, kernel included.
     pub(crate) cpu_nanos: u64,
+    /// Time that its threads were ready and had no processor.
+    pub(crate) waiting_nanos: u64,
     /// The kernel's estimate of which part of that was in user mode, and which was not.
     pub(crate) user_nanos: u64,
     pub(crate) system_nanos: u64,
@@ -34,10 +36,13 @@ impl Usage {
         };
         for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
             // A thread may end meanwhile.
-            let Some((cpu_nanos, _)) = schedstat(&format!("{}", thread.path().display())) else {
+            let Some((cpu_nanos, waiting_nanos)) =
+                schedstat(&format!("{}", thread.path().display()))
+            else {
                 continue;
             };
             usage.cpu_nanos += cpu_nanos;
+            usage.waiting_nanos += waiting_nanos;
             let Ok(status) = fs::read_to_string(thread.path().join("status")) else { continue };
             usage.voluntary_switch_count += number(&status, "voluntary_ctxt_switches:");
             usage.involuntary_switch_count += number(&status, "nonvoluntary_ctxt_switches:");
@@ -50,6 +55,7 @@ impl Usage {
         let less = u64::saturating_sub;
         Self {
             cpu_nanos: less(self.cpu_nanos, before.cpu_nanos),
+            waiting_nanos: less(self.waiting_nanos, before.waiting_nanos),
             user_nanos: less(self.user_nanos, before.user_nanos),
             system_nanos: less(self.system_nanos, before.system_nanos),
             voluntary_switch_count: less(

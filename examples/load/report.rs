@@ -7,16 +7,11 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::generator::Generator;
 use crate::measure::Measured;
 use crate::options::{Mode, Options};
 use crate::shared::Shared;
 use crate::tally::Errors;
-
-/// From this share of the time on, a thread counts as busy: then the load generator, not the
-/// server, may be what was measured.
-const BUSY: f64 = 0.85;
-/// From this share of the time on, a thread that is ready and has no processor counts as starved.
-const STARVED: f64 = 0.10;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
@@ -90,31 +85,12 @@ pub(crate) struct Latencies {
     pub(crate) max: f64,
 }
 
-/// The load generator itself.
-#[derive(Debug, Serialize)]
-pub(crate) struct Generator {
-    pub(crate) threads: Vec<Thread>,
-    pub(crate) cpu_us_per_message: Option<f64>,
-    /// How much later than due it got to sending, in an open loop.
-    pub(crate) late_us: Option<Latencies>,
-    /// What may have been measured instead of the server.
-    pub(crate) warnings: Vec<String>,
-}
-
-/// Shares of the time that was measured.
-#[derive(Debug, Serialize)]
-pub(crate) struct Thread {
-    /// On a processor.
-    pub(crate) busy: f64,
-    /// Ready, without a processor.
-    pub(crate) waiting: f64,
-}
-
 /// The process given with `--pid`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Server {
-    /// Processors that it kept busy.
+    /// Processors that it kept busy; and that it would have, had there been more.
     pub(crate) processors: f64,
+    pub(crate) processors_waited_for: f64,
     pub(crate) cpu_seconds: f64,
     pub(crate) user_seconds: f64,
     pub(crate) system_seconds: f64,
@@ -199,7 +175,7 @@ impl Settings {
 }
 
 impl Latencies {
-    fn new(histogram: &Histogram<u64>) -> Self {
+    pub(crate) fn new(histogram: &Histogram<u64>) -> Self {
         let micros = |nanos: u64| nanos as f64 / 1e3;
         let at = |quantile| micros(histogram.value_at_quantile(quantile));
         Self {
@@ -215,45 +191,6 @@ impl Latencies {
     }
 }
 
-impl Generator {
-    fn new(options: &Options, measured: &Measured) -> Self {
-        let wall = measured.looked.as_nanos() as f64;
-        let threads: Vec<_> = measured
-            .threads
-            .iter()
-            .map(|(busy, waiting)| Thread {
-                busy: per(*busy as f64, wall).unwrap_or_default(),
-                waiting: per(*waiting as f64, wall).unwrap_or_default(),
-            })
-            .collect();
-        let cpu_nanos: u64 = measured.threads.iter().map(|(busy, _)| busy).sum();
-        let mut warnings = Vec::new();
-        for (at, thread) in threads.iter().enumerate() {
-            if thread.busy > BUSY {
-                warnings.push(format!(
-                    "thread {at} of the load generator was busy {:.0} % of the time: latencies \
-                     and throughput are its own, not the server's; see --threads",
-                    thread.busy * 100.0
-                ));
-            } else if thread.waiting > STARVED {
-                warnings.push(format!(
-                    "thread {at} of the load generator waited for a processor {:.0} % of the \
-                     time: latencies include that",
-                    thread.waiting * 100.0
-                ));
-            }
-        }
-        let count = measured.tally.received_count as f64;
-        let lateness = Latencies::new(&measured.tally.lateness);
-        Self {
-            threads,
-            cpu_us_per_message: per(cpu_nanos as f64 / 1e3, count),
-            late_us: options.rate_per_second.map(|_| lateness),
-            warnings,
-        }
-    }
-}
-
 impl Server {
     fn new(options: &Options, measured: &Measured) -> Option<Self> {
         let usage = measured.server?;
@@ -262,8 +199,10 @@ impl Server {
         let memory = measured.memory;
         let growth = memory.open.zip(memory.before).filter(|_| options.mode != Mode::Visit);
         let growth = growth.map(|(open, before)| open as f64 - before as f64);
+        let wall = measured.looked.as_secs_f64();
         Some(Self {
-            processors: per(seconds(usage.cpu_nanos), measured.looked.as_secs_f64())?,
+            processors: per(seconds(usage.cpu_nanos), wall)?,
+            processors_waited_for: per(seconds(usage.waiting_nanos), wall)?,
             cpu_seconds: seconds(usage.cpu_nanos),
             user_seconds: seconds(usage.user_nanos),
             system_seconds: seconds(usage.system_nanos),
@@ -298,6 +237,6 @@ impl ErrorCounts {
 }
 
 /// None: a part of nothing.
-fn per(amount: f64, of: f64) -> Option<f64> {
+pub(crate) fn per(amount: f64, of: f64) -> Option<f64> {
     (of > 0.0).then(|| amount / of)
 }

@@ -77,7 +77,8 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
 
 fn server(out: &mut String, report: &Report) -> std::fmt::Result {
     let Some(server) = &report.server else { return Ok(()) };
-    write!(out, "server        {:.2} processors busy", server.processors)?;
+    let (busy, waited_for) = (server.processors, server.processors_waited_for);
+    write!(out, "server        {busy:.2} processors busy, {waited_for:.2} waited for")?;
     if let Some(cpu) = server.cpu_us_per_message {
         write!(out, ", {cpu:.2} µs a message")?;
     }

@@ -26,10 +26,14 @@ const OPENING_COUNT_MAX: usize = 64;
 const OPENING: Duration = Duration::from_secs(10);
 /// How long nothing may come while something is to come; how long a closing handshake may take.
 const SILENCE: Duration = Duration::from_secs(5);
-/// How long the server may take to end a connection after both have sent Close; then we do.
-const ENDING: Duration = Duration::from_secs(1);
-/// How often what no event announces is looked for.
+/// How long the server may take to answer the Close at the end of the run.
+const CLOSING: Duration = Duration::from_secs(1);
+/// How long the server may take to end a connection after both have sent Close; then we do, as RFC
+/// 6455 section 7.1.1 allows. The port of who ends it is not free for a while.
+const ENDING: Duration = Duration::from_millis(50);
+/// How often what no event announces is looked for; and when connections come and go.
 const TICK: Duration = Duration::from_millis(100);
+const VISIT_TICK: Duration = Duration::from_millis(20);
 /// How often what has been counted is shown.
 const SHOW: Duration = Duration::from_secs(1);
 /// What is read at once.
@@ -66,6 +70,7 @@ pub(crate) struct Worker<'a> {
     dirty: Vec<usize>,
     to_open: VecDeque<usize>,
     phase: Phase,
+    tick: Duration,
     now: u64,
     /// When the server was heard last.
     heard: u64,
@@ -104,6 +109,7 @@ impl<'a> Worker<'a> {
             dirty: Vec::new(),
             to_open: (0..to_open).collect(),
             phase: Phase::Opening,
+            tick: TICK,
             now: 0,
             heard: 0,
             over: None,
@@ -117,11 +123,13 @@ impl<'a> Worker<'a> {
     pub(crate) fn run(mut self) -> io::Result<Tally> {
         let mut events = Events::with_capacity(1024);
         let mut buffer = vec![0; READ_BYTES];
+        let is_visiting = self.shared.options.mode == Mode::Visit;
+        self.tick = if is_visiting { VISIT_TICK } else { TICK };
         while !(self.phase == Phase::Closing && self.present_count == 0) {
             self.now = self.shared.clock.now();
             self.look();
             self.step()?;
-            match self.poll.poll(&mut events, Some(TICK)) {
+            match self.poll.poll(&mut events, Some(self.tick)) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
                 _ => {}
             }
@@ -168,6 +176,10 @@ impl<'a> Worker<'a> {
             self.tell(Notice::Opened(self.present_count as u64));
         }
         self.begin();
+        if self.now >= self.shown + nanos(SHOW) {
+            self.shown += nanos(SHOW);
+            self.tally.pass_on(&mut self.shared.live());
+        }
         if self.phase == Phase::Loaded {
             self.load()?;
         }
@@ -177,10 +189,6 @@ impl<'a> Worker<'a> {
     }
 
     fn load(&mut self) -> io::Result<()> {
-        if self.now >= self.shown + nanos(SHOW) {
-            self.shown += nanos(SHOW);
-            self.tally.pass_on(&mut self.shared.live());
-        }
         let next = self.play(|role, cx| role.turn(cx));
         if let Some(at) = next.filter(|at| *at < self.now + nanos(TICK)) {
             self.alarm.set(at, self.shared.clock.now())?;

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Read};
 
 use mio::{Interest, Token};
 
-use super::{ENDING, OPENING, OPENING_COUNT_MAX, Phase, SILENCE, TICK, Worker};
+use super::{CLOSING, ENDING, OPENING, OPENING_COUNT_MAX, Phase, SILENCE, Worker};
 use crate::incoming::Item;
 use crate::link::Stage;
 use crate::options::Mode;
@@ -218,7 +218,7 @@ impl Worker<'_> {
         let is_needed = self.opening_count > 0
             || self.phase == Phase::Closing
             || self.shared.options.mode == Mode::Visit;
-        if !is_needed || self.now < self.looked + nanos(TICK) {
+        if !is_needed || self.now < self.looked + nanos(self.tick) {
             return;
         }
         self.looked = self.now;
@@ -234,7 +234,7 @@ impl Worker<'_> {
                 Stage::Upgrading if took > nanos(OPENING) => {
                     self.fail(index, Fault::Upgrade, || format!("no answer for {OPENING:?}"));
                 }
-                Stage::Closing if self.phase == Phase::Closing && took > nanos(ENDING) => {
+                Stage::Closing if self.phase == Phase::Closing && took > nanos(CLOSING) => {
                     self.remove(index);
                 }
                 Stage::Closing if took > nanos(SILENCE) => {
