@@ -21,6 +21,8 @@ mod drive;
 mod ending;
 mod entrance;
 mod fanout;
+#[cfg(feature = "internals")]
+pub(crate) mod internals;
 #[cfg(feature = "testing")]
 mod invariants;
 mod keeping;
