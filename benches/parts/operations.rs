@@ -10,7 +10,7 @@ use bytes::Bytes;
 use peregrine::internals::{Members, Post, Queue, Receiver, Sender, Timers, answer_upgrade};
 use peregrine::{Limits, Message};
 
-use super::inputs::{ACCEPT, BROWSER_REQUEST, Kind, SHORT_REQUEST, Seed, Stream};
+use super::inputs::{ACCEPT, BROWSER_REQUEST, Kind, SHORT_REQUEST, Seed, Stream, put_unmasked};
 
 /// How long streams are: what the kernel holds of them.
 const STREAM_BYTES: usize = 64 << 10;
@@ -142,12 +142,10 @@ impl Reception {
         reception.prepare();
         let mut expected = stream.messages.iter();
         reception.receive(|message| {
-            let (kind, payload) = match message {
-                Message::Text(text) => (Kind::Text, text.as_bytes()),
-                Message::Binary(bytes) => (Kind::Binary, bytes),
-            };
-            let (expected_kind, expected) = expected.next().expect("no more messages than sent");
-            assert!(kind == *expected_kind && payload == expected, "another message");
+            let opcode = if message.as_text().is_some() { 0x1 } else { 0x2 };
+            let expected = expected.next().expect("no more messages than sent");
+            let is_same = (opcode, message.as_bytes()) == (expected.0, &expected.1);
+            assert!(is_same, "another message than was sent");
         });
         assert_eq!(expected.next(), None, "a message is missing");
         reception
@@ -211,11 +209,11 @@ impl Far {
     }
 }
 
-/// A message as it comes to clients.
+/// A binary message as it comes to clients.
 fn encoded(payload: &[u8]) -> Vec<u8> {
-    let [.., high, low] = payload.len().to_be_bytes();
-    let header = if payload.len() < 126 { vec![0x82, low] } else { vec![0x82, 126, high, low] };
-    [&header, payload].concat()
+    let mut frame = Vec::new();
+    put_unmasked(&mut frame, 0x82, payload);
+    frame
 }
 
 fn payload(bytes: usize) -> Vec<u8> {
