@@ -32,7 +32,9 @@ pub(crate) fn facts() -> Result<Vec<(&'static str, String)>, String> {
         "valgrind is missing: the budget counts instructions with it (apt-get install valgrind)",
     )?;
     let rustc = first_line("rustc").unwrap_or_else(|| "unknown".to_owned());
-    Ok(vec![("rustc", rustc), ("valgrind", valgrind), ("processor", processor().to_owned())])
+    let libc = first_line("ldd").unwrap_or_else(|| "unknown".to_owned());
+    let processor = processor().to_owned();
+    Ok(vec![("rustc", rustc), ("libc", libc), ("valgrind", valgrind), ("processor", processor)])
 }
 
 /// What a processor offers that libraries look for while they run, and valgrind knows.

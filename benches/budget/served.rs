@@ -144,6 +144,13 @@ impl Served {
     }
 }
 
+impl Drop for Served {
+    /// After a measurement that failed, it would wait for ever.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+    }
+}
+
 /// Clients that do the same in each round.
 trait Load {
     /// How many gates a round has.
