@@ -326,9 +326,10 @@ fn visits(name: &str, visitor_count: usize) -> f64 {
 pub(crate) type Measurement = (&'static str, f64, fn(&str) -> f64);
 
 /// How much of a large message the kernel takes at a time is not always the same; all else is.
-pub(crate) const ALL: [Measurement; 9] = [
+pub(crate) const ALL: [Measurement; 10] = [
     ("server/echo/binary/64/1", 2., |name| echo(name, (Kind::Binary, 64, 100, 1))),
     ("server/echo/binary/64/32", 2., |name| echo(name, (Kind::Binary, 64, 100, 32))),
+    ("server/echo/ascii/64/32", 2., |name| echo(name, (Kind::Ascii, 64, 100, 32))),
     ("server/echo/text/64/32", 2., |name| echo(name, (Kind::Text, 64, 100, 32))),
     ("server/echo/binary/16384/1", 2., |name| echo(name, (Kind::Binary, 16 << 10, 100, 1))),
     ("server/echo/binary/1048576/1", 8., |name| large_echo(name, 1 << 20)),
