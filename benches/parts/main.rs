@@ -18,21 +18,16 @@ mod operations;
 
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use peregrine::internals::Post;
 
-use self::operations::{Operation, parts};
+use self::operations::{Operation, now, parts};
 
 /// Envelopes that cross from one thread to another at a time.
 const LETTER_COUNT: usize = 1000;
-
-#[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
-fn now() -> Instant {
-    Instant::now()
-}
 
 /// How long so many runs take, without what is done before and after each.
 fn timed(operation: &mut dyn Operation, count: u64) -> Duration {

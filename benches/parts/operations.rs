@@ -4,7 +4,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use peregrine::internals::{Members, Post, Queue, Receiver, Sender, Timers, answer_upgrade};
@@ -14,12 +14,19 @@ use super::inputs::{ACCEPT, BROWSER_REQUEST, Kind, SHORT_REQUEST, Seed, Stream, 
 
 /// How long streams are: what the kernel holds of them.
 const STREAM_BYTES: usize = 64 << 10;
+/// How much of a message comes at once that does not come at once.
+const READ_BYTES: usize = 4 << 10;
 /// How many members of a shard share a socket: what it holds for them.
 const SHARING_COUNT: usize = 64;
 /// How long a wheel's entries are armed for, and how long a turn takes: a tick.
 const ARMED_FOR: Duration = Duration::from_secs(16);
 const TURN: Duration = Duration::from_millis(16);
 const TOPIC: &str = "weather";
+
+#[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
 
 /// Something to measure.
 pub(crate) trait Operation {
@@ -64,7 +71,13 @@ pub(crate) fn parts() -> Vec<Part> {
             }
         }
     }
-    for (way, name) in [(Way::Both, "mixed/both"), (Way::Engine, "mixed/engine")] {
+    for kind in Kind::ALL {
+        let stream = Stream::whole(&mut Seed(1), kind, 16 << 10, STREAM_BYTES);
+        let way = Way::Cut(READ_BYTES);
+        let name = format!("cut/{}/16384", kind.name());
+        parts.push(part(name, stream.messages.len(), move || Reception::new(way, &stream)));
+    }
+    for (way, name) in [(Way::All, "mixed/all"), (Way::Engine, "mixed/engine")] {
         let stream = Stream::mixed(&mut Seed(2), STREAM_BYTES);
         parts.push(part(name, stream.messages.len(), move || Reception::new(way, &stream)));
     }
@@ -115,7 +128,10 @@ impl Operation for Handshake {
 enum Way {
     Lane,
     Engine,
-    Both,
+    /// As shards do it, all of it at once.
+    All,
+    /// As shards do it, in parts of so many bytes.
+    Cut(usize),
 }
 
 /// A stream that is received.
@@ -133,7 +149,7 @@ impl Reception {
     fn new(way: Way, stream: &Stream) -> Self {
         let mut reception = Self {
             way,
-            receiver: Receiver::default(),
+            receiver: Receiver::new(now()),
             payload_bytes: stream.messages.iter().map(|(_, payload)| payload.len()).sum(),
             buffer: vec![0; stream.frames.len()],
             stream: stream.clone(),
@@ -151,12 +167,15 @@ impl Reception {
         reception
     }
 
-    fn receive(&mut self, see: impl FnMut(Message<'_>)) {
+    fn receive(&mut self, mut see: impl FnMut(Message<'_>)) {
         let Self { receiver, buffer, .. } = self;
         let left = match self.way {
             Way::Lane => receiver.lane(buffer, see),
             Way::Engine => receiver.engine(buffer, see),
-            Way::Both => receiver.both(buffer, see),
+            Way::All => receiver.all(buffer, see),
+            Way::Cut(bytes) => {
+                buffer.chunks_mut(bytes).map(|part| receiver.all(part, &mut see)).sum()
+            }
         };
         assert_eq!(left, 0, "something is left of the stream");
         assert_eq!(receiver.take_answers(), self.stream.pong_bytes, "each ping is answered");

@@ -15,6 +15,8 @@ mod engine;
 pub(crate) mod frame;
 mod framing;
 pub(crate) mod handshake;
+#[cfg(feature = "internals")]
+pub(crate) mod internals;
 mod lane;
 mod pieces;
 pub(crate) mod proxy;
