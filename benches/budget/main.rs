@@ -20,8 +20,8 @@
 //! callgrind_annotate --auto=no --threshold=100 target/tmp/budget/server-visit-1.2
 //! ```
 //!
-//! Figures are those of the profile `bench` as it stands: `CARGO_INCREMENTAL` and `RUSTFLAGS` change
-//! what is inlined.
+//! Figures are those of the profile `bench` as it stands: `CARGO_INCREMENTAL` and `RUSTFLAGS`
+//! change what is inlined.
 //!
 //! Why not gungraun (formerly iai-callgrind): its limits are numbers in the source or percentages
 //! of a run that is not committed, and it measures a command from start to end, where the rows of
