@@ -94,6 +94,9 @@ pub mod fuzzing;
 mod handler;
 mod http;
 mod hub;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod message;
 mod network;
 mod panics;

@@ -18,6 +18,8 @@ pub(crate) mod frame;
 mod framing;
 mod gathering;
 pub(crate) mod handshake;
+#[cfg(feature = "internals")]
+pub(crate) mod internals;
 mod lane;
 mod pieces;
 pub(crate) mod proxy;

@@ -23,6 +23,8 @@ mod ending;
 mod entrance;
 mod fanout;
 mod footprint;
+#[cfg(feature = "internals")]
+pub(crate) mod internals;
 #[cfg(feature = "testing")]
 mod invariants;
 mod keeping;
