@@ -159,19 +159,11 @@ fn unmask_blocks(payload: &mut [u8], key: [u8; 4]) {
 
 #[inline(always)]
 fn unmask_words(payload: &mut [u8], key: [u8; 4]) {
-    let narrow = u32::from_ne_bytes(key);
-    let wide = u64::from(narrow) << 32 | u64::from(narrow);
-    let unmask_word = |word: &mut [u8; 8]| {
-        *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
-    };
-    // Blocks of a fixed size become a few wide instructions without a loop.
-    let (blocks, rest) = payload.as_chunks_mut::<64>();
-    for block in blocks {
-        block.as_chunks_mut().0.iter_mut().for_each(unmask_word);
+    let (words, rest) = payload.as_chunks_mut();
+    for word in words {
+        *word = (u32::from_ne_bytes(*word) ^ u32::from_ne_bytes(key)).to_ne_bytes();
     }
-    let (words, rest) = rest.as_chunks_mut();
-    words.iter_mut().for_each(unmask_word);
-    for (byte, key) in rest.iter_mut().zip(wide.to_ne_bytes()) {
+    for (byte, key) in rest.iter_mut().zip(key) {
         *byte ^= key;
     }
 }

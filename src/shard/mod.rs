@@ -132,7 +132,7 @@ pub(crate) struct Budgets {
     pub(crate) accept_count: usize,
     /// How many envelopes are taken.
     pub(crate) mailbox_count: usize,
-    /// How many members the fan-out visits: a few milliseconds.
+    /// How many members the fan-out visits: half a millisecond.
     pub(crate) fanout_count: usize,
     /// How many messages, or fragments and control frames, of one connection are handled.
     pub(crate) frame_count: usize,
@@ -140,7 +140,7 @@ pub(crate) struct Budgets {
 
 impl Default for Budgets {
     fn default() -> Self {
-        Self { accept_count: 64, mailbox_count: 1024, fanout_count: 512, frame_count: 512 }
+        Self { accept_count: 64, mailbox_count: 1024, fanout_count: 64, frame_count: 512 }
     }
 }
 
