@@ -205,8 +205,7 @@ pub(crate) fn ends_message(frame: &[u8]) -> bool {
 }
 
 /// Appends the message as one unmasked, final frame; the quick way for a short one.
-#[inline(always)]
-#[allow(clippy::inline_always, reason = "the call alone costs a twentieth of a short echo")]
+#[inline]
 pub(crate) fn append(out: &mut Vec<u8>, message: Message<'_>) {
     let payload = message.as_bytes();
     match u8::try_from(payload.len()) {
@@ -216,6 +215,28 @@ pub(crate) fn append(out: &mut Vec<u8>, message: Message<'_>) {
         }
         _ => encode(out, message),
     }
+}
+
+/// Writes the message as one unmasked, final frame, if that fits; how many bytes it took.
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "the call alone costs a twentieth of a short echo")]
+pub(crate) fn put(message: Message<'_>, out: &mut [u8]) -> Option<usize> {
+    let payload = message.as_bytes();
+    let Ok(short @ 0..=125) = u8::try_from(payload.len()) else { return put_longer(message, out) };
+    let [first, second, rest @ ..] = out else { return None };
+    let room = rest.get_mut(..payload.len())?;
+    (*first, *second) = (first_byte(message), short);
+    room.copy_from_slice(payload);
+    Some(2 + payload.len())
+}
+
+#[inline(never)]
+fn put_longer(message: Message<'_>, mut out: &mut [u8]) -> Option<usize> {
+    let bytes = encoded_bytes(message);
+    (bytes <= out.len()).then(|| {
+        encode(&mut out, message);
+        bytes
+    })
 }
 
 /// The first byte of the message as one frame.

@@ -12,7 +12,6 @@ use bytes::Bytes;
 
 use super::connection::Farewell;
 use super::entrance::Places;
-use super::output::SCRATCH_BYTES;
 use super::pool::Pool;
 use super::state::{Shard, Slot};
 use super::tasks::Tasks;
@@ -25,7 +24,7 @@ use crate::hub::{Audience, BroadcastDelivery, ConnectionId, Delivery, EndpointIn
 use crate::message::{Close, CloseCode, ClosedBy, Fragment, Message};
 use crate::network::Networks;
 use crate::panics::discard;
-use crate::protocol::{Doubt, Lane, Receipt, frame};
+use crate::protocol::{Doubt, Lane, Receipt};
 use crate::routing::{Params, Routes};
 
 /// Everything that a server serves; the same for all shards.
@@ -182,7 +181,8 @@ impl Application {
             std::mem::forget(std::mem::replace(&mut intake.end, end));
         });
         if let Err(panic) = catch_unwind(run) {
-            intake.end = RunEnd::Eventful;
+            intake.end = RunEnd::Reply(Reply::none());
+            shard.close_room();
             discard(panic);
             shard.fail(slot);
         }
@@ -306,9 +306,8 @@ pub(super) struct Intake<'b> {
 pub(super) enum RunEnd<'b> {
     /// The input is used up, or the budget is. Nothing else has changed.
     Plain,
-    /// A handler did more than to reply at once, or the room for replies is used up.
-    Eventful,
-    /// The last handler's reply is still to be sent.
+    /// The last handler's reply, perhaps none, is still to be sent: the handler did more than to
+    /// reply at once, or there is no room.
     Reply(Reply<'b>),
     /// What comes next is not for the lane.
     Doubt(Doubt<'b>),
@@ -351,17 +350,12 @@ impl Visit<'_> {
             };
             let reply = handler.message(self, context, message);
             match reply.plain() {
-                Some(Some(answer)) if self.shard.has_room() && answer.len() < SCRATCH_BYTES => {
-                    frame::append(&mut self.shard.scratch, answer);
-                }
-                Some(None) => {}
+                Some(Some(answer)) if self.shard.room.append(answer) => {}
+                Some(None) if self.shard.room.is_open() => {}
                 _ => break RunEnd::Reply(reply),
             }
             // It owns nothing; to find that out once more is not free.
             std::mem::forget(reply);
-            if !self.shard.has_room() {
-                break RunEnd::Eventful;
-            }
         };
         (intake.bytes, intake.budget) = (bytes, budget);
         end

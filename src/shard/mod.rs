@@ -38,6 +38,7 @@ mod pipe;
 mod pool;
 mod publish;
 mod receive;
+mod room;
 mod shutdown;
 mod state;
 mod streaming;

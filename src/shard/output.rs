@@ -183,25 +183,31 @@ impl Shard {
             && connection.outbox.is_empty()
             && self.fanout.is_empty()
             && !self.links.is_blocked();
-        self.room = if is_plain { scratch_bytes } else { 0 };
+        self.room.open(if is_plain { scratch_bytes } else { 0 });
         lane
     }
 
     /// From here on, every question is asked.
     #[inline]
     pub(super) fn close_room(&mut self) {
-        self.room = 0;
+        if self.room.is_open() {
+            self.scratch.extend_from_slice(self.room.content());
+            self.room.clear();
+            self.room.close();
+        }
     }
 
-    /// Whether the current connection may be sent a message, and nothing else has to be done first.
-    #[inline]
-    pub(super) fn has_room(&self) -> bool {
-        self.scratch.len() < self.room
+    /// Ends a run: what gathered leaves, or goes to the scratch.
+    pub(super) fn end_room(&mut self, slot: Slot) {
+        if self.room.is_rather_full() && self.scratch.is_empty() {
+            self.write_room(slot);
+        }
+        self.close_room();
     }
 
     /// Begins a connection's turn: from here on its own output goes to the scratch.
     pub(super) fn enter(&mut self, slot: Slot) {
-        debug_assert!(self.current.is_none() && self.scratch.is_empty());
+        debug_assert!(self.current.is_none() && self.scratch.is_empty() && !self.room.is_open());
         self.current = Some(slot);
     }
 
@@ -216,29 +222,31 @@ impl Shard {
     pub(super) fn exit(&mut self, slot: Slot) {
         debug_assert_eq!(self.current, Some(slot));
         self.current = None;
-        if self.has_room() {
-            self.write_plain(slot);
-        } else if !self.scratch.is_empty() {
+        if self.scratch.is_empty() {
+            if !self.room.content().is_empty() {
+                self.write_room(slot);
+            }
+            self.room.close();
+        } else {
+            self.close_room();
             self.write_scratch(slot);
         }
-        self.close_room();
         let now = clock::coarse();
         if now != self.watch {
             self.look_at_watch(slot, now);
         }
     }
 
-    /// Hands the scratch to the kernel if nothing waits before it and nobody can have seen
-    /// backpressure.
+    /// Hands what gathered in the room to the kernel: nothing waits before it.
     #[inline]
-    fn write_plain(&mut self, slot: Slot) {
-        let length = self.scratch.len();
-        if length > 0 {
-            match self.connections[slot].transport.write(&self.scratch) {
-                Output::Bytes(written) if written == length => self.scratch.clear(),
-                output => self.end_write(slot, output),
-            }
+    fn write_room(&mut self, slot: Slot) {
+        let content = self.room.content();
+        let output = self.connections[slot].transport.write(content);
+        if output != Output::Bytes(content.len()) {
+            self.close_room();
+            self.end_write(slot, output);
         }
+        self.room.clear();
     }
 
     /// Time has gone by since the last connection's turn.

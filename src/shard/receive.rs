@@ -245,10 +245,9 @@ impl EventLoop {
 
     /// Does what a run left to be done; why handling has to stop then, if it has.
     fn end_run(&mut self, slot: Slot, intake: &mut Intake<'_>) -> Option<Stop> {
-        self.shard.close_room();
+        self.shard.end_room(slot);
         match std::mem::replace(&mut intake.end, RunEnd::Plain) {
             RunEnd::Plain => return None,
-            RunEnd::Eventful => {}
             RunEnd::Reply(reply) => self.application.reply(&mut self.shard, slot, reply),
             RunEnd::Doubt(doubt) => self.handle_doubtful(slot, doubt, &mut intake.bytes),
         }

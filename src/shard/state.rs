@@ -19,6 +19,7 @@ use super::limits::LimitTable;
 use super::links::Links;
 use super::outbox::Spares;
 use super::output::SCRATCH_BYTES;
+use super::room::Room;
 use super::timers::Wheel;
 use crate::config::Limits;
 use crate::error::SendError;
@@ -52,8 +53,8 @@ pub(super) struct Shard {
     pub(super) current: Option<Slot>,
     /// Output of the current connection, after what is in its outbox.
     pub(super) scratch: Vec<u8>,
-    /// How long the scratch may become without a question asked; see [`Shard::open_room`].
-    pub(super) room: usize,
+    /// Output of the current connection after what is in the scratch; see [`Shard::open_room`].
+    pub(super) room: Room,
     /// What the message lies in that is handed to the handler, if that is long and can be shared.
     pub(super) lent: Option<Bytes>,
     /// How much of the scratch is HTTP: what comes before the first frame.
@@ -108,7 +109,7 @@ impl Shard {
             watch: clock::coarse(),
             current: None,
             scratch: Vec::with_capacity(SCRATCH_BYTES),
-            room: 0,
+            room: Room::new(),
             lent: None,
             scratch_http_bytes: 0,
             encoder: Encoder::new(),
@@ -161,7 +162,11 @@ impl Shard {
     #[inline]
     pub(super) fn buffered_bytes(&self, slot: Slot) -> usize {
         let is_current = self.current == Some(slot);
-        let own = if is_current { self.scratch.len() - self.scratch_http_bytes } else { 0 };
+        let own = if is_current {
+            self.scratch.len() - self.scratch_http_bytes + self.room.content().len()
+        } else {
+            0
+        };
         let connection = &self.connections[slot];
         let held = if connection.flags.has_stream { self.held_bytes(slot) } else { 0 };
         connection.outbox.bytes() + own + held
@@ -223,8 +228,7 @@ impl Shard {
     /// Sends to the connection whose handler runs.
     #[inline]
     pub(super) fn send_own(&mut self, slot: Slot, message: Message<'_>) -> Result<(), SendError> {
-        if self.has_room() {
-            frame::append(&mut self.scratch, message);
+        if self.room.append(message) {
             return Ok(());
         }
         self.close_room();
