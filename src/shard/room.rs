@@ -1,5 +1,5 @@
-//! [`Room`]: where the replies of a connection's turn gather as long as nothing stands in their way,
-//! so that they leave in one write.
+//! [`Room`]: where the replies of a connection's turn gather as long as nothing stands in their
+//! way, so that they leave in one write.
 //!
 //! Knows frames and how many bytes there is room for. Must not know whose they are.
 
