@@ -82,10 +82,6 @@ impl Pieces {
         self.engine.get_or_insert_with(|| Engine::new(limits, 0))
     }
 
-    pub(super) fn into_engine(self) -> Option<Engine> {
-        self.engine
-    }
-
     /// Takes bytes off `input` until something comes out; answers to pings are appended to `out`.
     pub(super) fn feed<'b>(
         &mut self,

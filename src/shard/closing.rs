@@ -49,13 +49,15 @@ impl EventLoop {
             code if code.is_sendable() => (code, close.reason()),
             _ => (CloseCode::NORMAL, close.reason()),
         };
+        let limits = &self.shard.limits[connection.endpoint];
+        let scratch = &mut self.shard.scratch;
         match farewell {
             Farewell::Close | Farewell::Fail => {
-                let limits = &self.shard.limits[connection.endpoint];
-                let scratch = &mut self.shard.scratch;
                 connection.protocol.close(code, reason, scratch, limits);
             }
-            Farewell::Answer => connection.protocol.answer_close(&mut self.shard.scratch),
+            Farewell::Answer => {
+                connection.protocol.close(close.code(), close.reason(), scratch, limits);
+            }
             Farewell::Message => {}
             Farewell::Nothing => self.shard.discard_scratch(slot),
         }
