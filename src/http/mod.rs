@@ -53,9 +53,14 @@ impl<'r> Head<'r> {
 
     /// Whether a comma-separated header holds the token, in any case (RFC 9110 section 5.6.1).
     pub(crate) fn has_token(&self, name: &str, token: &str) -> bool {
-        self.all(name)
-            .flat_map(|value| value.split(|&byte| byte == b','))
-            .any(|part| part.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+        let token = token.as_bytes();
+        self.all(name).any(|value| {
+            // Nearly always it stands alone.
+            value.eq_ignore_ascii_case(token)
+                || value
+                    .split(|&byte| byte == b',')
+                    .any(|part| part.trim_ascii().eq_ignore_ascii_case(token))
+        })
     }
 
     /// The subprotocols that the client offers, in its order of preference.

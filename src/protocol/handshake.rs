@@ -6,11 +6,18 @@
 
 use std::mem::MaybeUninit;
 
+use data_encoding::BASE64;
 use httparse::{Error as ParseError, Status};
+use sha1::{Digest, Sha1};
 
 use crate::config::{HEADER_COUNT_MAX, Limits};
 use crate::error::Refusal;
 use crate::http::Head;
+
+/// What a key is hashed with (section 1.3).
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+/// The Base64 of a SHA-1 digest, in bytes.
+const ACCEPT_BYTES: usize = 28;
 
 /// The room for a head's headers, on the caller's stack.
 pub(crate) type HeaderRoom<'b> = [MaybeUninit<httparse::Header<'b>>; HEADER_COUNT_MAX];
@@ -111,9 +118,10 @@ fn is_key(key: &[u8]) -> bool {
         return false;
     };
     // The last digit holds two bits of the sixteenth byte; the other four must be zero.
-    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     digits.len() == 22
-        && digits.iter().all(is_digit)
+        // All of them, so that they are looked at together.
+        && digits.iter().fold(true, |are_digits, &byte| are_digits & is_digit(byte))
         && digits.last().is_some_and(|last| b"AQgw".contains(last))
 }
 
@@ -128,7 +136,10 @@ pub(crate) fn accept<'h>(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
           Sec-WebSocket-Accept: ",
     );
-    out.extend_from_slice(tungstenite::handshake::derive_accept_key(key).as_bytes());
+    let digest = Sha1::new().chain_update(key).chain_update(GUID).finalize();
+    let mut text = [0; ACCEPT_BYTES];
+    BASE64.encode_mut(&digest, &mut text);
+    out.extend_from_slice(&text);
     out.extend_from_slice(b"\r\n");
     let subprotocol = subprotocol.map(|name| ("Sec-WebSocket-Protocol", name));
     for (name, value) in subprotocol.into_iter().chain(headers) {
