@@ -17,6 +17,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use super::Readiness;
+use super::transport::Direct;
 
 /// What a transport reads and writes while the test kit is compiled in.
 #[derive(Debug)]
@@ -336,32 +337,26 @@ impl Socket {
     }
 }
 
-impl Read for Socket {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+impl Direct for Socket {
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(socket) => socket.read(buffer),
+            Self::Tcp(socket) => socket.receive(buffer),
             Self::Memory(end) => end.0.borrow_mut().read(buffer),
         }
     }
-}
 
-impl Write for Socket {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(socket) => socket.write(bytes),
+            Self::Tcp(socket) => socket.send(bytes),
             Self::Memory(end) => end.0.borrow_mut().write(&[IoSlice::new(bytes)]),
         }
     }
 
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn send_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
-            Self::Tcp(socket) => socket.write_vectored(slices),
+            Self::Tcp(socket) => socket.send_vectored(slices),
             Self::Memory(end) => end.0.borrow_mut().write(slices),
         }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
@@ -424,21 +419,21 @@ mod tests {
         for bytes in [&b"abcdef"[..], b"ghijklmn"] {
             // The second one wraps around.
             assert_eq!(client_end.write(bytes).expect("room"), bytes.len());
-            assert_eq!(socket.read(&mut buffer).expect("bytes"), bytes.len());
+            assert_eq!(socket.receive(&mut buffer).expect("bytes"), bytes.len());
             assert_eq!(&buffer[..bytes.len()], bytes);
         }
-        assert_eq!(socket.read(&mut buffer).expect_err("none").kind(), ErrorKind::WouldBlock);
+        assert_eq!(socket.receive(&mut buffer).expect_err("none").kind(), ErrorKind::WouldBlock);
     }
 
     #[test]
     fn a_writer_is_told_of_room_only_after_it_has_lacked_it() {
         let (server_end, mut client_end) = pipe(4);
         let mut socket = Socket::from(server_end);
-        assert_eq!(socket.write(b"abcd").expect("room"), 4);
+        assert_eq!(socket.send(b"abcd").expect("room"), 4);
         let mut buffer = [0; 4];
         assert_eq!(client_end.read(&mut buffer).expect("bytes"), 4);
         assert!(!client_end.has_news());
-        assert_eq!(socket.write(b"abcdef").expect("room"), 4);
+        assert_eq!(socket.send(b"abcdef").expect("room"), 4);
         assert_eq!(client_end.read(&mut buffer).expect("bytes"), 4);
         assert!(client_end.has_news());
     }

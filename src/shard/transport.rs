@@ -1,6 +1,6 @@
 //! A connection's socket: reads and writes that never block and never fail halfway.
 
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::io::{self, ErrorKind, IoSlice};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 
@@ -8,6 +8,7 @@ use mio::net::TcpStream;
 #[cfg(not(feature = "testing"))]
 pub(super) use mio::net::TcpStream as Socket;
 use mio::{Interest, Registry, Token};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 
 #[cfg(feature = "testing")]
 pub(super) use super::pipe::Socket;
@@ -16,6 +17,32 @@ pub(super) use super::pipe::Socket;
 #[derive(Debug)]
 pub(super) struct Transport {
     socket: Socket,
+}
+
+/// A socket that is asked directly: to the C library each of these calls is a point at which the
+/// thread might be cancelled, and to see to that costs a quarter of what a small message costs us.
+pub(super) trait Direct {
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize>;
+    fn send_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+}
+
+impl Direct for TcpStream {
+    #[inline]
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (bytes, _) = rustix::net::recv(self, buffer, RecvFlags::empty())?;
+        Ok(bytes)
+    }
+
+    #[inline]
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::net::send(self, bytes, SendFlags::NOSIGNAL)?)
+    }
+
+    fn send_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut nothing_else = SendAncillaryBuffer::default();
+        Ok(rustix::net::sendmsg(self, slices, &mut nothing_else, SendFlags::NOSIGNAL)?)
+    }
 }
 
 /// What a read brought.
@@ -66,7 +93,7 @@ impl Transport {
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Input {
         debug_assert!(!buffer.is_empty(), "a read without room looks like the end");
         loop {
-            return match self.socket.read(buffer) {
+            return match self.socket.receive(buffer) {
                 Ok(0) => Input::End,
                 Ok(bytes) => Input::Bytes(bytes),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => Input::Nothing,
@@ -79,12 +106,12 @@ impl Transport {
     #[inline]
     pub(super) fn write(&mut self, bytes: &[u8]) -> Output {
         let socket = &mut self.socket;
-        Self::retry(|| socket.write(bytes))
+        Self::retry(|| socket.send(bytes))
     }
 
     pub(super) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> Output {
         let socket = &mut self.socket;
-        Self::retry(|| socket.write_vectored(slices))
+        Self::retry(|| socket.send_vectored(slices))
     }
 
     #[inline]
