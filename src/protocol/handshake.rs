@@ -73,7 +73,7 @@ fn split_target(target: &str) -> (&str, &str) {
 
 /// HTTP/1.1 requires exactly one Host (RFC 9112 section 3.2).
 fn check_host(head: &Head<'_>) -> Result<(), Refusal> {
-    let hosts = head.all("host").count();
+    let hosts = head.all("Host").count();
     if hosts > 1 || (head.version == 1 && hosts == 0) {
         return Err(Refusal::BadRequest("There must be exactly one Host header."));
     }
@@ -82,7 +82,7 @@ fn check_host(head: &Head<'_>) -> Result<(), Refusal> {
 
 /// Whether the request asks for a WebSocket at all; only then is [`check_upgrade`] worth calling.
 pub(crate) fn is_upgrade(head: &Head<'_>) -> bool {
-    head.has_token("upgrade", "websocket")
+    head.has_token("Upgrade", "websocket")
 }
 
 /// Checks that the head is a valid upgrade (section 4.2.1); the key on success.
@@ -97,16 +97,16 @@ pub(crate) fn check_upgrade<'r>(head: &Head<'r>) -> Result<&'r [u8], Refusal> {
     if head.version != 1 {
         return Err(Refusal::BadRequest("An upgrade needs HTTP/1.1."));
     }
-    if !head.has_token("connection", "upgrade") {
+    if !head.has_token("Connection", "Upgrade") {
         return Err(Refusal::BadRequest("The Connection header must hold \"Upgrade\"."));
     }
     if head.has_body() {
         return Err(Refusal::BadRequest("An upgrade has no body."));
     }
-    if head.only("sec-websocket-version") != Some(b"13") {
+    if head.only("Sec-WebSocket-Version") != Some(b"13") {
         return Err(Refusal::UpgradeRequired);
     }
-    match head.only("sec-websocket-key") {
+    match head.only("Sec-WebSocket-Key") {
         Some(key) if is_key(key) => Ok(key),
         _ => Err(Refusal::BadRequest("Sec-WebSocket-Key must be 16 bytes in Base64, once.")),
     }
