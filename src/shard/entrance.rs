@@ -170,7 +170,7 @@ impl EventLoop {
             position: 0,
             heard_at: self.shard.now,
             deadline,
-            armed: Tick::default(),
+            armed: Tick::NEVER,
             ping_count: 0,
             flags: Flags { admission, ..Flags::default() },
         });

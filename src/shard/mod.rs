@@ -378,7 +378,7 @@ impl EventLoop {
         self.shard.wheel.expire(self.shard.now, &mut fired);
         for (address, tick) in fired.drain(..) {
             if let Some(slot) = self.shard.find(address)
-                && self.shard.is_armed(slot, tick)
+                && self.shard.disarm(slot, tick)
             {
                 self.time_out(slot);
             }

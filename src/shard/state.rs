@@ -192,14 +192,20 @@ impl Shard {
         }
     }
 
-    /// Arms the timer for this instant, instead of the one before.
+    /// Sees to it that the timer fires at this instant, or before.
     pub(super) fn arm(&mut self, slot: Slot, due: Instant) {
-        let connection = &mut self.connections[slot];
-        connection.armed = self.wheel.arm(connection.address, due);
+        let Connection { address, armed, .. } = &mut self.connections[slot];
+        *armed = self.wheel.arm(*address, *armed, due);
     }
 
-    pub(super) fn is_armed(&self, slot: Slot, tick: Tick) -> bool {
-        self.connections[slot].armed == tick
+    /// Whether the entry that has fired is the one that counts; then none does any more.
+    pub(super) fn disarm(&mut self, slot: Slot, tick: Tick) -> bool {
+        let armed = &mut self.connections[slot].armed;
+        let counts = *armed == tick;
+        if counts {
+            *armed = Tick::NEVER;
+        }
+        counts
     }
 
     pub(super) fn count_dropped(&self, count: u64) {

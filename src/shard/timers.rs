@@ -1,9 +1,9 @@
 //! The timer wheel: arming and firing are O(1), whatever the number of connections.
 //!
-//! A connection has one entry that counts, at the nearest of its deadlines as it stood when it was
-//! armed. Activity does not touch the wheel: when the entry fires, the connection looks at what is
-//! really due and is armed again. An entry that was overtaken by a nearer one is recognised by its
-//! tick and ignored.
+//! A connection has one entry that counts, at the nearest of its deadlines or before. Neither
+//! activity nor a later deadline touches the wheel: when the entry fires, the connection looks at
+//! what is really due and is armed again. An entry that was overtaken by a nearer one is recognised
+//! by its tick and ignored.
 //!
 //! Knows addresses and ticks; must not know what is due.
 
@@ -12,14 +12,24 @@ use std::time::{Duration, Instant};
 use crate::hub::Address;
 
 /// The length of a tick. A deadline fires at most this much late.
-const TICK: Duration = Duration::from_millis(TICK_MILLIS);
 const TICK_MILLIS: u64 = 16;
+const TICK_NANOS: u64 = TICK_MILLIS * 1_000_000;
 /// How many ticks the wheel reaches ahead. What is due later is looked at on the way.
 const SLOT_COUNT: u64 = 1024;
 
 /// A point in time, in ticks since the wheel was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Tick(u64);
+
+impl Tick {
+    /// Of what is not armed.
+    pub(super) const NEVER: Self = Self(u64::MAX);
+}
+
+/// In nanoseconds; the most if that is more than five centuries.
+fn nanos(duration: Duration) -> u64 {
+    duration.as_secs().saturating_mul(1_000_000_000).saturating_add(duration.subsec_nanos().into())
+}
 
 fn since_start(tick: Tick) -> Duration {
     Duration::from_millis(tick.0.saturating_mul(TICK_MILLIS))
@@ -31,8 +41,8 @@ pub(super) struct Wheel {
     /// The next tick to fire; all entries are at or after it. While nothing is due it stays behind
     /// the time: then entries are armed to be looked at early, which does no harm.
     next: Tick,
-    /// When the nearest entry is due; kept, because every turn asks.
-    due_at: Option<Instant>,
+    /// The nearest tick that has entries, and when it is due; kept, because every turn asks.
+    due: Option<(Tick, Instant)>,
     slots: Box<[Vec<(Address, Tick)>]>,
     /// One bit a slot that holds entries.
     occupied: [u64; (SLOT_COUNT / 64) as usize],
@@ -43,7 +53,7 @@ impl Wheel {
         Self {
             start: now,
             next: Tick(0),
-            due_at: None,
+            due: None,
             slots: (0..SLOT_COUNT).map(|_| Vec::new()).collect(),
             occupied: [0; (SLOT_COUNT / 64) as usize],
         }
@@ -51,26 +61,33 @@ impl Wheel {
 
     /// The first tick that is not before `instant`.
     fn tick_at(&self, instant: Instant) -> Tick {
-        let since = instant.saturating_duration_since(self.start);
-        let ticks = since.as_nanos().div_ceil(TICK.as_nanos());
-        Tick(u64::try_from(ticks).unwrap_or(u64::MAX / 2))
+        Tick(nanos(instant.saturating_duration_since(self.start)).div_ceil(TICK_NANOS))
     }
 
-    /// Arms an entry at `due`, or as far ahead as the wheel reaches; tells when it will fire.
-    pub(super) fn arm(&mut self, address: Address, due: Instant) -> Tick {
+    /// Arms an entry at `due`, or as far ahead as the wheel reaches, unless it is `armed` before;
+    /// tells when it will fire.
+    pub(super) fn arm(&mut self, address: Address, armed: Tick, due: Instant) -> Tick {
         let tick = self.tick_at(due).clamp(self.next, Tick(self.next.0 + SLOT_COUNT - 1));
+        if armed <= tick {
+            return armed;
+        }
         let (slot, word, bit) = Self::place(tick);
         self.slots[slot].push((address, tick));
         self.occupied[word] |= bit;
-        let due_at = self.start + since_start(tick);
-        self.due_at = Some(self.due_at.map_or(due_at, |nearest| nearest.min(due_at)));
+        if self.due.is_none_or(|(nearest, _)| tick < nearest) {
+            self.due = Some(self.due_at(tick));
+        }
         tick
+    }
+
+    fn due_at(&self, tick: Tick) -> (Tick, Instant) {
+        (tick, self.start + since_start(tick))
     }
 
     /// Whether an entry is due.
     #[inline]
     pub(super) fn is_due(&self, now: Instant) -> bool {
-        self.due_at.is_some_and(|due_at| due_at <= now)
+        self.due.is_some_and(|(_, due_at)| due_at <= now)
     }
 
     #[allow(clippy::cast_possible_truncation, reason = "slots are few")]
@@ -82,8 +99,7 @@ impl Wheel {
     /// Moves all entries that are due into `fired`.
     pub(super) fn expire(&mut self, now: Instant, fired: &mut Vec<(Address, Tick)>) {
         // The last tick that is not after now.
-        let elapsed = now.saturating_duration_since(self.start).as_nanos() / TICK.as_nanos();
-        let elapsed = u64::try_from(elapsed).unwrap_or(u64::MAX / 2);
+        let elapsed = nanos(now.saturating_duration_since(self.start)) / TICK_NANOS;
         while let Some(due) = self.nearest().filter(|due| due.0 <= elapsed) {
             let (slot, word, bit) = Self::place(due);
             fired.append(&mut std::mem::take(&mut self.slots[slot]));
@@ -91,7 +107,7 @@ impl Wheel {
             self.next = Tick(due.0 + 1);
         }
         self.next = self.next.max(Tick(elapsed + 1));
-        self.due_at = self.nearest().map(|nearest| self.start + since_start(nearest));
+        self.due = self.nearest().map(|nearest| self.due_at(nearest));
     }
 
     /// The nearest tick that has entries.
@@ -132,13 +148,13 @@ impl Wheel {
         }
         let nearest = self.slots.iter().flatten().map(|&(_, tick)| tick).min();
         assert_eq!(self.nearest(), nearest);
-        assert_eq!(self.due_at, nearest.map(|tick| self.start + since_start(tick)));
+        assert_eq!(self.due, nearest.map(|nearest| self.due_at(nearest)));
     }
 
     /// When the nearest entry is due.
     #[inline]
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.due_at
+        self.due.map(|(_, due_at)| due_at)
     }
 }
 
@@ -172,7 +188,7 @@ mod tests {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let delay = Duration::from_millis((seed >> 33) % 30_000);
             let address = Address::new(1, generation);
-            model.push((address, wheel.arm(address, now + delay)));
+            model.push((address, wheel.arm(address, Tick::NEVER, now + delay)));
             if generation % 7 == 0 {
                 now += Duration::from_millis((seed >> 20) % 400);
                 let mut fired = Vec::new();
@@ -195,7 +211,7 @@ mod tests {
     fn what_is_beyond_its_reach_fires_at_its_reach() {
         let start = instant();
         let mut wheel = Wheel::new(start);
-        let tick = wheel.arm(Address::new(0, 0), start + Duration::from_secs(3600));
+        let tick = wheel.arm(Address::new(0, 0), Tick::NEVER, start + Duration::from_secs(3600));
         assert_eq!(tick, Tick(SLOT_COUNT - 1));
         let mut fired = Vec::new();
         wheel.expire(start + Duration::from_secs(17), &mut fired);

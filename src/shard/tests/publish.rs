@@ -183,7 +183,7 @@ impl World {
             position: 0,
             heard_at: shard.now,
             deadline: shard.now,
-            armed: Tick::default(),
+            armed: Tick::NEVER,
             ping_count: 0,
             flags: Flags { has_opened: true, ..Flags::default() },
         };

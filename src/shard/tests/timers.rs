@@ -15,7 +15,7 @@ const TICK: Duration = Duration::from_millis(16);
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Arms an entry, perhaps instead of one before, at so many milliseconds from now.
+    /// Arms an entry, perhaps another time, at so many milliseconds from now.
     Arm { entry: u64, millis: u64 },
     /// The entry shall not fire any more.
     Cancel { entry: u64 },
@@ -43,7 +43,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// As a connection uses the wheel: an entry that fires before it is due is armed again, one that
 /// was overtaken is ignored.
 #[test]
-fn an_entry_is_found_due_never_early_and_at_most_one_tick_late() {
+fn an_entry_is_found_due_at_most_one_tick_late() {
     cases::check(64, steps(), |steps| {
         let start = clock::now();
         let (mut wheel, mut now) = (Wheel::new(start), start);
@@ -55,7 +55,7 @@ fn an_entry_is_found_due_never_early_and_at_most_one_tick_late() {
                 Step::Arm { entry, millis } => {
                     let due = now + Duration::from_millis(millis);
                     model.insert(entry, due);
-                    armed.insert(entry, wheel.arm(Address::new(1, entry), due));
+                    arm(&mut wheel, &mut armed, entry, due);
                 }
                 Step::Cancel { entry } => {
                     model.remove(&entry);
@@ -78,6 +78,11 @@ fn an_entry_is_found_due_never_early_and_at_most_one_tick_late() {
     });
 }
 
+fn arm(wheel: &mut Wheel, armed: &mut BTreeMap<u64, Tick>, entry: u64, due: std::time::Instant) {
+    let armed = armed.entry(entry).or_insert(Tick::NEVER);
+    *armed = wheel.arm(Address::new(1, entry), *armed, due);
+}
+
 /// Lets the wheel fire until nothing is due, and compares with the model.
 fn ask(
     wheel: &mut Wheel,
@@ -98,7 +103,7 @@ fn ask(
             if model[&entry] <= now {
                 model.remove(&entry);
             } else {
-                armed.insert(entry, wheel.arm(address, model[&entry]));
+                arm(wheel, armed, entry, model[&entry]);
             }
         }
     }

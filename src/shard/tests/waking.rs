@@ -8,6 +8,7 @@ use mio::{Events, Interest, Token};
 use crate::handler::Callbacks;
 use crate::hub::{Address, Envelope};
 use crate::server::{Parts, Server, Shards};
+use crate::shard::timers::Tick;
 use crate::shard::{EventLoop, clock};
 
 /// Looks at the kernel as it does before timers fire, if there may be more than one look brings.
@@ -20,7 +21,7 @@ fn a_wake_up_that_is_found_when_timers_fire_is_not_lost() {
     let now = clock::now();
     let shard = EventLoop::new(seats.remove(0), service, limits, hub.clone(), now);
     let mut shard = shard.expect("a shard");
-    shard.shard.wheel.arm(Address::new(0, 0), now);
+    shard.shard.wheel.arm(Address::new(0, 0), Tick::NEVER, now);
     shard.shard.now = now + Duration::from_secs(1);
     let (mut full, _peer) = UnixStream::pair().expect("sockets");
     let registered = shard.poll.registry().register(&mut full, Token(0), Interest::WRITABLE);
