@@ -74,8 +74,6 @@ impl EventLoop {
     /// There is the time of the closing handshake for that, or the server's grace; who can be told
     /// nothing more does not wait.
     fn waits_for_answer(&mut self, slot: Slot) -> bool {
-        let due =
-            self.shard.grace_end().unwrap_or(self.shard.now + self.shard.limits_of(slot).closing);
         let connection = &mut self.shard.connections[slot];
         let Phase::Leaving(leaving) = &mut connection.phase else { return false };
         connection.flags.is_waiting =
@@ -87,7 +85,12 @@ impl EventLoop {
             self.stop_waiting(slot);
             return false;
         }
-        let due = *leaving.answer_due.get_or_insert(due);
+        let known = leaving.answer_due;
+        let due = known.unwrap_or_else(|| self.shard.closing_due(slot));
+        let connection = &mut self.shard.connections[slot];
+        if let Phase::Leaving(leaving) = &mut connection.phase {
+            leaving.answer_due = Some(due);
+        }
         connection.deadline = due;
         self.shard.arm(slot, due);
         true
