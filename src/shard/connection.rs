@@ -59,8 +59,7 @@ pub(super) struct Flags {
     pub(super) is_dirty: bool,
     /// On the drained list.
     pub(super) is_drained: bool,
-    /// The kernel's buffer is full; an event will tell when it is not.
-    pub(super) is_blocked: bool,
+    pub(super) room: Room,
     /// The outbox rose above its high-water mark and has not fallen to the low one: no input is
     /// handled.
     pub(super) is_pressed: bool,
@@ -79,6 +78,26 @@ pub(super) struct Flags {
     /// The upgrade was granted: what is said from then on are frames.
     pub(super) has_opened: bool,
     pub(super) admission: Admission,
+}
+
+/// Whether there is room in the kernel's buffer for output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Room {
+    /// There always was; events do not tell of it.
+    #[default]
+    Untold,
+    /// There is, and if there is none, an event tells when there is again.
+    Told,
+    /// There is none.
+    None,
+}
+
+impl Flags {
+    /// The kernel's buffer is full; an event will tell when it is not.
+    #[inline]
+    pub(super) fn is_blocked(&self) -> bool {
+        self.room == Room::None
+    }
 }
 
 /// As what a connection was let in.

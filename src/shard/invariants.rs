@@ -141,7 +141,7 @@ impl EventLoop {
     /// Output moves, or somebody will tell that it can.
     fn check_output(&self, slot: Slot, connection: &Connection) {
         let Connection { flags, outbox, .. } = connection;
-        let moves = flags.is_dirty || flags.is_blocked;
+        let moves = flags.is_dirty || flags.is_blocked();
         assert!(outbox.is_empty() || moves, "output of {slot} that nobody flushes");
         assert!(!flags.is_pressed || moves || flags.has_stream, "{slot} is pressed by nothing");
         let has_settled = !matches!(connection.phase, Phase::Closing(closing) if closing.is_due());
@@ -156,7 +156,7 @@ impl EventLoop {
         let is_partial = is_upgrading || backlog.is_empty();
         assert!(is_partial || is_kept || flags.is_waiting, "input of {slot} is forgotten");
         let is_waited_for = flags.is_waiting && (is_upgrading || backlog.len() >= WAITING_BYTES);
-        let is_looked_at = is_kept || is_waited_for || transport.is_at_rest(flags.is_blocked);
+        let is_looked_at = is_kept || is_waited_for || transport.is_at_rest(flags.is_blocked());
         assert!(is_looked_at, "{slot} is not asked for what it has: {connection:?}");
     }
 

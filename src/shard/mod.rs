@@ -286,6 +286,7 @@ impl EventLoop {
             || self.has_mail
             || !shard.fanout.is_empty()
             || !shard.dirty.is_empty()
+            || !shard.blocked.is_empty()
             || !shard.drained.is_empty()
     }
 
@@ -458,7 +459,22 @@ impl EventLoop {
         if !self.shard.drained.is_empty() {
             self.call_drained();
         }
+        if !self.shard.blocked.is_empty() {
+            self.await_room();
+        }
         self.close_leaving();
+    }
+
+    /// Asks the kernel to tell when it takes the output of those whose it has not taken.
+    fn await_room(&mut self) {
+        for address in std::mem::take(&mut self.shard.blocked) {
+            let Some(slot) = self.shard.find(address) else { continue };
+            let transport = &mut self.shard.connections[slot].transport;
+            if let Err(error) = transport.await_room(self.poll.registry(), Token(address.token())) {
+                log::error!("the output of connection {} is stuck: {error}", self.shard.id(slot));
+                self.shard.lose(slot);
+            }
+        }
     }
 
     fn flush_dirty(&mut self) {

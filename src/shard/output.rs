@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::clock;
-use super::connection::Farewell;
+use super::connection::{Farewell, Room};
 use super::outbox::{Begun, Flushed, Outbox, REFER_BYTES, count_messages, pongs_first};
 use super::state::{Outgoing, Shard, Slot};
 use super::transport::Output;
@@ -203,7 +203,7 @@ impl Shard {
     #[inline]
     pub(super) fn write_scratch(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot];
-        if !connection.outbox.is_empty() || connection.flags.is_blocked {
+        if !connection.outbox.is_empty() || connection.flags.is_blocked() {
             self.spill(slot);
             return;
         }
@@ -291,7 +291,7 @@ impl Shard {
         }
         self.queued_bytes += rest.len();
         connection.outbox.push_rest(rest, begun, ticket);
-        connection.flags.is_blocked = true;
+        self.block(slot);
         self.press(slot);
     }
 
@@ -354,7 +354,7 @@ impl Shard {
     /// The kernel takes bytes again: so the peer has taken some, which is a sign of life.
     pub(super) fn unblock(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot];
-        connection.flags.is_blocked = false;
+        connection.flags.room = Room::Told;
         connection.touch(self.now);
         if !connection.flags.has_opened {
             // A download takes as long as it goes on.
@@ -376,8 +376,12 @@ impl Shard {
         let after = connection.outbox.bytes();
         // The segments may have become more, though their bytes did not.
         self.queued_bytes = self.queued_bytes + after - before;
-        connection.flags.is_blocked = flushed == Flushed::Blocked;
-        let is_pressed = connection.flags.is_pressed;
+        if flushed == Flushed::Blocked {
+            self.block(slot);
+        } else if connection.flags.is_blocked() {
+            connection.flags.room = Room::Told;
+        }
+        let is_pressed = self.connections[slot].flags.is_pressed;
         if is_pressed && self.buffered_bytes(slot) <= self.limits_of(slot).outbox_low_water_bytes {
             let connection = &mut self.connections[slot];
             connection.flags.is_pressed = false;

@@ -48,8 +48,8 @@ struct Pipe {
     is_end_read: bool,
     /// What the client did, as far as the server has not been told.
     news: Option<Readiness>,
-    /// With which `Poll` the server's end is registered, and as what.
-    registered: Option<(RawFd, Token)>,
+    /// With which `Poll` the server's end is registered, as what, and for what.
+    registered: Option<(RawFd, Token, Interest)>,
     /// All that the server has written, if somebody wants to know.
     tap: Option<Vec<u8>>,
 }
@@ -132,10 +132,15 @@ impl Lane {
 impl Pipe {
     /// There may be room again for what the server writes.
     fn free(&mut self) {
-        if self.is_awaited && self.to_client.room() > 0 {
+        if self.is_awaited && self.is_heard(Interest::is_writable) && self.to_client.room() > 0 {
             self.is_awaited = false;
             self.news.get_or_insert_default().is_writable = true;
         }
+    }
+
+    /// Whether the server has asked for such news.
+    fn is_heard(&self, kind: fn(Interest) -> bool) -> bool {
+        self.registered.is_some_and(|(.., interest)| kind(interest))
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -177,7 +182,8 @@ impl ServerEnd {
         let pipe = self.0.borrow();
         let lane = &pipe.to_server;
         let is_drained = lane.bytes.is_empty() && (!lane.has_ended || pipe.is_end_read);
-        pipe.news.is_some() || (is_drained && (!is_blocked || pipe.is_awaited))
+        let is_awaited = pipe.is_awaited && pipe.is_heard(Interest::is_writable);
+        pipe.news.is_some() || (is_drained && (!is_blocked || is_awaited))
     }
 }
 
@@ -211,7 +217,7 @@ impl ClientEnd {
     /// registered with this `Poll`.
     pub(super) fn take_news(&self, poll: RawFd) -> Option<(Token, Readiness)> {
         let mut pipe = self.pipe.borrow_mut();
-        let (_, token) = pipe.registered.filter(|&(registered, _)| registered == poll)?;
+        let (_, token, _) = pipe.registered.filter(|&(registered, ..)| registered == poll)?;
         Some((token, pipe.news.take()?))
     }
 }
@@ -300,7 +306,7 @@ impl Write for ClientEnd {
         let written = pipe.to_server.write(bytes)?;
         if written > 0 {
             // An event tells all that holds, not only what is new.
-            let is_writable = pipe.to_client.room() > 0;
+            let is_writable = pipe.is_heard(Interest::is_writable) && pipe.to_client.room() > 0;
             let news = pipe.news.get_or_insert_default();
             news.is_readable = true;
             news.is_writable |= is_writable;
@@ -381,7 +387,10 @@ impl Source for Socket {
         match self {
             Self::Tcp(socket) => socket.register(registry, token, interests),
             Self::Memory(end) => {
-                end.0.borrow_mut().registered = Some((registry.as_raw_fd(), token));
+                let mut pipe = end.0.borrow_mut();
+                pipe.registered = Some((registry.as_raw_fd(), token, interests));
+                // As the kernel does: what has happened meanwhile is told.
+                pipe.free();
                 Ok(())
             }
         }
@@ -395,7 +404,7 @@ impl Source for Socket {
     ) -> io::Result<()> {
         match self {
             Self::Tcp(socket) => socket.reregister(registry, token, interests),
-            Self::Memory(_) => Ok(()),
+            Self::Memory(_) => self.register(registry, token, interests),
         }
     }
 
@@ -429,12 +438,28 @@ mod tests {
     fn a_writer_is_told_of_room_only_after_it_has_lacked_it() {
         let (server_end, mut client_end) = pipe(4);
         let mut socket = Socket::from(server_end);
+        let poll = mio::Poll::new().expect("a poll");
+        let (registry, both) = (poll.registry(), Interest::READABLE | Interest::WRITABLE);
+        socket.register(registry, Token(0), both).expect("a pipe is registered");
         assert_eq!(socket.send(b"abcd").expect("room"), 4);
         let mut buffer = [0; 4];
         assert_eq!(client_end.read(&mut buffer).expect("bytes"), 4);
         assert!(!client_end.has_news());
         assert_eq!(socket.send(b"abcdef").expect("room"), 4);
         assert_eq!(client_end.read(&mut buffer).expect("bytes"), 4);
+        assert!(client_end.has_news());
+    }
+    #[test]
+    fn who_asks_late_for_news_of_room_is_told_what_happened_before() {
+        let (server_end, mut client_end) = pipe(4);
+        let mut socket = Socket::from(server_end);
+        let poll = mio::Poll::new().expect("a poll");
+        let (registry, input) = (poll.registry(), Interest::READABLE);
+        socket.register(registry, Token(0), input).expect("a pipe is registered");
+        assert_eq!(socket.send(b"abcdef").expect("room"), 4);
+        assert_eq!(client_end.read(&mut [0; 4]).expect("bytes"), 4);
+        assert!(!client_end.has_news());
+        socket.reregister(registry, Token(0), input | Interest::WRITABLE).expect("again");
         assert!(client_end.has_news());
     }
 }

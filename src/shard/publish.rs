@@ -162,7 +162,7 @@ impl Shard {
         while let Some(slot) = self.fanout.next_member(&mut budget) {
             let connection = &self.connections[slot];
             let takes_all = connection.outbox.is_empty()
-                && !connection.flags.is_blocked
+                && !connection.flags.is_blocked()
                 && !connection.flags.has_stream;
             match self.sole_due(slot) {
                 Due::Nothing => {}

@@ -81,6 +81,11 @@ impl EventLoop {
             Input::Nothing | Input::End | Input::Broken => 0,
         };
         let may_hold_more = read == room || connection.flags.has_peer_ended;
+        let is_fresh = kept == 0 && matches!(connection.phase, Phase::Upgrading { .. });
+        if is_fresh && input == Input::Nothing && !may_hold_more {
+            // Its request is still to come.
+            return;
+        }
 
         self.shard.enter(slot);
         let (rest, stop) = self.handle_input(slot, &mut buffer[..kept + read]);

@@ -11,7 +11,7 @@ use slab::Slab;
 
 use super::Readiness;
 use super::clock;
-use super::connection::Connection;
+use super::connection::{Connection, Room};
 use super::fanout::{Fanout, Position};
 use super::keeping::KeptInput;
 use super::limits::LimitTable;
@@ -64,6 +64,8 @@ pub(super) struct Shard {
     pub(super) ready: Vec<Address>,
     /// Output is waiting that the kernel might take.
     pub(super) dirty: Vec<Address>,
+    /// The kernel's buffer is full, for the first time: it is to be asked for an event.
+    pub(super) blocked: Vec<Address>,
     /// `on_close` is to be called.
     pub(super) leaving: Vec<Slot>,
     /// `on_drain` is to be called.
@@ -111,6 +113,7 @@ impl Shard {
             kept_input: KeptInput::default(),
             ready: Vec::new(),
             dirty: Vec::new(),
+            blocked: Vec::new(),
             leaving: Vec::new(),
             drained: Vec::new(),
             dead: Vec::new(),
@@ -168,7 +171,7 @@ impl Shard {
     pub(super) fn notice(&mut self, address: Address, readiness: Readiness) {
         let Some(slot) = self.find(address) else { return };
         let Readiness { is_readable, is_writable, has_ended } = readiness;
-        if is_writable && self.connections[slot].flags.is_blocked {
+        if is_writable && self.connections[slot].flags.is_blocked() {
             self.unblock(slot);
         }
         if is_readable || has_ended {
@@ -187,8 +190,16 @@ impl Shard {
     pub(super) fn make_dirty(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot];
         let flags = &mut connection.flags;
-        if !flags.is_blocked && !std::mem::replace(&mut flags.is_dirty, true) {
+        if !flags.is_blocked() && !std::mem::replace(&mut flags.is_dirty, true) {
             self.dirty.push(connection.address);
+        }
+    }
+
+    /// The kernel's buffer is full.
+    pub(super) fn block(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot];
+        if std::mem::replace(&mut connection.flags.room, Room::None) == Room::Untold {
+            self.blocked.push(connection.address);
         }
     }
 

@@ -84,9 +84,15 @@ impl Transport {
         Self::new(TcpStream::from_std(socket.into()))
     }
 
-    /// Registers for both kinds of events, once and for all: they are edge-triggered.
+    /// Registers for events that tell of input; they are edge-triggered. That output is taken the
+    /// first event would tell at once, and most connections never need to know.
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        registry.register(&mut self.socket, token, Interest::READABLE | Interest::WRITABLE)
+        registry.register(&mut self.socket, token, Interest::READABLE)
+    }
+
+    /// From now on, events also tell that output is taken again; at once, if it is by now.
+    pub(super) fn await_room(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        registry.reregister(&mut self.socket, token, Interest::READABLE | Interest::WRITABLE)
     }
 
     #[inline]

@@ -326,7 +326,7 @@ impl World {
         member.client.reading_bytes = Some(bytes);
         // It ends with an error: nothing more is there, or wanted.
         let _ = member.client.read_to_end(&mut member.bytes);
-        if self.shard.connections[slot].flags.is_blocked {
+        if self.shard.connections[slot].flags.is_blocked() {
             self.shard.unblock(slot);
         }
         self.shard.flush(slot);
