@@ -250,7 +250,7 @@ impl Protocol {
         match doubt {
             Doubt::Frame => self.receive_in_flight(input, control, limits, now),
             Doubt::Unmasked { header, payload } => {
-                self.receive_unmasked(header, payload, control, limits)
+                Self::receive_unmasked(header, payload, control, limits)
             }
         }
     }
@@ -309,7 +309,6 @@ impl Protocol {
 
     /// A frame that the lane unmasked and then was not sure of: the engine decides.
     fn receive_unmasked<'b>(
-        &mut self,
         header: &[u8],
         payload: &[u8],
         control: &mut Vec<u8>,
