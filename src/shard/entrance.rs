@@ -173,8 +173,6 @@ impl EventLoop {
             flags: Flags { admission, ..Flags::default() },
         });
         self.shard.arm(slot, deadline);
-        // To a server that has much to do its request has come, too.
-        self.shard.make_ready(slot);
         Some(address)
     }
 
