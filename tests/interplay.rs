@@ -418,10 +418,13 @@ fn who_comes_when_one_shard_has_seen_nobody_left_is_answered_and_not_waited_for(
     let grace = Duration::from_secs(60);
     simulation.begin_shutdown(Shutdown::within(grace).spread(grace));
     let wires: Vec<_> = (0..6).map(|_| simulation.connect(1, 1 << 20)).collect();
+    for shard in [0, 1] {
+        simulation.turn(shard, || true);
+    }
+    // They were accepted; what they ask for comes after that.
     for &wire in &wires {
         simulation.wires()[wire].write(REQUEST);
     }
-    simulation.turn(0, || true);
     for _ in 0..20 {
         for turn in 0..20 {
             simulation.turn(1 - turn % 2, || true);

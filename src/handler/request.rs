@@ -114,7 +114,7 @@ impl<'r> Request<'r> {
     #[must_use]
     pub fn cookie(&self, name: &str) -> Option<&'r str> {
         self.head
-            .all("cookie")
+            .all("Cookie")
             .filter_map(|value| str::from_utf8(value).ok())
             .flat_map(|value| value.split(';'))
             .filter_map(|pair| pair.trim().split_once('='))

@@ -37,7 +37,7 @@ pub(crate) fn client_ip(
             client
         })
     };
-    match (walk("forwarded", parse_element), walk("x-forwarded-for", parse_node)) {
+    match (walk("Forwarded", parse_element), walk("X-Forwarded-For", parse_node)) {
         (Some(one), Some(other)) if one != other => Err(Refusal::BadRequest(
             "Forwarded and X-Forwarded-For disagree: the proxy must remove what it does not write.",
         )),

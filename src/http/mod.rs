@@ -28,14 +28,15 @@ pub(crate) struct Head<'r> {
 }
 
 impl<'r> Head<'r> {
-    /// The values of all headers of that name, in order.
+    /// The values of all headers of that name, in order. It is found soonest if it is spelled as
+    /// clients spell it.
     pub(crate) fn all<'n>(
         &self,
         name: &'n str,
     ) -> impl DoubleEndedIterator<Item = &'r [u8]> + Clone + use<'r, 'n> {
         self.headers
             .iter()
-            .filter(move |header| header.name.eq_ignore_ascii_case(name))
+            .filter(move |header| is_same(header.name.as_bytes(), name.as_bytes()))
             .map(|header| header.value)
     }
 
@@ -53,14 +54,17 @@ impl<'r> Head<'r> {
 
     /// Whether a comma-separated header holds the token, in any case (RFC 9110 section 5.6.1).
     pub(crate) fn has_token(&self, name: &str, token: &str) -> bool {
-        self.all(name)
-            .flat_map(|value| value.split(|&byte| byte == b','))
-            .any(|part| part.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+        let token = token.as_bytes();
+        self.all(name).any(|value| {
+            // Nearly always it stands alone.
+            is_same(value, token)
+                || value.split(|&byte| byte == b',').any(|part| is_same(part.trim_ascii(), token))
+        })
     }
 
     /// The subprotocols that the client offers, in its order of preference.
     pub(crate) fn subprotocols(&self) -> impl Iterator<Item = &'r str> + Clone + use<'r> {
-        self.all("sec-websocket-protocol")
+        self.all("Sec-WebSocket-Protocol")
             .filter_map(|value| str::from_utf8(value).ok())
             .flat_map(|value| value.split(','))
             .map(str::trim)
@@ -71,15 +75,21 @@ impl<'r> Head<'r> {
     pub(crate) fn keeps_alive(&self) -> bool {
         match self.version {
             0 => false,
-            _ => !self.has_token("connection", "close"),
+            _ => !self.has_token("Connection", "close"),
         }
     }
 
     /// Whether a body follows the head (RFC 9112 section 6).
     pub(crate) fn has_body(&self) -> bool {
-        self.first("transfer-encoding").is_some()
-            || self.all("content-length").any(|value| value.trim_ascii() != b"0")
+        self.first("Transfer-Encoding").is_some()
+            || self.all("Content-Length").any(|value| value.trim_ascii() != b"0")
     }
+}
+
+/// Whether two texts are the same but for the case of letters. Mostly they are the same in that,
+/// too, or differ in length.
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    one.len() == other.len() && (one == other || one.eq_ignore_ascii_case(other))
 }
 
 /// A whole HTTP response: a fixed page served beside the endpoints, or the refusal of an upgrade.

@@ -49,7 +49,7 @@ impl Origins {
     /// Whether an upgrade may come from where it says; if not, the answer, which tells the
     /// developer what to write if it should.
     pub(crate) fn check(&self, head: &Head<'_>) -> Result<(), Response> {
-        let mut given = head.all("origin");
+        let mut given = head.all("Origin");
         let (Some(text), false) = (given.next(), *self == Self::Any) else { return Ok(()) };
         if given.next().is_some() {
             return Err(refuse("There is more than one Origin header."));
@@ -136,7 +136,7 @@ impl<'t> Origin<'t> {
     /// may have taken the encryption off; a missing port means the same in both.
     fn is_own(&self, head: &Head<'_>) -> bool {
         let Self::Page { scheme, host, port } = self else { return false };
-        let own = head.only("host").and_then(|text| split_port(str::from_utf8(text).ok()?));
+        let own = head.only("Host").and_then(|text| split_port(str::from_utf8(text).ok()?));
         own.is_some_and(|(own_host, own_port)| {
             *host != Host::Name("")
                 && *host == own_host

@@ -13,8 +13,7 @@ use std::io::{self, Read, Write};
 
 use bytes::Bytes;
 use tungstenite::error::{Error, ProtocolError};
-use tungstenite::protocol::frame::coding::CloseCode as EngineCode;
-use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
+use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Message as EngineMessage, Utf8Bytes};
 
 use super::frame::CONTROL_BYTES_MAX;
@@ -38,7 +37,7 @@ pub(super) enum Output {
     Idle,
     /// A fragment is whole, its message is not.
     Fragment,
-    /// The peer's Close frame. The answer, if one is owed, leaves with [`Engine::flush`].
+    /// The peer's Close frame.
     Close(Option<(CloseCode, Utf8Bytes)>),
     /// All input is used up.
     Starved,
@@ -158,16 +157,10 @@ impl Engine {
         Ok(Some(output))
     }
 
-    /// Writes what the context still has to say: the answer to the peer's Close.
-    pub(super) fn flush(&mut self, out: &mut Vec<u8>) {
-        // `ConnectionClosed` tells that both Close frames are out; memory takes every write.
-        let _ = self.context.flush(&mut Duplex { input: &[], out });
-    }
-
-    /// Writes a Close frame, unless one was sent or received.
-    pub(super) fn close(&mut self, code: CloseCode, reason: &str, out: &mut Vec<u8>) {
-        let frame = CloseFrame { code: EngineCode::from(u16::from(code)), reason: reason.into() };
-        let _ = self.context.close(&mut Duplex { input: &[], out }, Some(frame));
+    /// Lets the context know that our Close frame was sent.
+    pub(super) fn close(&mut self) {
+        // What it writes is that frame once more; memory takes every write.
+        let _ = self.context.close(&mut Duplex { input: &[], out: &mut Vec::new() }, None);
     }
 }
 

@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use fearless_simd::{Level, Simd};
 
 use crate::error::Violation;
-use crate::message::Message;
+use crate::message::{Close, CloseCode, Message};
 
 /// The longest header: two bytes, a length of eight, a mask of four.
 pub(crate) const HEADER_BYTES_MAX: usize = 14;
@@ -36,6 +36,9 @@ const PONG: u8 = 0xA;
 pub(crate) const WHOLE_TEXT: u8 = FIN | TEXT;
 /// The first byte of a whole, final binary frame without reserved bits.
 pub(crate) const WHOLE_BINARY: u8 = FIN | BINARY;
+
+/// The first byte of a Close frame without reserved bits.
+pub(crate) const WHOLE_CLOSE: u8 = FIN | CLOSE;
 
 /// A ping without payload, as the server sends it.
 pub(crate) const PING: Bytes = Bytes::from_static(&[FIN | 0x9, 0]);
@@ -247,6 +250,19 @@ fn first_byte(message: Message<'_>) -> u8 {
 /// Appends the message as one unmasked, final frame.
 pub(crate) fn encode(out: &mut impl BufMut, message: Message<'_>) {
     encode_payload(out, first_byte(message), message.as_bytes());
+}
+
+/// Appends a Close frame, without a code if that is `NO_STATUS` (section 5.5.1).
+pub(crate) fn encode_close(out: &mut Vec<u8>, code: CloseCode, reason: &str) {
+    if code == CloseCode::NO_STATUS {
+        out.extend_from_slice(&[WHOLE_CLOSE, 0]);
+        return;
+    }
+    debug_assert!(reason.len() <= Close::REASON_LIMIT_BYTES, "a reason fits a control frame");
+    let [high, low] = u16::from(code).to_be_bytes();
+    let length = u8::try_from(2 + reason.len()).unwrap_or(u8::MAX);
+    out.extend_from_slice(&[WHOLE_CLOSE, length, high, low]);
+    out.extend_from_slice(reason.as_bytes());
 }
 
 #[inline]

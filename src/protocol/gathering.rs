@@ -6,7 +6,6 @@
 //!
 //! Knows messages; knows no headers, no masks.
 
-use super::engine::Engine;
 use super::frame::{self, Header};
 use super::pieces::Pieces;
 use super::{Event, Received, Step};
@@ -63,13 +62,9 @@ impl Gathering {
         self.pieces.data_left_bytes()
     }
 
-    /// The engine, for closing.
-    pub(super) fn engine(&mut self, limits: &Limits) -> &mut Engine {
-        self.pieces.engine(limits)
-    }
-
-    pub(super) fn into_engine(self) -> Option<Engine> {
-        self.pieces.into_engine()
+    /// Our Close was sent.
+    pub(super) fn close(&mut self, limits: &Limits) {
+        self.pieces.close(limits);
     }
 
     /// Takes bytes off `input`: the message once it is whole.

@@ -6,11 +6,18 @@
 
 use std::mem::MaybeUninit;
 
+use data_encoding::BASE64;
 use httparse::{Error as ParseError, Status};
+use sha1::{Digest, Sha1};
 
 use crate::config::{HEADER_COUNT_MAX, Limits};
 use crate::error::Refusal;
 use crate::http::Head;
+
+/// What a key is hashed with (section 1.3).
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+/// The Base64 of a SHA-1 digest, in bytes.
+const ACCEPT_BYTES: usize = 28;
 
 /// The room for a head's headers, on the caller's stack.
 pub(crate) type HeaderRoom<'b> = [MaybeUninit<httparse::Header<'b>>; HEADER_COUNT_MAX];
@@ -66,7 +73,7 @@ fn split_target(target: &str) -> (&str, &str) {
 
 /// HTTP/1.1 requires exactly one Host (RFC 9112 section 3.2).
 fn check_host(head: &Head<'_>) -> Result<(), Refusal> {
-    let hosts = head.all("host").count();
+    let hosts = head.all("Host").count();
     if hosts > 1 || (head.version == 1 && hosts == 0) {
         return Err(Refusal::BadRequest("There must be exactly one Host header."));
     }
@@ -75,7 +82,7 @@ fn check_host(head: &Head<'_>) -> Result<(), Refusal> {
 
 /// Whether the request asks for a WebSocket at all; only then is [`check_upgrade`] worth calling.
 pub(crate) fn is_upgrade(head: &Head<'_>) -> bool {
-    head.has_token("upgrade", "websocket")
+    head.has_token("Upgrade", "websocket")
 }
 
 /// Checks that the head is a valid upgrade (section 4.2.1); the key on success.
@@ -90,16 +97,16 @@ pub(crate) fn check_upgrade<'r>(head: &Head<'r>) -> Result<&'r [u8], Refusal> {
     if head.version != 1 {
         return Err(Refusal::BadRequest("An upgrade needs HTTP/1.1."));
     }
-    if !head.has_token("connection", "upgrade") {
+    if !head.has_token("Connection", "Upgrade") {
         return Err(Refusal::BadRequest("The Connection header must hold \"Upgrade\"."));
     }
     if head.has_body() {
         return Err(Refusal::BadRequest("An upgrade has no body."));
     }
-    if head.only("sec-websocket-version") != Some(b"13") {
+    if head.only("Sec-WebSocket-Version") != Some(b"13") {
         return Err(Refusal::UpgradeRequired);
     }
-    match head.only("sec-websocket-key") {
+    match head.only("Sec-WebSocket-Key") {
         Some(key) if is_key(key) => Ok(key),
         _ => Err(Refusal::BadRequest("Sec-WebSocket-Key must be 16 bytes in Base64, once.")),
     }
@@ -111,9 +118,10 @@ fn is_key(key: &[u8]) -> bool {
         return false;
     };
     // The last digit holds two bits of the sixteenth byte; the other four must be zero.
-    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     digits.len() == 22
-        && digits.iter().all(is_digit)
+        // All of them, so that they are looked at together.
+        && digits.iter().fold(true, |are_digits, &byte| are_digits & is_digit(byte))
         && digits.last().is_some_and(|last| b"AQgw".contains(last))
 }
 
@@ -128,7 +136,10 @@ pub(crate) fn accept<'h>(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
           Sec-WebSocket-Accept: ",
     );
-    out.extend_from_slice(tungstenite::handshake::derive_accept_key(key).as_bytes());
+    let digest = Sha1::new().chain_update(key).chain_update(GUID).finalize();
+    let mut text = [0; ACCEPT_BYTES];
+    BASE64.encode_mut(&digest, &mut text);
+    out.extend_from_slice(&text);
     out.extend_from_slice(b"\r\n");
     let subprotocol = subprotocol.map(|name| ("Sec-WebSocket-Protocol", name));
     for (name, value) in subprotocol.into_iter().chain(headers) {

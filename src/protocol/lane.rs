@@ -3,13 +3,17 @@
 //! A whole, final, masked text or binary frame without reserved bits that arrives at a message
 //! boundary is unmasked where it lies and handed out as a borrowed slice. The lane never says no:
 //! whatever it is not sure of is left to the [engine](super::engine) from that frame's first byte.
+//! The other frame that most connections see, once, is the peer's Close: a whole one with which
+//! nothing is wrong only has to be answered.
 //!
 //! Knows one frame; knows no state, so that it cannot disagree with the engine about any.
 
-use super::frame::{self, WHOLE_BINARY, WHOLE_TEXT};
+use std::str;
+
+use super::frame::{self, CONTROL_BYTES_MAX, WHOLE_BINARY, WHOLE_CLOSE, WHOLE_TEXT};
 use super::utf8;
 use crate::config::Limits;
-use crate::message::Message;
+use crate::message::{CloseCode, Message};
 
 /// Why a frame is left to the engine.
 #[derive(Debug)]
@@ -89,4 +93,29 @@ fn measure(input: &[u8]) -> Option<(usize, usize)> {
         _ => return None,
     };
     Some((header, usize::try_from(payload).ok()?))
+}
+
+/// Takes the peer's Close off the front of `input`, if that is whole and nothing is wrong with it:
+/// its code and its reason (section 5.5.1).
+pub(super) fn take_close(input: &mut &mut [u8]) -> Option<(CloseCode, String)> {
+    let [WHOLE_CLOSE, second @ 0x80..=0xFF, a, b, c, d, ref rest @ ..] = **input else {
+        return None;
+    };
+    let length = usize::from(second & 0x7F);
+    let mut room = [0; CONTROL_BYTES_MAX];
+    // Elsewhere: what is left to the engine is left untouched.
+    let payload = room.get_mut(..length)?;
+    payload.copy_from_slice(rest.get(..length)?);
+    frame::unmask(payload, [a, b, c, d]);
+    let (code, reason) = match *payload {
+        [] => (CloseCode::NO_STATUS, ""),
+        [high, low, ref reason @ ..] => {
+            let code = CloseCode::from(u16::from_be_bytes([high, low]));
+            (Some(code).filter(|code| code.is_sendable())?, str::from_utf8(reason).ok()?)
+        }
+        [_] => return None,
+    };
+    let reason = reason.to_owned();
+    *input = &mut std::mem::take(input)[6 + length..];
+    Some((code, reason))
 }

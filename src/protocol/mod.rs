@@ -3,7 +3,9 @@
 //! ```text
 //!            whole data frame at a boundary
 //! bytes ─► lane ───────────────────────────────► Event::Message (borrowed, unmasked in place)
-//!            │ the beginning of such a frame
+//!            │ the peer's Close, all of it
+//!            ├──────────────────► Event::Close
+//!            │ the beginning of a whole data frame
 //!            ├──► gathering ────► Event::Message (put together) ─► dropped: dormant again
 //!            │ anything else
 //!            ├──► engine (tungstenite) ─► Event ─► at rest? dropped: the connection is dormant
@@ -43,11 +45,11 @@ use crate::message::{CloseCode, Message};
 
 /// One connection's half of the protocol after the opening handshake.
 ///
-/// * Happened: [`receive_whole`](Self::receive_whole), or, as long as it [is dormant](Self::is_dormant), what the
-///   [`Lane`] takes;
-///   in doubt [`receive_doubtful`](Self::receive_doubtful); until the input is used up.
-/// * Commands: [`close`](Self::close) to send a Close frame; [`answer_close`](Self::answer_close)
-///   to answer the peer's. After either, no more data frames may be sent.
+/// * Happened: [`receive_whole`](Self::receive_whole), or, as long as it
+///   [is dormant](Self::is_dormant), what the [`Lane`] takes; in doubt
+///   [`receive_doubtful`](Self::receive_doubtful); until the input is used up.
+/// * Commands: [`close`](Self::close) to send a Close frame, or to answer the peer's. After it, no
+///   more data frames may be sent.
 ///
 /// It never fails for good by itself: after a violation the caller closes and receives no more.
 #[derive(Debug, Default)]
@@ -59,6 +61,10 @@ pub(crate) struct Protocol {
     idle_since: Option<Instant>,
     idle_count: u32,
     receipt: Receipt,
+    /// Our Close was sent.
+    has_said_close: bool,
+    /// The peer's Close has come.
+    has_heard_close: bool,
 }
 
 /// How messages are handed out that do not come as one whole frame, all at once.
@@ -133,21 +139,12 @@ impl Flight {
         }
     }
 
-    /// The engine, for closing.
-    fn engine(&mut self, limits: &Limits) -> &mut Engine {
+    /// Our Close was sent: no ping is answered any more.
+    fn close(&mut self, limits: &Limits) {
         match self {
-            Self::Engine(engine) => engine,
-            Self::Gathering(gathering) => gathering.engine(limits),
-            Self::Pieces(pieces) => pieces.engine(limits),
-        }
-    }
-
-    /// The engine that knows of a closing handshake, if there is one.
-    fn into_engine(self) -> Option<Engine> {
-        match self {
-            Self::Engine(engine) => Some(engine),
-            Self::Gathering(gathering) => gathering.into_engine(),
-            Self::Pieces(pieces) => pieces.into_engine(),
+            Self::Engine(engine) => engine.close(),
+            Self::Gathering(gathering) => gathering.close(limits),
+            Self::Pieces(pieces) => pieces.close(limits),
         }
     }
 }
@@ -279,12 +276,13 @@ impl Protocol {
         match doubt {
             Doubt::Frame => self.receive_in_flight(input, control, limits, now),
             Doubt::Unmasked { header, payload } => {
-                self.receive_unmasked(header, payload, control, limits)
+                Self::receive_unmasked(header, payload, control, limits)
             }
         }
     }
 
     /// Feeds what is in flight until something comes out, the input is used up, or a frame ends.
+    /// If nothing is, that may be a Close that needs no engine.
     fn receive_in_flight<'b>(
         &mut self,
         input: &mut &'b mut [u8],
@@ -292,10 +290,25 @@ impl Protocol {
         limits: &Limits,
         now: Instant,
     ) -> Option<Event<'b>> {
-        let flight = self
-            .flight
-            .get_or_insert_with(|| Box::new(Flight::before(input, self.receipt, limits)));
+        if self.flight.is_none()
+            && let Some((code, reason)) = lane::take_close(input)
+        {
+            self.has_heard_close = true;
+            return Some(Event::Close(code, reason));
+        }
+        let flight = self.flight.get_or_insert_with(|| {
+            let mut flight = Flight::before(input, self.receipt, limits);
+            if self.has_said_close {
+                flight.close(limits);
+            }
+            Box::new(flight)
+        });
         let event = match flight.feed(input, control, limits) {
+            Ok(Step::Event(event @ Event::Close(..))) => {
+                self.has_heard_close = true;
+                self.flight = None;
+                return Some(event);
+            }
             Ok(Step::Event(event)) => Some(event),
             Ok(Step::Idle) if !self.spend_idle(limits.idle_frames_per_second, now) => {
                 Some(Event::Violation(Violation::TooManyIdleFrames))
@@ -322,15 +335,12 @@ impl Protocol {
 
     /// A frame that the lane unmasked and then was not sure of: the engine decides.
     fn receive_unmasked<'b>(
-        &mut self,
         header: &[u8],
         payload: &[u8],
         control: &mut Vec<u8>,
         limits: &Limits,
     ) -> Option<Event<'b>> {
-        let expected = payload.len() as u64;
-        let flight = Flight::Engine(Engine::new(limits, expected));
-        let engine = self.flight.insert(Box::new(flight)).engine(limits);
+        let mut engine = Engine::new(limits, payload.len() as u64);
         for mut bytes in [header, payload] {
             match engine.feed(&mut bytes, control, limits) {
                 Ok(Output::Starved) => {}
@@ -355,6 +365,7 @@ impl Protocol {
         now: Instant,
     ) -> Result<bool, Violation> {
         let unread = match self.flight.as_deref() {
+            None if self.has_heard_close => None,
             None => Some(0),
             // It waits in the middle of a message, and perhaps of a frame.
             Some(Flight::Pieces(pieces)) => pieces.data_left_bytes(),
@@ -390,7 +401,8 @@ impl Protocol {
         Ok(false)
     }
 
-    /// Sends a Close frame (section 5.5.1), unless one was sent or answered.
+    /// Sends a Close frame (section 5.5.1), unless one was sent; one without a code if that is
+    /// `NO_STATUS`. The answer to the peer's is its own code and reason.
     pub(crate) fn close(
         &mut self,
         code: CloseCode,
@@ -398,18 +410,12 @@ impl Protocol {
         out: &mut Vec<u8>,
         limits: &Limits,
     ) {
-        let receipt = self.receipt;
-        let flight =
-            self.flight.get_or_insert_with(|| Box::new(Flight::before(&[], receipt, limits)));
-        flight.engine(limits).close(code, reason, out);
-    }
-
-    /// Answers the Close frame that was received.
-    pub(crate) fn answer_close(&mut self, out: &mut Vec<u8>) {
-        let engine = self.flight.take().and_then(|flight| flight.into_engine());
-        debug_assert!(engine.is_some(), "no Close was received");
-        if let Some(mut engine) = engine {
-            engine.flush(out);
+        if std::mem::replace(&mut self.has_said_close, true) {
+            return;
+        }
+        frame::encode_close(out, code, reason);
+        if let Some(flight) = &mut self.flight {
+            flight.close(limits);
         }
     }
 

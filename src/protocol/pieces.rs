@@ -75,13 +75,14 @@ impl Pieces {
         is_among_data.then(|| self.framing.payload_left_bytes())
     }
 
-    /// The engine, for closing.
-    pub(super) fn engine(&mut self, limits: &Limits) -> &mut Engine {
-        self.engine.get_or_insert_with(|| Engine::new(limits, 0))
+    /// Our Close was sent.
+    pub(super) fn close(&mut self, limits: &Limits) {
+        self.engine(limits).close();
     }
 
-    pub(super) fn into_engine(self) -> Option<Engine> {
-        self.engine
+    /// The engine, for control frames and for closing.
+    fn engine(&mut self, limits: &Limits) -> &mut Engine {
+        self.engine.get_or_insert_with(|| Engine::new(limits, 0))
     }
 
     /// Takes bytes off `input` until something comes out; answers to pings are appended to `out`.

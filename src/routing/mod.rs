@@ -82,7 +82,10 @@ impl Routes {
     pub(crate) fn find(&self, path: &str) -> Option<(Route, Params)> {
         let found = self.router.at(path).ok()?;
         let route = self.routes[*found.value];
-        let params = route.endpoint.map_or_else(Params::default, |_| Params::new(&found.params));
+        let params = match route.endpoint {
+            Some(_) if !found.params.is_empty() => Params::new(&found.params),
+            _ => Params::default(),
+        };
         Some((route, params))
     }
 }

@@ -18,6 +18,9 @@ use crate::hub::EndpointIndex;
 /// The index of an audience. An endpoint's own are the endpoints'.
 pub(super) type AudienceIndex = usize;
 
+/// For how many members an audience keeps room when all have left.
+const KEPT_COUNT: usize = 16;
+
 /// Where a member stands in its audience. It keeps its place until it leaves.
 pub(super) type Place = usize;
 
@@ -100,7 +103,7 @@ impl Audiences {
         let members = &mut self.audiences[index].members;
         let left = members.remove(place);
         debug_assert_eq!(left, slot, "a member stands where it says");
-        if members.is_empty() {
+        if members.is_empty() && members.capacity() > KEPT_COUNT {
             // What many left holds memory no longer.
             *members = Slab::new();
         }

@@ -49,13 +49,15 @@ impl EventLoop {
             code if code.is_sendable() => (code, close.reason()),
             _ => (CloseCode::NORMAL, close.reason()),
         };
+        let limits = &self.shard.limits[connection.endpoint];
+        let scratch = &mut self.shard.scratch;
         match farewell {
             Farewell::Close | Farewell::Fail => {
-                let limits = &self.shard.limits[connection.endpoint];
-                let scratch = &mut self.shard.scratch;
                 connection.protocol.close(code, reason, scratch, limits);
             }
-            Farewell::Answer => connection.protocol.answer_close(&mut self.shard.scratch),
+            Farewell::Answer => {
+                connection.protocol.close(close.code(), close.reason(), scratch, limits);
+            }
             Farewell::Message => {}
             Farewell::Nothing => self.shard.discard_scratch(slot),
         }
@@ -72,8 +74,6 @@ impl EventLoop {
     /// There is the time of the closing handshake for that, or the server's grace; who can be told
     /// nothing more does not wait.
     fn waits_for_answer(&mut self, slot: Slot) -> bool {
-        let due =
-            self.shard.grace_end().unwrap_or(self.shard.now + self.shard.limits_of(slot).closing);
         let connection = &mut self.shard.connections[slot];
         let Phase::Leaving(leaving) = &mut connection.phase else { return false };
         connection.flags.is_waiting =
@@ -85,7 +85,12 @@ impl EventLoop {
             self.stop_waiting(slot);
             return false;
         }
-        let due = *leaving.answer_due.get_or_insert(due);
+        let known = leaving.answer_due;
+        let due = known.unwrap_or_else(|| self.shard.closing_due(slot));
+        let connection = &mut self.shard.connections[slot];
+        if let Phase::Leaving(leaving) = &mut connection.phase {
+            leaving.answer_due = Some(due);
+        }
         connection.deadline = due;
         self.shard.arm(slot, due);
         true

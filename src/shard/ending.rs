@@ -1,7 +1,7 @@
 //! What may be decided about a connection's end at any time, also while a handler runs. Nothing is
 //! called or freed here.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::connection::{Closing, Farewell, Leaving, Phase};
 use super::state::{Shard, Slot};
@@ -114,12 +114,16 @@ impl Shard {
     /// Everything was said: waits for `closing`, at most for the time of the closing handshake, or
     /// of the server's grace if it shuts down.
     pub(super) fn begin_closing(&mut self, slot: Slot, closing: Closing) {
-        let grace_end = self.grace_end();
+        let deadline = self.closing_due(slot);
         let connection = &mut self.connections[slot];
-        let deadline = grace_end.unwrap_or(self.now + self.limits[connection.endpoint].closing);
         connection.phase = Phase::Closing(closing);
         connection.deadline = deadline;
         self.arm(slot, deadline);
+    }
+
+    /// When a closing handshake that begins now is over.
+    pub(super) fn closing_due(&self, slot: Slot) -> Instant {
+        self.grace_end().unwrap_or_else(|| self.now + self.limits_of(slot).closing)
     }
 
     /// After a connection's turn: goes on with closing when everything queued has been handed over.

@@ -211,7 +211,7 @@ impl Shard {
         }
     }
 
-    /// Arms the timer for this instant, instead of the one before.
+    /// Sees to it that the timer fires at this instant, or before.
     pub(super) fn arm(&mut self, slot: Slot, due: Instant) {
         self.wheel.arm(slot, due);
     }

@@ -1,9 +1,9 @@
 //! The timer wheel: arming, disarming and firing are O(1), whatever the number of connections, and
 //! allocate nothing.
 //!
-//! A connection has one entry, at the nearest of its deadlines as it stood when it was armed; the
-//! entries of one tick are a list through the table of all. Activity does not touch the wheel: when
-//! the entry fires, the connection looks at what is really due and is armed again.
+//! A connection has one entry, at the nearest of its deadlines or before; the entries of one tick
+//! are a list through the table of all. Neither activity nor a later deadline touches the wheel:
+//! when the entry fires, the connection looks at what is really due and is armed again.
 //!
 //! Knows slots and ticks; must not know what is due.
 
@@ -13,8 +13,8 @@ use super::state::Slot;
 use crate::hub::SLOT_COUNT_MAX;
 
 /// The length of a tick. A deadline fires at most this much late.
-const TICK: Duration = Duration::from_millis(TICK_MILLIS);
 const TICK_MILLIS: u64 = 16;
+const TICK_NANOS: u64 = TICK_MILLIS * 1_000_000;
 /// How many ticks the wheel reaches ahead. What is due later is looked at on the way.
 const REACH: u64 = 1024;
 /// Where a list ends.
@@ -41,6 +41,11 @@ impl Entry {
     fn is_armed(&self) -> bool {
         self.tick != Self::DISARMED.tick
     }
+}
+
+/// In nanoseconds; the most if that is more than five centuries.
+fn nanos(duration: Duration) -> u64 {
+    duration.as_secs().saturating_mul(1_000_000_000).saturating_add(duration.subsec_nanos().into())
 }
 
 fn since_start(tick: Tick) -> Duration {
@@ -81,18 +86,19 @@ impl Wheel {
 
     /// The first tick that is not before `instant`.
     fn tick_at(&self, instant: Instant) -> Tick {
-        let since = instant.saturating_duration_since(self.start);
-        let ticks = since.as_nanos().div_ceil(TICK.as_nanos());
-        Tick(u64::try_from(ticks).unwrap_or(u64::MAX / 2))
+        Tick(nanos(instant.saturating_duration_since(self.start)).div_ceil(TICK_NANOS))
     }
 
-    /// Arms a connection at `due`, or as far ahead as the wheel reaches; instead of before.
+    /// Arms a connection at `due`, or as far ahead as the wheel reaches, unless it is armed before.
     pub(super) fn arm(&mut self, slot: Slot, due: Instant) {
-        self.disarm(slot);
         if self.entries.len() <= slot {
             self.entries.resize(slot + 1, Entry::DISARMED);
         }
         let tick = self.tick_at(due).clamp(self.next, Tick(self.next.0 + REACH - 1));
+        if self.entries[slot].tick <= tick {
+            return;
+        }
+        self.disarm(slot);
         let (place, word, bit) = Self::place(tick);
         #[allow(clippy::cast_possible_truncation, reason = "asserted above: slots are few")]
         let after = std::mem::replace(&mut self.firsts[place], slot as u32);
@@ -140,8 +146,7 @@ impl Wheel {
     /// Disarms all that are due, and tells who they are.
     pub(super) fn expire(&mut self, now: Instant, fired: &mut Vec<Slot>) {
         // The last tick that is not after now.
-        let elapsed = now.saturating_duration_since(self.start).as_nanos() / TICK.as_nanos();
-        let elapsed = u64::try_from(elapsed).unwrap_or(u64::MAX / 2);
+        let elapsed = nanos(now.saturating_duration_since(self.start)) / TICK_NANOS;
         while let Some(due) = self.nearest().filter(|due| due.0 <= elapsed) {
             let (place, word, bit) = Self::place(due);
             let mut next = std::mem::replace(&mut self.firsts[place], NOBODY);
@@ -275,7 +280,7 @@ mod tests {
     #[test]
     fn who_is_disarmed_does_not_fire_and_its_neighbours_do() {
         let start = instant();
-        let due = start + TICK;
+        let due = start + since_start(Tick(1));
         for gone in 0..3 {
             let mut wheel = Wheel::new(start);
             (0..3).for_each(|slot| wheel.arm(slot, due));
@@ -289,9 +294,13 @@ mod tests {
         }
         let mut wheel = Wheel::new(start);
         wheel.arm(0, due);
-        wheel.arm(1, due + TICK);
+        wheel.arm(1, due + since_start(Tick(1)));
         wheel.disarm(0);
         wheel.expire(due, &mut Vec::new());
-        assert_eq!(wheel.next_due(), Some(due + TICK), "nobody wakes twice for who is gone");
+        assert_eq!(
+            wheel.next_due(),
+            Some(due + since_start(Tick(1))),
+            "nobody wakes twice for who is gone"
+        );
     }
 }

@@ -132,8 +132,9 @@ impl EventLoop {
         let Some((route, params)) = self.application.service.routes.find(head.path) else {
             return refuse(Refusal::NotFound);
         };
-        let wants_page = !handshake::is_upgrade(head) || route.endpoint.is_none();
-        if wants_page && let Some(page) = route.page {
+        if let Some(page) = route.page
+            && (route.endpoint.is_none() || !handshake::is_upgrade(head))
+        {
             if !matches!(head.method, "GET" | "HEAD") {
                 return refuse(Refusal::MethodNotAllowed);
             }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::reference::{Seen, State, close_frame, drive, feed, walk};
+use super::reference::{Seen, State, close_frame, drive, expect, feed, walk};
 use super::streams::{BINARY, CLOSE, CONTINUATION, LengthForm, PING, PONG, TEXT, frame};
 use super::{KEY, origin, part, whole};
 use crate::config::Limits;
 use crate::error::Violation;
 use crate::message::{CloseCode, Message};
-use crate::protocol::{Event, Protocol, Receipt, Received};
+use crate::protocol::{Event, Protocol, Receipt, Received, lane};
 
 /// Feeds bytes that must not end the connection; what came of them.
 fn feed_open(protocol: &mut Protocol, bytes: &[u8]) -> Vec<Seen> {
@@ -95,7 +95,22 @@ fn closing_writes_a_close_frame_and_nothing_else() {
     let mut protocol = Protocol::default();
     assert_eq!(close_normally(&mut protocol), close_frame(1000, "enough"));
     assert_eq!(close_normally(&mut protocol), b"", "only once");
-    assert!(!protocol.is_dormant(), "the peer's Close is awaited");
+    assert!(protocol.is_dormant(), "whoever awaits the peer's Close holds nothing");
+}
+
+#[test]
+fn a_whole_close_is_taken_without_an_engine_unless_something_is_wrong_with_it() {
+    let (limits, now) = (Limits::default(), origin());
+    for code in (0..5100).chain([u16::MAX]) {
+        let stream = whole(CLOSE, &[&code.to_be_bytes()[..], b"why"].concat());
+        let walk = walk(&stream, &limits);
+        let expected = expect(&stream, &walk, &limits);
+        for receipt in [Receipt::Messages, Receipt::Pieces] {
+            expected.assert_met_by(&drive(receipt, &stream, &[], &walk, &limits, now), &walk);
+        }
+        let is_simple = lane::take_close(&mut stream.clone().as_mut_slice()).is_some();
+        assert_eq!(is_simple, CloseCode::from(code).is_sendable(), "{code}");
+    }
 }
 
 #[test]
@@ -206,18 +221,35 @@ fn our_close_may_come_anywhere_in_the_peers_stream() {
 }
 
 #[test]
-fn closing_after_the_peers_close_only_answers_it() {
-    let mut input = whole(CLOSE, &4000u16.to_be_bytes());
-    let (mut protocol, limits) = (Protocol::default(), Limits::default());
-    let mut control = Vec::new();
-    let event = protocol.receive(&mut input.as_mut_slice(), &mut control, &limits, origin());
-    assert!(matches!(event, Some(Event::Close(code, _)) if code == 4000));
-    assert_eq!(control, b"", "the answer waits for what is still to be sent");
-    assert_eq!(close_normally(&mut protocol), close_frame(4000, ""));
+fn the_peers_close_is_answered_once_and_nothing_is_held_meanwhile() {
+    let close = whole(CLOSE, &4000u16.to_be_bytes());
+    for cut in 0..close.len() {
+        let (mut protocol, limits) = (Protocol::default(), Limits::default());
+        let (mut control, mut heard) = (Vec::new(), Vec::new());
+        for piece in [&close[..cut], &close[cut..]] {
+            let mut input = piece.to_vec();
+            let mut input = input.as_mut_slice();
+            heard.extend(match protocol.receive(&mut input, &mut control, &limits, origin()) {
+                Some(Event::Close(code, _)) => Some(u16::from(code)),
+                _ => None,
+            });
+        }
+        assert_eq!(heard, [4000]);
+        assert_eq!(control, b"", "the answer waits for what is still to be sent");
+        assert!(protocol.is_dormant(), "nothing is held any more");
+        let mut pings = whole(PING, b"p");
+        let skimmed = protocol.skim(&mut pings, &mut None, &mut control, &limits, origin());
+        assert_eq!((skimmed, control.len()), (Ok(false), 0), "what comes after it is not heard");
+        assert_eq!(close_normally(&mut protocol), close_frame(1000, "enough"));
+        assert_eq!(close_normally(&mut protocol), b"", "it was answered");
+    }
+}
+
+#[test]
+fn a_close_without_a_code_is_answered_without_one() {
     let mut out = Vec::new();
-    protocol.answer_close(&mut out);
-    assert_eq!(out, b"", "it was answered");
-    assert!(protocol.is_dormant(), "nothing is held any more");
+    Protocol::default().close(CloseCode::NO_STATUS, "", &mut out, &Limits::default());
+    assert_eq!(out, [0x88, 0]);
 }
 
 #[test]

@@ -121,9 +121,9 @@ pub(crate) fn feed_partly(
             }
             Some(Event::Piece(piece)) => seen.extend(put_together(partial, piece.as_fragment())),
             Some(Event::Close(code, reason)) => {
-                seen.push(Seen::Close(code.into(), reason));
                 control.clear();
-                protocol.answer_close(&mut control);
+                protocol.close(code, &reason, &mut control, limits);
+                seen.push(Seen::Close(code.into(), reason));
                 put_control(seen, &control);
                 return State::Over;
             }
