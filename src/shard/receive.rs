@@ -127,12 +127,6 @@ impl EventLoop {
             Input::Nothing | Input::End | Input::Broken => 0,
         };
         let kernel = Kernel::holding(read == room || connection.flags.has_peer_ended);
-        let is_fresh = kept == 0 && matches!(connection.phase, Phase::Upgrading { .. });
-        if is_fresh && input == Input::Nothing && kernel != Kernel::MayHoldMore {
-            // Its request is still to come.
-            return;
-        }
-
         self.shard.enter(slot);
         let intake = Intake::new(&mut buffer[..kept + read], self.budgets.frame_count);
         self.go_on(slot, intake, input, kernel);
