@@ -1,5 +1,6 @@
 //! How long echoes take: at half and nearly all of what a server can do, and at a rate that all can
-//! do, alone and while something else goes on. Open loop: a message that is sent late was waiting since it was due.
+//! do, alone and while something else goes on. Open loop: a message that is sent late was waiting
+//! since it was due.
 
 use std::time::Duration;
 
