@@ -82,7 +82,7 @@ impl Gathering {
         if fragment.is_first() {
             self.payload = Payload::of_kind(fragment.message());
         }
-        let left_bytes = self.left_bytes().unwrap_or(0);
+        let left_bytes = self.pieces.payload_left_bytes();
         self.payload.push(fragment.message(), left_bytes);
         if !fragment.is_last() {
             return Ok(Step::Fragment);
@@ -118,11 +118,11 @@ impl Payload {
         };
         match (self, piece) {
             (Self::Text(text), Message::Text(piece)) => {
-                text.reserve(growth(text.len(), text.capacity()));
+                text.reserve_exact(growth(text.len(), text.capacity()));
                 text.push_str(piece);
             }
             (Self::Binary(bytes), Message::Binary(piece)) => {
-                bytes.reserve(growth(bytes.len(), bytes.capacity()));
+                bytes.reserve_exact(growth(bytes.len(), bytes.capacity()));
                 bytes.extend_from_slice(piece);
             }
             (payload, piece) => unreachable!("{piece:?} is no piece of {payload:?}"),
@@ -157,5 +157,20 @@ mod tests {
             input = rest;
         }
         assert!(moved_count < 6, "moved {moved_count} times");
+    }
+
+    #[test]
+    fn room_never_exceeds_the_message_however_it_comes() {
+        for step in [1000, 2500, 16 << 10, 64 << 10] {
+            let header = [[0x82, 0xFF, 0, 0, 0, 0, 0, 0x10, 0, 0].as_slice(), &[0; 4]].concat();
+            let mut gathering = Gathering::default();
+            let mut bytes = [header, vec![7; (1 << 20) - 1]].concat();
+            for mut piece in bytes.chunks_mut(step) {
+                let step = gathering.feed(&mut piece, &mut Vec::new(), &Limits::default());
+                assert!(matches!(step, Ok(Step::Fragment)), "{step:?}");
+                let Payload::Binary(bytes) = &gathering.payload else { unreachable!() };
+                assert!(bytes.capacity() <= 1 << 20, "{} bytes", bytes.capacity());
+            }
+        }
     }
 }

@@ -75,6 +75,11 @@ impl Pieces {
         is_among_data.then(|| self.framing.payload_left_bytes())
     }
 
+    /// How much of the current frame is still to come, whichever it is.
+    pub(super) fn payload_left_bytes(&self) -> usize {
+        self.framing.payload_left_bytes()
+    }
+
     /// Our Close was sent.
     pub(super) fn close(&mut self, limits: &Limits) {
         self.engine(limits).close();

@@ -335,15 +335,15 @@ impl Visit<'_> {
         lane: Lane,
         intake: &mut Intake<'b>,
     ) -> RunEnd<'b> {
-        // Nobody else sees these meanwhile, unwinding included.
-        let (mut bytes, mut budget) = (std::mem::take(&mut intake.bytes), intake.budget);
+        let mut budget = intake.budget;
         let end = loop {
-            if budget == 0 || bytes.is_empty() {
+            if budget == 0 || intake.bytes.is_empty() {
                 break RunEnd::Plain;
             }
             budget -= 1;
             let taken;
-            (taken, bytes) = lane.take(bytes);
+            // Kept where a panic leaves it: the peer's Close may be in it.
+            (taken, intake.bytes) = lane.take(std::mem::take(&mut intake.bytes));
             let message = match taken {
                 Ok(message) => message,
                 Err(doubt) => break RunEnd::Doubt(doubt),
@@ -357,7 +357,7 @@ impl Visit<'_> {
             // It owns nothing; to find that out once more is not free.
             std::mem::forget(reply);
         };
-        (intake.bytes, intake.budget) = (bytes, budget);
+        intake.budget = budget;
         end
     }
 

@@ -21,6 +21,8 @@ impl EventLoop {
         let shard = &self.shard;
         assert!(shard.current.is_none() && shard.scratch.is_empty(), "nobody's turn goes on");
         assert_eq!(shard.scratch_http_bytes, 0, "what is HTTP of nothing");
+        assert!(!shard.room.is_open() && shard.room.content().is_empty(), "the room is left open");
+        assert!(shard.lent.is_none(), "a message is lent that is gone");
         assert!(self.control.is_empty(), "an answer to a control frame is left");
         assert!(shard.leaving.is_empty(), "somebody leaves who was not told");
         assert!(shard.dead.is_empty(), "somebody is dead and not reaped");

@@ -183,7 +183,8 @@ impl Shard {
             && connection.outbox.is_empty()
             && self.fanout.is_empty()
             && !self.links.is_blocked();
-        self.room.open(if is_plain { scratch_bytes } else { 0 });
+        let own_bytes = self.scratch.len() - self.scratch_http_bytes;
+        self.room.open(if is_plain { scratch_bytes.saturating_sub(own_bytes) } else { 0 });
         lane
     }
 
@@ -496,8 +497,8 @@ impl Shard {
     }
 }
 
-/// Whether the bytes are part of that memory.
+/// Whether the bytes are part of that memory, and so much of it that to keep them may keep it all.
 fn holds(memory: &[u8], bytes: &[u8]) -> bool {
     let (all, part) = (memory.as_ptr_range(), bytes.as_ptr_range());
-    all.start <= part.start && part.end <= all.end
+    all.start <= part.start && part.end <= all.end && bytes.len() >= memory.len() / 2
 }

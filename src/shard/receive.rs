@@ -249,6 +249,8 @@ impl EventLoop {
         match std::mem::replace(&mut intake.end, RunEnd::Plain) {
             RunEnd::Plain => return None,
             RunEnd::Reply(reply) => self.application.reply(&mut self.shard, slot, reply),
+            // What was said before it may have found the connection broken.
+            RunEnd::Doubt(_) if !self.shard.connections[slot].is_open() => return None,
             RunEnd::Doubt(doubt) => self.handle_doubtful(slot, doubt, &mut intake.bytes),
         }
         if self.shard.scratch.len() >= self.shard.scratch_limit(slot) {

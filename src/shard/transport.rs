@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 
 #[cfg(feature = "testing")]
 pub(super) use super::pipe::Socket;
@@ -41,7 +41,8 @@ impl Stream for OwnedFd {
     }
 
     fn send_vectored(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
-        rustix::io::writev(self, slices)
+        let mut nothing_else = SendAncillaryBuffer::default();
+        rustix::net::sendmsg(self, slices, &mut nothing_else, SendFlags::NOSIGNAL)
     }
 
     fn shut_down_write(&self) {

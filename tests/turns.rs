@@ -1,0 +1,95 @@
+//! What a connection says in one turn: replies gather, and whatever interrupts them keeps order,
+//! bounds and the rest of the input.
+
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use peregrine::testing::{Received, TestClient, TestServer};
+use peregrine::{Builder, Callbacks, Limits, Reply, Server};
+
+fn start(builder: Builder) -> TestServer {
+    TestServer::new(builder).expect("a right server")
+}
+
+fn connect(server: &mut TestServer) -> TestClient {
+    server.connect("/").expect("the upgrade is granted")
+}
+
+/// A masked frame whose key is zero.
+fn raw_frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).expect("short");
+    [&[first, 0x80 | length, 0, 0, 0, 0], payload].concat()
+}
+
+#[test]
+fn who_reads_is_not_refused_because_a_ping_came_before_its_messages() {
+    let mut limits = Limits::default();
+    limits.outbox_low_water_bytes = 512;
+    limits.outbox_high_water_bytes = 1024;
+    limits.outbox_bytes = 1024;
+    let echo = Callbacks::<()>::new().on_message(|_ws, message| message.into());
+    let mut server = start(Server::builder().limits(limits).websocket("/", echo));
+    let client = connect(&mut server);
+    let ping = raw_frame(0x89, b"0123456789");
+    let messages = raw_frame(0x82, &[7; 100]).repeat(30);
+    server.send_bytes(client, [ping, messages].concat());
+    let all = server.receive_all(client);
+    let whole = all.iter().filter(|got| **got == Received::Binary(vec![7; 100])).count();
+    assert_eq!(whole, 30, "{:?}", all.last());
+}
+
+#[test]
+fn no_more_is_accepted_for_one_message_than_the_outbox_may_hold() {
+    let mut limits = Limits::default();
+    limits.outbox_low_water_bytes = 512;
+    limits.outbox_high_water_bytes = 1024;
+    limits.outbox_bytes = 1200;
+    limits.overflow = peregrine::Overflow::DropNewest;
+    let most = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&most);
+    let burst = Callbacks::<()>::new().on_message(move |ws, message| {
+        if message.as_bytes() == b"one" {
+            return Reply::binary(vec![1; 1000]);
+        }
+        for _ in 0..30 {
+            let _ = ws.send(&[7u8; 98][..]);
+        }
+        seen.fetch_max(ws.buffered_bytes(), Ordering::Relaxed);
+        Reply::none()
+    });
+    let mut server = start(Server::builder().limits(limits).websocket("/", burst));
+    let client = connect(&mut server);
+    let bytes = [raw_frame(0x82, b"one"), raw_frame(0x82, b"two")].concat();
+    server.send_bytes(client, bytes);
+    assert!(most.load(Ordering::Relaxed) <= 1300, "{most:?}");
+}
+
+#[test]
+fn the_close_behind_a_message_whose_handler_panics_is_heard() {
+    let panics = Callbacks::<()>::new().on_message(|_ws, message| {
+        assert_ne!(message.as_bytes(), b"bang", "bang");
+        Reply::none()
+    });
+    let mut server = start(Server::builder().websocket("/", panics));
+    let client = connect(&mut server);
+    server.stop_reading(client);
+    let close = raw_frame(0x88, &[0x03, 0xE8]);
+    server.send_bytes(client, [raw_frame(0x82, b"bang"), close].concat());
+    assert_eq!(server.hub().connection_counts(), [0]);
+}
+
+#[test]
+fn the_close_behind_a_message_whose_handler_closes_is_heard() {
+    let closes = Callbacks::<()>::new().on_message(|ws, _message| {
+        ws.close();
+        Reply::none()
+    });
+    let mut server = start(Server::builder().websocket("/", closes));
+    let client = connect(&mut server);
+    server.stop_reading(client);
+    let close = raw_frame(0x88, &[0x03, 0xE8]);
+    server.send_bytes(client, [raw_frame(0x82, b"bang"), close].concat());
+    assert_eq!(server.hub().connection_counts(), [0]);
+}
