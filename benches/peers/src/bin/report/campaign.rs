@@ -37,7 +37,7 @@ impl Plan {
     pub(crate) const FULL: Self = Self {
         is_quick: false,
         round_count: 3,
-        seconds: 3,
+        seconds: 2,
         warm_up_seconds: 1,
         member_count: 10_000,
         connection_counts: &[100, 1_000, 5_000, 10_000, 17_400],
