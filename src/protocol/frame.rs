@@ -282,7 +282,7 @@ fn encode_payload(out: &mut impl BufMut, first: u8, payload: &[u8]) {
 /// The header of the message as one unmasked, final frame; its payload has 64 KiB at least.
 pub(crate) fn long_header(message: Message<'_>) -> [u8; LONG_HEADER_BYTES] {
     debug_assert!(message.len() > 0xFFFF, "shorter ones have a shorter header");
-    let first = if message.is_text() { WHOLE_TEXT } else { WHOLE_BINARY };
+    let first = first_byte(message);
     let [a, b, c, d, e, f, g, h] = (message.len() as u64).to_be_bytes();
     [first, 127, a, b, c, d, e, f, g, h]
 }
