@@ -2,8 +2,7 @@
 //! [`Request`], [`Upgrade`], [`Callbacks`].
 //!
 //! Knows messages and what can be asked of a connection. Must not know sockets, shards or
-//! tungstenite: the shard reaches handlers through [`ErasedHandler`], handlers reach the shard
-//! through [`Reach`].
+//! tungstenite: handlers reach the shard through [`Reach`].
 
 mod callbacks;
 mod check;
@@ -166,96 +165,16 @@ pub(crate) struct Context<'c> {
 impl Context<'_> {
     /// The connection, to a handler whose sessions are of this type.
     #[inline]
-    fn socket<'w, S: 'static>(&'w mut self, reach: &'w mut dyn Reach) -> WebSocket<'w, S> {
+    pub(crate) fn socket<'w, S: 'static>(&'w mut self, reach: &'w mut dyn Reach) -> WebSocket<'w, S> {
         WebSocket::new(self.dependencies, reach, typed(self.session))
     }
 }
 
-/// A [`Handler`] whose session's type is forgotten, so that all endpoints look alike to a shard.
-pub(crate) trait ErasedHandler: Send + Sync {
-    fn session(&self) -> Box<dyn Any>;
-    fn upgrade(&self, request: &Request<'_>, session: &mut dyn Any) -> Upgrade;
-    fn connect(&self, reach: &mut dyn Reach, context: &mut Context<'_>) -> Reply<'static>;
-    /// A whole message: for an endpoint that wants pieces, one that is the first and the last.
-    fn message<'m>(
-        &self,
-        reach: &mut dyn Reach,
-        context: &mut Context<'_>,
-        message: Message<'m>,
-    ) -> Reply<'m>;
-    fn receives_fragments(&self) -> bool;
-    fn fragment<'m>(
-        &self,
-        reach: &mut dyn Reach,
-        context: &mut Context<'_>,
-        fragment: Fragment<'m>,
-    ) -> Reply<'m>;
-    fn drain(&self, reach: &mut dyn Reach, context: &mut Context<'_>);
-    fn close(
-        &self,
-        reach: &mut dyn Reach,
-        context: &mut Context<'_>,
-        close: &Close,
-    ) -> Reply<'static>;
-}
-
+/// The session, of the type that its handler gave it.
 #[inline]
-fn typed<S: 'static>(session: &mut dyn Any) -> &mut S {
+pub(crate) fn typed<S: 'static>(session: &mut dyn Any) -> &mut S {
     match session.downcast_mut() {
         Some(session) => session,
         None => unreachable!("a session keeps the type that its endpoint gave it"),
-    }
-}
-
-impl<H: Handler> ErasedHandler for H {
-    fn session(&self) -> Box<dyn Any> {
-        Box::new(H::Session::default())
-    }
-
-    fn upgrade(&self, request: &Request<'_>, session: &mut dyn Any) -> Upgrade {
-        self.on_upgrade(request, typed(session))
-    }
-
-    fn connect(&self, reach: &mut dyn Reach, context: &mut Context<'_>) -> Reply<'static> {
-        self.on_connect(&mut context.socket(reach))
-    }
-
-    fn message<'m>(
-        &self,
-        reach: &mut dyn Reach,
-        context: &mut Context<'_>,
-        message: Message<'m>,
-    ) -> Reply<'m> {
-        // A constant to the compiler, for a handler that has the default.
-        if Handler::receives_fragments(self) {
-            return self.fragment(reach, context, Fragment::new(message, true, true));
-        }
-        self.on_message(&mut context.socket(reach), message)
-    }
-
-    fn receives_fragments(&self) -> bool {
-        Handler::receives_fragments(self)
-    }
-
-    fn fragment<'m>(
-        &self,
-        reach: &mut dyn Reach,
-        context: &mut Context<'_>,
-        fragment: Fragment<'m>,
-    ) -> Reply<'m> {
-        self.on_fragment(&mut context.socket(reach), fragment)
-    }
-
-    fn drain(&self, reach: &mut dyn Reach, context: &mut Context<'_>) {
-        self.on_drain(&mut context.socket(reach));
-    }
-
-    fn close(
-        &self,
-        reach: &mut dyn Reach,
-        context: &mut Context<'_>,
-        close: &Close,
-    ) -> Reply<'static> {
-        self.on_close(&mut context.socket(reach), close)
     }
 }

@@ -6,8 +6,9 @@ use std::str::FromStr;
 
 use super::gather::Settings;
 use crate::config::Limits;
-use crate::handler::{Check, ErasedHandler, Handler, Place, RequiredType};
+use crate::handler::{Check, Handler, Place, RequiredType};
 use crate::http::Origins;
+use crate::shard::ErasedHandler;
 
 /// A [`Handler`], with what holds for it alone: nearer than anything that a
 /// [`Router`](crate::Router) says. A handler that needs nothing of the kind is given to

@@ -3,28 +3,27 @@
 //! A panic in any of them is caught here and ends that connection with 1011.
 
 use std::any::Any;
-use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::connection::Farewell;
 use super::entrance::Places;
+use super::erased::ErasedHandler;
 use super::pool::Pool;
 use super::state::{Shard, Slot};
 use super::tasks::Tasks;
+use super::visit::{Intake, RunEnd, Visit};
 use super::visitors::Visitors;
-use crate::error::{Refusal, SendError};
-use crate::handler::{Check, Context, Dependencies, ErasedHandler, Reach, Reply, Request, Upgrade};
+use crate::error::Refusal;
+use crate::handler::{Check, Context, Dependencies, Reach, Reply, Request, Upgrade};
 use crate::http::{self, Body, Head, Origins, Response};
-use crate::hub::stream::Credit;
-use crate::hub::{Audience, BroadcastDelivery, ConnectionId, Delivery, EndpointIndex, Hub};
-use crate::message::{Close, CloseCode, ClosedBy, Fragment, Message};
+use crate::hub::EndpointIndex;
+use crate::message::{Close, Fragment, Message};
 use crate::network::Networks;
 use crate::panics::discard;
-use crate::protocol::{Doubt, Lane, Receipt};
+use crate::protocol::Receipt;
 use crate::routing::{Params, Routes};
 
 /// Everything that a server serves; the same for all shards.
@@ -176,7 +175,7 @@ impl Application {
         let mut visit = Visit { shard, slot };
         let mut context = Context { dependencies, session };
         let run = AssertUnwindSafe(|| {
-            let end = visit.run(&**handler, &mut context, lane, intake);
+            let end = handler.run(&mut visit, &mut context, lane, intake);
             // The last one was plain: nothing to drop.
             std::mem::forget(std::mem::replace(&mut intake.end, end));
         });
@@ -289,189 +288,5 @@ impl Application {
 
     pub(super) fn session_count(&self) -> usize {
         self.sessions.iter().flatten().count()
-    }
-}
-
-/// Input that is handled in a connection's turn.
-pub(super) struct Intake<'b> {
-    /// What is left of it.
-    pub(super) bytes: &'b mut [u8],
-    /// How many frames may still be handled.
-    pub(super) budget: usize,
-    /// How the last run of whole messages ended.
-    pub(super) end: RunEnd<'b>,
-}
-
-/// How a run of whole messages ended.
-pub(super) enum RunEnd<'b> {
-    /// The input is used up, or the budget is. Nothing else has changed.
-    Plain,
-    /// The last handler's reply, perhaps none, is still to be sent: the handler did more than to
-    /// reply at once, or there is no room.
-    Reply(Reply<'b>),
-    /// What comes next is not for the lane.
-    Doubt(Doubt<'b>),
-}
-
-impl<'b> Intake<'b> {
-    #[inline]
-    pub(super) fn new(bytes: &'b mut [u8], budget: usize) -> Self {
-        Self { bytes, budget, end: RunEnd::Plain }
-    }
-}
-
-/// A shard during a call of the handler of the connection in `slot`.
-struct Visit<'s> {
-    shard: &'s mut Shard,
-    slot: Slot,
-}
-
-impl Visit<'_> {
-    #[inline(never)]
-    fn run<'b>(
-        &mut self,
-        handler: &dyn ErasedHandler,
-        context: &mut Context<'_>,
-        lane: Lane,
-        intake: &mut Intake<'b>,
-    ) -> RunEnd<'b> {
-        let mut budget = intake.budget;
-        let end = loop {
-            if budget == 0 || intake.bytes.is_empty() {
-                break RunEnd::Plain;
-            }
-            budget -= 1;
-            let taken;
-            // Kept where a panic leaves it: the peer's Close may be in it.
-            (taken, intake.bytes) = lane.take(std::mem::take(&mut intake.bytes));
-            let message = match taken {
-                Ok(message) => message,
-                Err(doubt) => break RunEnd::Doubt(doubt),
-            };
-            let reply = handler.message(self, context, message);
-            match reply.plain() {
-                Some(Some(answer)) if self.shard.room.append(answer) => {}
-                Some(None) if self.shard.room.is_open() => {}
-                _ => break RunEnd::Reply(reply),
-            }
-            // It owns nothing; to find that out once more is not free.
-            std::mem::forget(reply);
-        };
-        intake.budget = budget;
-        end
-    }
-
-    /// What is done to the shard may change whatever the current connection's run relies on.
-    fn act(&mut self) -> (&mut Shard, Slot) {
-        self.shard.close_room();
-        (self.shard, self.slot)
-    }
-
-    fn audience(&self, topic: Option<&str>) -> Result<Audience, SendError> {
-        match topic {
-            Some(topic) => self.shard.topic(topic).map(Audience::Topic),
-            None => Ok(Audience::Everyone(self.shard.connections[self.slot].endpoint)),
-        }
-    }
-}
-
-impl Reach for Visit<'_> {
-    fn id(&self) -> ConnectionId {
-        self.shard.id(self.slot)
-    }
-
-    fn send(&mut self, message: Message<'_>) -> Result<(), SendError> {
-        self.shard.send_own(self.slot, message)
-    }
-
-    fn send_to(&mut self, id: ConnectionId, message: Message<'_>) -> Result<(), SendError> {
-        self.act().0.send_to(id, message, None)
-    }
-
-    fn send_to_async(&mut self, id: ConnectionId, message: Message<'_>) -> Delivery {
-        let (delivery, ticket) = Delivery::new();
-        match self.act().0.send_to(id, message, Some(ticket)) {
-            Ok(()) => delivery,
-            Err(error) => Delivery::refused(error),
-        }
-    }
-
-    fn publish(
-        &mut self,
-        topic: Option<&str>,
-        except: Option<ConnectionId>,
-        message: Message<'_>,
-    ) -> Result<(), SendError> {
-        let audience = self.audience(topic)?;
-        self.act().0.publish(audience, except, message, None)
-    }
-
-    fn publish_async(&mut self, topic: Option<&str>, message: Message<'_>) -> BroadcastDelivery {
-        let (delivery, tally) = BroadcastDelivery::new();
-        let published = self
-            .audience(topic)
-            .and_then(|audience| self.act().0.publish(audience, None, message, Some(tally)));
-        match published {
-            Ok(()) => delivery,
-            Err(error) => BroadcastDelivery::refused(error),
-        }
-    }
-
-    fn subscribe(&mut self, topic: &str) -> Result<(), SendError> {
-        let (shard, slot) = self.act();
-        shard.subscribe(slot, topic)
-    }
-
-    fn unsubscribe(&mut self, topic: &str) {
-        let (shard, slot) = self.act();
-        shard.unsubscribe(slot, topic);
-    }
-
-    fn stream(&mut self) -> Result<Arc<Credit>, SendError> {
-        let (shard, slot) = self.act();
-        shard.begin_stream(slot)
-    }
-
-    fn close(&mut self, code: CloseCode, reason: &str) {
-        let close = Close::new(code, reason.to_owned(), ClosedBy::Application);
-        let (shard, slot) = self.act();
-        shard.begin_close(slot, close, Farewell::Close);
-    }
-
-    fn abort(&mut self) {
-        let (shard, slot) = self.act();
-        shard.abort(slot);
-    }
-
-    fn buffered_bytes(&self) -> usize {
-        self.shard.buffered_bytes(self.slot)
-    }
-
-    fn has_backpressure(&self) -> bool {
-        self.buffered_bytes() > self.shard.limits_of(self.slot).outbox_high_water_bytes
-    }
-
-    fn query(&self) -> &str {
-        self.shard.connections[self.slot].details.as_ref().map_or("", |details| &details.query)
-    }
-
-    fn param(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.shard.connections[self.slot].details.as_ref()?.params.find(name)
-    }
-
-    fn subprotocol(&self) -> Option<&str> {
-        self.shard.connections[self.slot].details.as_ref()?.subprotocol.as_deref()
-    }
-
-    fn peer_addr(&self) -> SocketAddr {
-        self.shard.connections[self.slot].peer
-    }
-
-    fn client_ip(&self) -> IpAddr {
-        self.shard.connections[self.slot].client_ip()
-    }
-
-    fn hub(&self) -> &Hub {
-        &self.shard.hub
     }
 }

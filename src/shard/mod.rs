@@ -21,6 +21,7 @@ mod drive;
 mod encoder;
 mod ending;
 mod entrance;
+mod erased;
 mod fanout;
 mod footprint;
 #[cfg(feature = "internals")]
@@ -46,6 +47,7 @@ mod tasks;
 mod timers;
 mod transport;
 mod upgrade;
+mod visit;
 mod visitors;
 
 use std::io;
@@ -63,6 +65,7 @@ pub(crate) use self::arrivals::Arrivals;
 use self::connection::{Flags, Phase};
 pub(crate) use self::entrance::Places;
 use self::entrance::Unreported;
+pub(crate) use self::erased::ErasedHandler;
 pub(crate) use self::limits::LimitTable;
 use self::listener::Listener;
 pub(crate) use self::listener::bind;

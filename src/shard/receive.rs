@@ -2,11 +2,11 @@
 //! budget of bytes and messages, after which it waits for the next turn.
 
 use super::EventLoop;
-use super::application::{Intake, RunEnd};
 use super::connection::{Closing, Connection, Farewell, Phase};
 use super::output::SCRATCH_BYTES;
 use super::state::Slot;
 use super::transport::Input;
+use super::visit::{Intake, RunEnd};
 use crate::message::{Close, CloseCode, ClosedBy};
 use crate::protocol::{Doubt, Event};
 
