@@ -170,7 +170,9 @@ pub struct Limits {
     /// Counts for the server.
     pub offload_queue_count: usize,
     /// Handlers that keep their shard for longer, while all its other connections wait, are
-    /// reported as a warning in the log, with their endpoint. Default 50 ms.
+    /// reported as a warning in the log, with their endpoint. Default 50 ms, known to a few. What
+    /// is timed is the handling of what one connection has sent; of up to eight connections of an
+    /// endpoint, one after another, if it was nothing but replies.
     ///
     /// Counts per endpoint.
     pub slow_handler: Duration,

@@ -165,7 +165,10 @@ pub(crate) struct Context<'c> {
 impl Context<'_> {
     /// The connection, to a handler whose sessions are of this type.
     #[inline]
-    pub(crate) fn socket<'w, S: 'static>(&'w mut self, reach: &'w mut dyn Reach) -> WebSocket<'w, S> {
+    pub(crate) fn socket<'w, S: 'static>(
+        &'w mut self,
+        reach: &'w mut dyn Reach,
+    ) -> WebSocket<'w, S> {
         WebSocket::new(self.dependencies, reach, typed(self.session))
     }
 }

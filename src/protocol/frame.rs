@@ -131,7 +131,7 @@ impl Header {
 #[inline]
 pub(crate) fn unmask(payload: &mut [u8], key: [u8; 4]) {
     if payload.len() < LONG_BYTES {
-        unmask_words(payload, key);
+        unmask_short(payload, key);
     } else {
         unmask_long(payload, key);
     }
@@ -159,6 +159,14 @@ use unmask_blocks as unmask_long;
 #[inline(always)]
 fn unmask_blocks(payload: &mut [u8], key: [u8; 4]) {
     let (blocks, rest) = payload.as_chunks_mut::<512>();
+    blocks.iter_mut().for_each(|block| unmask_words(block, key));
+    unmask_words(rest, key);
+}
+
+/// Blocks of a fixed size without a loop inside.
+#[inline(always)]
+fn unmask_short(payload: &mut [u8], key: [u8; 4]) {
+    let (blocks, rest) = payload.as_chunks_mut::<32>();
     blocks.iter_mut().for_each(|block| unmask_words(block, key));
     unmask_words(rest, key);
 }

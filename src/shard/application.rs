@@ -23,7 +23,7 @@ use crate::hub::EndpointIndex;
 use crate::message::{Close, Fragment, Message};
 use crate::network::Networks;
 use crate::panics::discard;
-use crate::protocol::Receipt;
+use crate::protocol::{Lane, Receipt};
 use crate::routing::{Params, Routes};
 
 /// Everything that a server serves; the same for all shards.
@@ -155,30 +155,33 @@ impl Application {
         self.call(shard, slot, |handler, reach, context| handler.message(reach, context, message));
     }
 
-    /// Hands out the messages that lie in the input of a connection that is open and dormant, one
-    /// after another, as long as nothing comes of it but replies for which there is room. A panic
-    /// ends the connection. The room stays open: the caller closes it, or writes what is in it.
+    /// Hands out the messages that lie in the input of a connection that is open and dormant; see
+    /// [`Visit::run`]. A panic ends the connection. The caller has opened the room, and closes it
+    /// or writes what is in it.
     #[inline(always)]
-    #[allow(clippy::inline_always, reason = "the call alone costs a tenth of a short echo")]
-    pub(super) fn run(&mut self, shard: &mut Shard, slot: Slot, intake: &mut Intake<'_>) {
-        let connection = &shard.connections[slot];
-        debug_assert!(connection.is_open() && connection.protocol.is_dormant());
-        let endpoint = connection.endpoint;
+    #[allow(clippy::inline_always, reason = "the call alone costs a twentieth of a short echo")]
+    pub(super) fn run(
+        &mut self,
+        shard: &mut Shard,
+        slot: Slot,
+        endpoint: EndpointIndex,
+        lane: Lane,
+        intake: &mut Intake<'_>,
+    ) {
+        debug_assert!({
+            let connection = &shard.connections[slot];
+            connection.is_open() && connection.protocol.is_dormant()
+        });
         let Some(session) = self.sessions[slot].as_deref_mut() else {
             debug_assert!(false, "an open connection has a session");
             intake.bytes = &mut [];
             return;
         };
-        let lane = shard.open_room(slot);
         let ServedEndpoint { handler, dependencies, .. } =
             &self.service.endpoints[usize::from(endpoint)];
         let mut visit = Visit { shard, slot };
         let mut context = Context { dependencies, session };
-        let run = AssertUnwindSafe(|| {
-            let end = handler.run(&mut visit, &mut context, lane, intake);
-            // The last one was plain: nothing to drop.
-            std::mem::forget(std::mem::replace(&mut intake.end, end));
-        });
+        let run = AssertUnwindSafe(|| handler.run(&mut visit, &mut context, lane, intake));
         if let Err(panic) = catch_unwind(run) {
             intake.end = RunEnd::Reply(Reply::none());
             shard.close_room();

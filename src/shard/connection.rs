@@ -205,14 +205,15 @@ impl Connection {
         matches!(self.phase, Phase::Open)
     }
 
-    /// Whether it is open and nothing is under way: what comes next is the beginning of a frame,
-    /// and may be handled at once.
+    /// Whether it is open and nothing is under way in either direction: what comes next is the
+    /// beginning of a frame, which may be handled at once, and answered.
     #[inline]
     pub(super) fn is_at_ease(&self) -> bool {
         self.is_open()
             && self.flags.are_clear()
             && self.protocol.is_dormant()
             && self.backlog.is_empty()
+            && self.outbox.is_empty()
     }
 
     pub(super) fn is_dead(&self) -> bool {

@@ -10,8 +10,8 @@ use super::arrivals::Arrivals;
 use super::listener::Listener;
 use super::pipe::{ClientEnd, ServerEnd};
 use super::transport::Transport;
-use super::{Budgets, EventLoop, clock};
-use crate::hub::{Address, ConnectionId};
+use super::{Budgets, EventLoop};
+use crate::hub::ConnectionId;
 
 /// How long a shard waits for other threads before the next one does.
 const MOMENT: Duration = Duration::from_millis(1);
@@ -47,7 +47,7 @@ impl EventLoop {
     pub(crate) fn tell(&mut self, client: &ClientEnd, now: Instant) -> bool {
         let Some((token, news)) = client.take_news(self.poll.as_raw_fd()) else { return false };
         self.shard.now = now;
-        self.shard.notice(Address::from_token(token.0), news);
+        self.told.push((token, news));
         true
     }
 
@@ -62,7 +62,8 @@ impl EventLoop {
 
     /// Whether the loop would not sleep now.
     pub(crate) fn has_work(&self, now: Instant) -> bool {
-        self.has_leftovers()
+        !self.told.is_empty()
+            || self.has_leftovers()
             || self.waits_for_shards()
             || self.inbox.is_armed()
             || self.listener.as_ref().is_some_and(|listener| listener.is_awake(now))
@@ -74,7 +75,7 @@ impl EventLoop {
         let has_work = self.has_work(now);
         if has_work {
             self.shard.now = now;
-            self.shard.watch = clock::coarse();
+            self.shard.watch.restart();
             self.turn();
         }
         has_work
@@ -87,6 +88,9 @@ impl EventLoop {
 
     /// Sleeps until another thread wakes the shard, in real time and not for long.
     pub(crate) fn await_others(&mut self) -> io::Result<()> {
-        self.wait(Some(MOMENT))
+        self.wait(Some(MOMENT))?;
+        // Nothing of it is news: turns find out for themselves.
+        self.events.clear();
+        Ok(())
     }
 }

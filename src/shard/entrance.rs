@@ -89,7 +89,7 @@ impl Unreported {
 }
 
 impl EventLoop {
-    /// Phase 2: accepts waiting sockets, here or for a shard with fewer connections.
+    /// Phase 3: accepts waiting sockets, here or for a shard with fewer connections.
     pub(super) fn accept(&mut self) {
         for _ in 0..self.budgets.accept_count {
             let now = self.shard.now;

@@ -1,11 +1,11 @@
 //! [`ErasedHandler`]: handlers, whatever the type of their sessions.
 //!
-//! Knows how each call of a handler is made. Must not know who makes it, nor who catches its panics:
-//! that is `application`'s.
+//! Knows how each call of a handler is made. Must not know who makes it, nor who catches its
+//! panics: that is `application`'s.
 
 use std::any::Any;
 
-use super::visit::{Intake, RunEnd, Visit};
+use super::visit::{Intake, Visit};
 use crate::handler::{Context, Handler, Reach, Reply, Request, Upgrade, WebSocket, typed};
 use crate::message::{Close, Fragment, Message};
 use crate::protocol::Lane;
@@ -23,13 +23,13 @@ pub(crate) trait ErasedHandler: Send + Sync {
         message: Message<'m>,
     ) -> Reply<'m>;
     /// A run of such messages, see [`Visit::run`].
-    fn run<'b>(
+    fn run(
         &self,
         visit: &mut Visit<'_>,
         context: &mut Context<'_>,
         lane: Lane,
-        intake: &mut Intake<'b>,
-    ) -> RunEnd<'b>;
+        intake: &mut Intake<'_>,
+    );
     fn receives_fragments(&self) -> bool;
     fn fragment<'m>(
         &self,
@@ -68,18 +68,18 @@ impl<H: Handler> ErasedHandler for H {
         hand_over(self, &mut context.socket(reach), message)
     }
 
-    fn run<'b>(
+    fn run(
         &self,
         visit: &mut Visit<'_>,
         context: &mut Context<'_>,
         lane: Lane,
-        intake: &mut Intake<'b>,
-    ) -> RunEnd<'b> {
+        intake: &mut Intake<'_>,
+    ) {
         let dependencies = context.dependencies;
         let session = typed(context.session);
         visit.run(lane, intake, |visit, message| {
             hand_over(self, &mut WebSocket::new(dependencies, visit, session), message)
-        })
+        });
     }
 
     fn receives_fragments(&self) -> bool {

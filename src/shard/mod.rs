@@ -1,7 +1,7 @@
 //! A shard: one thread, one `Poll`, one slab of connections, one loop.
 //!
 //! ```text
-//! wait ─► accept ─► receive ─► mailbox ─► timers ─► fan-out ─► flush ─► reap ─► wait ..
+//! wait ─► receive ─► accept ─► mailbox ─► timers ─► fan-out ─► flush ─► reap ─► wait ..
 //! ```
 //!
 //! One function a phase, in this order. Handlers are called in `receive` (messages), and between
@@ -32,6 +32,7 @@ mod keeping;
 mod limits;
 mod links;
 mod listener;
+mod news;
 mod outbox;
 mod output;
 #[cfg(feature = "testing")]
@@ -49,13 +50,13 @@ mod transport;
 mod upgrade;
 mod visit;
 mod visitors;
+mod watch;
 
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::event::Event;
 use mio::{Events, Poll, Token};
 
 use self::application::Application;
@@ -69,6 +70,9 @@ pub(crate) use self::erased::ErasedHandler;
 pub(crate) use self::limits::LimitTable;
 use self::listener::Listener;
 pub(crate) use self::listener::bind;
+use self::news::News;
+#[cfg(feature = "testing")]
+use self::news::Readiness;
 #[cfg(feature = "testing")]
 pub(crate) use self::pipe::{ClientEnd, Unread, pipe};
 pub(crate) use self::pool::Pool;
@@ -108,27 +112,6 @@ pub(crate) struct Seat {
     pub(crate) inbox: Inbox<Envelope>,
 }
 
-/// What happened to a connection's transport since the last time.
-#[derive(Clone, Copy, Debug, Default)]
-struct Readiness {
-    /// Input came.
-    is_readable: bool,
-    /// Output is taken again.
-    is_writable: bool,
-    /// The peer has ended its side, or the connection is broken.
-    has_ended: bool,
-}
-
-impl Readiness {
-    fn of(event: &Event) -> Self {
-        Self {
-            is_readable: event.is_readable(),
-            is_writable: event.is_writable(),
-            has_ended: event.is_read_closed() || event.is_error(),
-        }
-    }
-}
-
 /// What a turn does at most before others have theirs. Simulations make do with less.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budgets {
@@ -163,6 +146,9 @@ pub(crate) struct EventLoop {
     /// Answers to control frames, on their way from the protocol to the connection.
     control: Vec<u8>,
     fired: Vec<Slot>,
+    /// What the test kit has told.
+    #[cfg(feature = "testing")]
+    told: Vec<(Token, Readiness)>,
     turned_away: Unreported,
     /// How often the listener had to rest.
     rests: Unreported,
@@ -194,6 +180,8 @@ impl EventLoop {
             buffer: vec![0; RECEIVE_BYTES],
             control: Vec::new(),
             fired: Vec::new(),
+            #[cfg(feature = "testing")]
+            told: Vec::new(),
             turned_away: Unreported::default(),
             rests: Unreported::default(),
             budgets: Budgets::default(),
@@ -210,8 +198,7 @@ impl EventLoop {
         while !self.is_over() {
             self.wait(self.timeout())?;
             self.shard.now = clock::now();
-            self.shard.watch = clock::coarse();
-            self.file_events();
+            self.shard.watch.restart();
             self.turn();
         }
         // The last shard drops the handlers; a panic there is not the shard's.
@@ -221,8 +208,8 @@ impl EventLoop {
 
     /// All phases but the first, at the time that the shard was told.
     fn turn(&mut self) {
-        self.accept();
         self.receive();
+        self.accept();
         self.take_mail();
         self.advance_shutdown();
         self.fire_timers();
@@ -239,20 +226,33 @@ impl EventLoop {
         }
     }
 
-    /// Puts what happened on the lists of those whom it happened to.
-    fn file_events(&mut self) {
-        for event in &self.events {
-            match event.token() {
-                // It may have come too late for this turn's mail, and comes once.
-                WAKER => self.has_mail = true,
-                LISTENER => {
-                    if let Some(listener) = &mut self.listener {
-                        listener.is_ready = true;
-                    }
+    /// Notes what happened, to whomever; the connection, if one is to be read.
+    fn hear(&mut self, news: &impl News) -> Option<Slot> {
+        match news.token() {
+            // It may have come too late for this turn's mail, and comes once.
+            WAKER => self.has_mail = true,
+            LISTENER => {
+                if let Some(listener) = &mut self.listener {
+                    listener.is_ready = true;
                 }
-                token => self.shard.notice(Address::from_token(token.0), Readiness::of(event)),
+            }
+            Token(token) => return self.shard.notice(Address::from_token(token), news.readiness()),
+        }
+        None
+    }
+
+    /// Puts those who are to be read on the ready list.
+    fn file(&mut self, news: impl IntoIterator<Item: News>) {
+        for news in news {
+            if let Some(slot) = self.hear(&news) {
+                self.shard.make_ready(slot);
             }
         }
+    }
+
+    /// What the last wait brought, to be put back.
+    fn take_events(&mut self) -> Events {
+        std::mem::replace(&mut self.events, Events::with_capacity(0))
     }
 
     /// Puts on the lists what one look at the kernel did not bring: nobody counts as silent for
@@ -266,7 +266,9 @@ impl EventLoop {
                 // The next turn's wait says so.
                 return;
             }
-            self.file_events();
+            let events = self.take_events();
+            self.file(&events);
+            self.events = events;
         }
     }
 

@@ -4,11 +4,9 @@
 //! Knows frames only as bytes that belong together.
 
 use std::io::IoSlice;
-use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::clock::{self, Moment};
 use super::connection::Farewell;
 use super::limits::Quick;
 use super::outbox::{Begun, Flushed, Outbox, REFER_BYTES, count_messages, pongs_first};
@@ -16,6 +14,7 @@ use super::state::{Outgoing, Shard, Slot};
 use super::transport::Output;
 use crate::config::Overflow;
 use crate::error::SendError;
+use crate::hub::EndpointIndex;
 use crate::hub::delivery::Ticket;
 use crate::message::{Close, CloseCode, ClosedBy, Message};
 use crate::protocol::Lane;
@@ -172,18 +171,15 @@ impl Shard {
     // The current connection.
 
     /// Opens the room for what the current connection's handler says to it, unless something stands
-    /// in the way: as long as the scratch is within, it may grow without a question asked. The lane
-    /// that its messages come by.
-    #[inline]
+    /// in the way: as long as the scratch is within, it may grow without a question asked.
+    /// The lane that its messages come by.
     pub(super) fn open_room(&mut self, slot: Slot) -> Lane {
         debug_assert_eq!(self.current, Some(slot));
         let connection = &self.connections[slot];
-        let Quick { lane, scratch_bytes } = *self.limits.quick(connection.endpoint);
-        let is_plain = connection.flags.are_clear()
-            && connection.outbox.is_empty()
-            && self.fanout.is_empty()
-            && !self.links.is_blocked();
+        let is_plain =
+            connection.flags.are_clear() && connection.outbox.is_empty() && self.is_quiet();
         let own_bytes = self.scratch.len() - self.scratch_http_bytes;
+        let Quick { lane, scratch_bytes } = *self.limits.quick(connection.endpoint);
         self.room.open(if is_plain { scratch_bytes.saturating_sub(own_bytes) } else { 0 });
         lane
     }
@@ -206,10 +202,25 @@ impl Shard {
         self.close_room();
     }
 
-    /// Begins a connection's turn: from here on its own output goes to the scratch.
+    /// Begins a connection's turn: from here on its own output goes to the room or the scratch.
+    #[inline]
     pub(super) fn enter(&mut self, slot: Slot) {
         debug_assert!(self.current.is_none() && self.scratch.is_empty() && !self.room.is_open());
         self.current = Some(slot);
+        self.watch_turn(self.connections[slot].endpoint);
+    }
+
+    /// Begins what is likely to be a plain turn: nothing stands in the way, the room is open.
+    /// The lane that its messages come by.
+    #[inline]
+    pub(super) fn enter_plain(&mut self, slot: Slot, endpoint: EndpointIndex) -> Lane {
+        debug_assert!(self.current.is_none() && self.scratch.is_empty() && !self.room.is_open());
+        debug_assert!(self.is_quiet() && self.connections[slot].is_at_ease());
+        self.current = Some(slot);
+        self.watch_turn(endpoint);
+        let Quick { lane, scratch_bytes } = *self.limits.quick(endpoint);
+        self.room.open(scratch_bytes);
+        lane
     }
 
     /// When the scratch is written before the turn ends, in bytes.
@@ -218,8 +229,6 @@ impl Shard {
     }
 
     /// Ends a connection's turn: what its handler sent leaves in one write.
-    #[inline(always)]
-    #[allow(clippy::inline_always, reason = "the call alone costs a thirtieth of a short echo")]
     pub(super) fn exit(&mut self, slot: Slot) {
         debug_assert_eq!(self.current, Some(slot));
         self.current = None;
@@ -232,10 +241,20 @@ impl Shard {
             self.close_room();
             self.write_scratch(slot);
         }
-        let now = clock::coarse();
-        if now != self.watch {
-            self.look_at_watch(slot, now);
+        self.end_watched_turn(slot);
+    }
+
+    /// Ends a plain turn.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "the call alone costs a thirtieth of a short echo")]
+    pub(super) fn exit_plain(&mut self, slot: Slot) {
+        debug_assert!(self.current == Some(slot) && self.scratch.is_empty());
+        self.current = None;
+        if !self.room.content().is_empty() {
+            self.write_room(slot);
         }
+        self.room.close();
+        self.end_plain_turn();
     }
 
     /// Hands what gathered in the room to the kernel: nothing waits before it.
@@ -248,21 +267,6 @@ impl Shard {
             self.end_write(slot, output);
         }
         self.room.clear();
-    }
-
-    /// Time has gone by since the last connection's turn.
-    #[cold]
-    fn look_at_watch(&mut self, slot: Slot, now: Moment) {
-        let held = now.since(std::mem::replace(&mut self.watch, now));
-        if held > self.limits_of(slot).slow_handler {
-            self.report_slow(slot, held);
-        }
-    }
-
-    fn report_slow(&self, slot: Slot, held: Duration) {
-        let path = self.hub.path_of(self.connections[slot].endpoint);
-        let shard = self.index;
-        log::warn!("the handler of {path} kept shard {shard} for {held:?}: the others had to wait");
     }
 
     /// Hands the scratch to the kernel; what it does not take goes to the outbox.

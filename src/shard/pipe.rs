@@ -14,7 +14,7 @@ use std::rc::Rc;
 use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 
-use super::Readiness;
+use super::news::Readiness;
 use super::transport::Stream;
 
 /// What a transport reads and writes while the test kit is compiled in.

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use super::audience::{AudienceIndex, Audiences, Place};
-use super::clock;
 use super::fanout::Position;
 use super::state::{Outgoing, Shard, Slot};
 use super::transport::Output;
@@ -178,7 +177,7 @@ impl Shard {
             }
         }
         // This was no handler's time.
-        self.watch = clock::coarse();
+        self.watch.restart();
     }
 
     /// What is due to a connection, where that is quickly found: nearly always.

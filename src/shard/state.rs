@@ -9,18 +9,18 @@ use std::time::Instant;
 use bytes::Bytes;
 use slab::Slab;
 
-use super::Readiness;
-use super::clock::{self, Moment};
 use super::connection::Connection;
 use super::encoder::Encoder;
 use super::fanout::{Fanout, Position};
 use super::keeping::KeptInput;
 use super::limits::LimitTable;
 use super::links::Links;
+use super::news::Readiness;
 use super::outbox::Spares;
 use super::output::SCRATCH_BYTES;
 use super::room::Room;
 use super::timers::Wheel;
+use super::watch::Watch;
 use crate::config::Limits;
 use crate::error::SendError;
 use crate::hub::delivery::Ticket;
@@ -47,8 +47,7 @@ pub(super) struct Shard {
     pub(super) fanout: Fanout,
     /// What a connection is about to get of the log.
     pub(super) due: Vec<Position>,
-    /// When the last connection's turn ended, or the phase began.
-    pub(super) watch: Moment,
+    pub(super) watch: Watch,
     /// Whose turn it is; its own output goes to `scratch`.
     pub(super) current: Option<Slot>,
     /// Output of the current connection, after what is in its outbox.
@@ -98,6 +97,7 @@ impl Shard {
             index,
             links: Links::new(hub.clone(), index, limits.server()),
             fanout: Fanout::new(limits.endpoint_count()),
+            watch: Watch::new(limits.no_endpoint()),
             limits,
             hub,
             now,
@@ -106,7 +106,6 @@ impl Shard {
             generation: 0,
             wheel: Wheel::new(now),
             due: Vec::new(),
-            watch: clock::coarse(),
             current: None,
             scratch: Vec::with_capacity(SCRATCH_BYTES),
             room: Room::new(),
@@ -134,6 +133,14 @@ impl Shard {
         (connection.address == address).then_some(slot)
     }
 
+    /// The slot of a connection that is still there, if it is at ease.
+    #[inline]
+    pub(super) fn find_at_ease(&self, address: Address) -> Option<Slot> {
+        let slot = address.slot();
+        let connection = self.connections.get(slot)?;
+        (connection.address == address && connection.is_at_ease()).then_some(slot)
+    }
+
     pub(super) fn id(&self, slot: Slot) -> ConnectionId {
         let address = self.connections[slot].address;
         ConnectionId::new(self.hub.shared().node, self.index, address)
@@ -158,6 +165,12 @@ impl Shard {
         self.links.is_blocked() || self.fanout.is_behind()
     }
 
+    /// Whether nothing is under way between connections that a reply must not overtake.
+    #[inline]
+    pub(super) fn is_quiet(&self) -> bool {
+        self.fanout.is_empty() && !self.links.is_blocked()
+    }
+
     /// What waits for this connection, scratch included, its HTTP not.
     #[inline]
     pub(super) fn buffered_bytes(&self, slot: Slot) -> usize {
@@ -174,26 +187,22 @@ impl Shard {
 
     // Lists.
 
-    /// Puts a connection on the lists for what happened to its transport.
+    /// Notes what happened to a connection's transport; the connection, if it is to be read.
     #[inline]
-    pub(super) fn notice(&mut self, address: Address, readiness: Readiness) {
+    pub(super) fn notice(&mut self, address: Address, readiness: Readiness) -> Option<Slot> {
         let slot = address.slot();
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let connection = self.connections.get_mut(slot)?;
         if connection.address != address {
-            return;
+            return None;
         }
         let Readiness { is_readable, is_writable, has_ended } = readiness;
-        let flags = &mut connection.flags;
-        let was_blocked = flags.is_blocked;
-        if is_readable || has_ended {
-            flags.has_peer_ended |= has_ended;
-            if !std::mem::replace(&mut flags.is_ready, true) {
-                self.ready.push(address);
-            }
+        if has_ended {
+            connection.flags.has_peer_ended = true;
         }
-        if is_writable && was_blocked {
+        if connection.flags.is_blocked && is_writable {
             self.unblock(slot);
         }
+        (is_readable || has_ended).then_some(slot)
     }
 
     pub(super) fn make_ready(&mut self, slot: Slot) {

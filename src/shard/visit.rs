@@ -43,6 +43,12 @@ impl<'b> Intake<'b> {
     pub(super) fn new(bytes: &'b mut [u8], budget: usize) -> Self {
         Self { bytes, budget, end: RunEnd::Plain }
     }
+
+    /// Whether the last run has left nothing to be done.
+    #[inline]
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self.end, RunEnd::Plain) && self.bytes.is_empty()
+    }
 }
 
 /// A shard during a call of the handler of the connection in `slot`.
@@ -64,31 +70,34 @@ impl Visit<'_> {
         lane: Lane,
         intake: &mut Intake<'b>,
         mut handle: impl FnMut(&mut Self, Message<'b>) -> Reply<'b>,
-    ) -> RunEnd<'b> {
+    ) {
+        debug_assert!(matches!(intake.end, RunEnd::Plain));
         let mut budget = intake.budget;
-        let end = loop {
-            if budget == 0 || intake.bytes.is_empty() {
-                break RunEnd::Plain;
-            }
+        while budget > 0 && !intake.bytes.is_empty() {
             budget -= 1;
             let taken;
             // Kept where a panic leaves it: the peer's Close may be in it.
             (taken, intake.bytes) = lane.take(std::mem::take(&mut intake.bytes));
             let message = match taken {
                 Ok(message) => message,
-                Err(doubt) => break RunEnd::Doubt(doubt),
+                Err(doubt) => {
+                    intake.end = RunEnd::Doubt(doubt);
+                    break;
+                }
             };
             let reply = handle(self, message);
             match reply.plain() {
                 Some(Some(answer)) if self.shard.room.append(answer) => {}
                 Some(None) if self.shard.room.is_open() => {}
-                _ => break RunEnd::Reply(reply),
+                _ => {
+                    intake.end = RunEnd::Reply(reply);
+                    break;
+                }
             }
             // It owns nothing; to find that out once more is not free.
             std::mem::forget(reply);
-        };
+        }
         intake.budget = budget;
-        end
     }
 
     /// What is done to the shard may change whatever the current connection's run relies on.

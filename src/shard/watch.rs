@@ -1,0 +1,83 @@
+//! [`Watch`]: whose handlers have had the shard, and since when; those that keep it for long are
+//! reported.
+//!
+//! Knows turns and endpoints. Must not know what is done in a turn.
+
+use super::clock::{self, Moment};
+use super::state::{Shard, Slot};
+use crate::hub::EndpointIndex;
+
+/// After how many plain turns of one endpoint, one after another, the clock is looked at: each
+/// look costs as much as a tenth of a short echo.
+const TURNS_PER_LOOK: u8 = 8;
+
+#[derive(Debug)]
+pub(super) struct Watch {
+    /// When the clock was last looked at.
+    since: Moment,
+    /// Whose turns they were since.
+    endpoint: EndpointIndex,
+    turns_left: u8,
+}
+
+impl Watch {
+    pub(super) fn new(endpoint: EndpointIndex) -> Self {
+        Self { since: clock::coarse(), endpoint, turns_left: TURNS_PER_LOOK }
+    }
+
+    /// What went before was no handler's time.
+    pub(super) fn restart(&mut self) {
+        self.since = clock::coarse();
+        self.turns_left = TURNS_PER_LOOK;
+    }
+}
+
+impl Shard {
+    /// A turn begins, of a connection of this endpoint.
+    #[inline]
+    pub(super) fn watch_turn(&mut self, endpoint: EndpointIndex) {
+        if self.watch.endpoint != endpoint {
+            self.end_watch();
+            self.watch.endpoint = endpoint;
+        }
+    }
+
+    /// A turn has ended in which handlers did nothing but reply.
+    #[inline]
+    pub(super) fn end_plain_turn(&mut self) {
+        self.watch.turns_left -= 1;
+        if self.watch.turns_left == 0 {
+            self.look_at_watch();
+        }
+    }
+
+    /// Any turn of the connection has ended.
+    pub(super) fn end_watched_turn(&mut self, slot: Slot) {
+        // It may have found its endpoint in this turn.
+        self.watch.endpoint = self.connections[slot].endpoint;
+        self.look_at_watch();
+    }
+
+    /// No turn follows for now.
+    pub(super) fn end_watch(&mut self) {
+        if self.watch.turns_left < TURNS_PER_LOOK {
+            self.look_at_watch();
+        }
+    }
+
+    fn look_at_watch(&mut self) {
+        let now = clock::coarse();
+        self.watch.turns_left = TURNS_PER_LOOK;
+        if now == self.watch.since {
+            return;
+        }
+        let held = now.since(std::mem::replace(&mut self.watch.since, now));
+        let endpoint = self.watch.endpoint;
+        if held > self.limits[endpoint].slow_handler {
+            let (path, shard) = (self.hub.path_of(endpoint), self.index);
+            log::warn!(
+                "the handler of {path} kept shard {shard} for {held:?}: the others had to wait"
+            );
+        }
+    }
+}
