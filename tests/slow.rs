@@ -1,15 +1,27 @@
-//! Handlers that keep their shard for too long are reported in the log. One test alone in its
-//! process, for a process has one log.
+//! Handlers that keep their shard for too long are reported in the log. One test at a time, for a
+//! process has one log.
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;
 
+use std::sync::{Mutex, MutexGuard, Once, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use common::{Client, reports, start, within};
 use peregrine::{Callbacks, Endpoint, Reply};
+
+/// The tests of this program share the log.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn listen() -> MutexGuard<'static, ()> {
+    static LISTENING: Once = Once::new();
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    LISTENING.call_once(reports::listen);
+    reports::take();
+    turn
+}
 
 /// Does what it is told for so many milliseconds: on the shard, or elsewhere.
 fn worker() -> Callbacks<()> {
@@ -30,7 +42,7 @@ fn worker() -> Callbacks<()> {
 
 #[test]
 fn a_handler_that_keeps_its_shard_is_reported_with_its_endpoint_and_no_other() {
-    reports::listen();
+    let _turn = listen();
     within(Duration::from_secs(60), || {
         // A busy machine may keep a quick handler waiting, but not for so long.
         let quick = Endpoint::new(worker()).adjust_limits(|l| l.slow_handler = Duration::MAX);
@@ -52,6 +64,54 @@ fn a_handler_that_keeps_its_shard_is_reported_with_its_endpoint_and_no_other() {
         assert_eq!(ask(&mut slow, "pool 500"), [""; 0]);
         for place in ["shard", "future"] {
             let reports = ask(&mut slow, &format!("{place} 500"));
+            assert_eq!(reports.len(), 1, "{reports:?}");
+            assert!(reports[0].starts_with("WARN the handler of /slow kept shard 0 for "));
+        }
+    });
+}
+
+/// Those who have sent something while the shard was busy have their turns one after another.
+#[test]
+fn of_several_endpoints_in_one_turn_of_the_loop_the_slow_one_is_reported() {
+    let _turn = listen();
+    within(Duration::from_secs(60), || {
+        let limited = |milliseconds| {
+            let limit = Duration::from_millis(milliseconds);
+            Endpoint::new(worker()).adjust_limits(move |limits| limits.slow_handler = limit)
+        };
+        let (open, gate) = mpsc::channel::<()>();
+        let (arrive, arrived) = mpsc::channel();
+        let gate = Mutex::new(gate);
+        let gate = Callbacks::<()>::new().on_message(move |_ws, _| {
+            arrive.send(()).expect("the test waits");
+            gate.lock().expect("one shard").recv().expect("the test goes on");
+            Reply::none()
+        });
+        let gate = Endpoint::new(gate).adjust_limits(|l| l.slow_handler = Duration::MAX);
+        let server = start(1, |builder| {
+            builder
+                .websocket("/gate", gate)
+                .websocket("/quick", limited(400))
+                .websocket("/slow", limited(400))
+        });
+        let connect = |path| Client::connect(server.local_addr(), path);
+        let (mut gate, mut slow) = (connect("/gate"), connect("/slow"));
+        let mut quick: Vec<Client> = (0..20).map(|_| connect("/quick")).collect();
+        // Before it, after it, and so many that the clock is looked at among them.
+        for before in [0, 1, 10, 20] {
+            gate.send("");
+            arrived.recv().expect("the shard waits at the gate");
+            quick[..before].iter_mut().for_each(|client| client.send("shard 0"));
+            slow.send("shard 500");
+            quick[before..].iter_mut().for_each(|client| client.send("shard 0"));
+            open.send(()).expect("the shard waits at the gate");
+            for client in quick.iter_mut().chain([&mut slow]) {
+                assert_eq!(client.text(), "done");
+            }
+            // What is reported is reported by the next answer.
+            quick[0].send("shard 0");
+            assert_eq!(quick[0].text(), "done");
+            let reports = reports::take();
             assert_eq!(reports.len(), 1, "{reports:?}");
             assert!(reports[0].starts_with("WARN the handler of /slow kept shard 0 for "));
         }
