@@ -12,7 +12,7 @@ use crate::handler::{Dependencies, Place, RequiredType, Values};
 use crate::http::{Origins, Response};
 use crate::hub::EndpointIndex;
 use crate::routing::{Routes, names};
-use crate::shard::{LimitTable, Page, ServedEndpoint};
+use crate::shard::{LimitTable, Page, Quick, ServedEndpoint};
 
 type Adjust = dyn FnOnce(&mut Limits) + Send;
 
@@ -180,7 +180,8 @@ impl List {
             return Err(Error::EndpointLimits { path, rule });
         }
         let dependencies = Dependencies::new(values, Arc::clone(&self.globals));
-        self.endpoints.push(ServedEndpoint { handler, dependencies, checks, origins });
+        let quick = Quick::new(&limits);
+        self.endpoints.push(ServedEndpoint { handler, dependencies, quick, checks, origins });
         self.limits.push(limits);
         self.paths.insert(path, index);
         Ok(())

@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::entrance::Places;
 use super::erased::ErasedHandler;
+use super::limits::Quick;
 use super::pool::Pool;
 use super::state::{Shard, Slot};
 use super::tasks::Tasks;
@@ -23,7 +24,7 @@ use crate::hub::EndpointIndex;
 use crate::message::{Close, Fragment, Message};
 use crate::network::Networks;
 use crate::panics::discard;
-use crate::protocol::{Lane, Receipt};
+use crate::protocol::Receipt;
 use crate::routing::{Params, Routes};
 
 /// Everything that a server serves; the same for all shards.
@@ -45,6 +46,7 @@ pub(crate) struct Service {
 pub(crate) struct ServedEndpoint {
     pub(crate) handler: Box<dyn ErasedHandler>,
     pub(crate) dependencies: Dependencies,
+    pub(crate) quick: Quick,
     pub(crate) checks: Vec<Check>,
     pub(crate) origins: Origins,
 }
@@ -156,8 +158,8 @@ impl Application {
     }
 
     /// Hands out the messages that lie in the input of a connection that is open and dormant; see
-    /// [`Visit::run`]. A panic ends the connection. The caller has opened the room, and closes it
-    /// or writes what is in it.
+    /// [`Visit::run`]. The room is opened, to be so large if that is known. A panic ends the
+    /// connection.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "the call alone costs a twentieth of a short echo")]
     pub(super) fn run(
@@ -165,7 +167,7 @@ impl Application {
         shard: &mut Shard,
         slot: Slot,
         endpoint: EndpointIndex,
-        lane: Lane,
+        room_bytes: Option<usize>,
         intake: &mut Intake<'_>,
     ) {
         debug_assert!({
@@ -177,11 +179,12 @@ impl Application {
             intake.bytes = &mut [];
             return;
         };
-        let ServedEndpoint { handler, dependencies, .. } =
+        let ServedEndpoint { handler, dependencies, quick, .. } =
             &self.service.endpoints[usize::from(endpoint)];
+        shard.room.open(room_bytes.unwrap_or(quick.scratch_bytes));
         let mut visit = Visit { shard, slot };
         let mut context = Context { dependencies, session };
-        let run = AssertUnwindSafe(|| handler.run(&mut visit, &mut context, lane, intake));
+        let run = AssertUnwindSafe(|| handler.run(&mut visit, &mut context, quick.lane, intake));
         if let Err(panic) = catch_unwind(run) {
             intake.end = RunEnd::Reply(Reply::none());
             shard.close_room();

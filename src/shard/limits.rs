@@ -1,4 +1,4 @@
-//! [`LimitTable`]: which limits count for a connection.
+//! [`LimitTable`]: which limits count for a connection. [`Quick`]: what each turn asks of them.
 
 use std::ops::Index;
 use std::sync::Arc;
@@ -11,35 +11,31 @@ use crate::protocol::Lane;
 /// The limits of every endpoint, then those of the server, which count for connections that belong
 /// to no endpoint yet. What counts for the server alone is the same in all.
 #[derive(Clone, Debug)]
-pub(crate) struct LimitTable(Arc<[Row]>);
+pub(crate) struct LimitTable(Arc<[Limits]>);
 
-#[derive(Debug)]
-struct Row {
-    limits: Limits,
-    quick: Quick,
-}
-
-/// What follows from the limits, for each turn of each connection.
+/// What follows from an endpoint's limits, for each turn of each connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Quick {
+pub(crate) struct Quick {
     pub(super) lane: Lane,
     /// When the scratch is written before the turn ends, in bytes: nobody is refused for output
     /// that was not offered to the kernel.
     pub(super) scratch_bytes: usize,
 }
 
-impl Row {
-    fn new(mut limits: Limits) -> Self {
-        limits.tame();
+impl Quick {
+    pub(crate) fn new(limits: &Limits) -> Self {
         let scratch_bytes = SCRATCH_BYTES.min(limits.outbox_high_water_bytes).max(1);
-        Self { quick: Quick { lane: Lane::new(&limits), scratch_bytes }, limits }
+        Self { lane: Lane::new(limits), scratch_bytes }
     }
 }
 
 impl LimitTable {
     /// From those of the endpoints, in order, and of the server.
     pub(crate) fn new(endpoints: Vec<Limits>, server: Limits) -> Self {
-        Self(endpoints.into_iter().chain([server]).map(Row::new).collect())
+        let mut all = endpoints;
+        all.push(server);
+        all.iter_mut().for_each(Limits::tame);
+        Self(all.into())
     }
 
     pub(crate) fn endpoint_count(&self) -> usize {
@@ -52,12 +48,7 @@ impl LimitTable {
     }
 
     pub(crate) fn server(&self) -> &Limits {
-        &self.0[self.endpoint_count()].limits
-    }
-
-    #[inline]
-    pub(super) fn quick(&self, endpoint: EndpointIndex) -> &Quick {
-        &self.0[usize::from(endpoint)].quick
+        &self.0[self.endpoint_count()]
     }
 }
 
@@ -66,6 +57,6 @@ impl Index<EndpointIndex> for LimitTable {
 
     #[inline]
     fn index(&self, endpoint: EndpointIndex) -> &Limits {
-        &self.0[usize::from(endpoint)].limits
+        &self.0[usize::from(endpoint)]
     }
 }

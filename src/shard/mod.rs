@@ -67,7 +67,7 @@ use self::connection::{Flags, Phase};
 pub(crate) use self::entrance::Places;
 use self::entrance::Unreported;
 pub(crate) use self::erased::ErasedHandler;
-pub(crate) use self::limits::LimitTable;
+pub(crate) use self::limits::{LimitTable, Quick};
 use self::listener::Listener;
 pub(crate) use self::listener::bind;
 use self::news::News;

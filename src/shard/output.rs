@@ -17,7 +17,6 @@ use crate::error::SendError;
 use crate::hub::EndpointIndex;
 use crate::hub::delivery::Ticket;
 use crate::message::{Close, CloseCode, ClosedBy, Message};
-use crate::protocol::Lane;
 use crate::protocol::frame::{self, LONG_HEADER_BYTES};
 
 /// When the own replies of one turn are handed to the kernel before the turn ends, in bytes.
@@ -170,18 +169,15 @@ impl Shard {
 
     // The current connection.
 
-    /// Opens the room for what the current connection's handler says to it, unless something stands
-    /// in the way: as long as the scratch is within, it may grow without a question asked.
-    /// The lane that its messages come by.
-    pub(super) fn open_room(&mut self, slot: Slot) -> Lane {
+    /// How large the room may be for what the current connection's handler says to it: none while
+    /// anything stands in the way, and no more than is left of the scratch.
+    pub(super) fn room_bytes(&self, slot: Slot) -> usize {
         debug_assert_eq!(self.current, Some(slot));
         let connection = &self.connections[slot];
         let is_plain =
             connection.flags.are_clear() && connection.outbox.is_empty() && self.is_quiet();
         let own_bytes = self.scratch.len() - self.scratch_http_bytes;
-        let Quick { lane, scratch_bytes } = *self.limits.quick(connection.endpoint);
-        self.room.open(if is_plain { scratch_bytes.saturating_sub(own_bytes) } else { 0 });
-        lane
+        if is_plain { self.scratch_limit(slot).saturating_sub(own_bytes) } else { 0 }
     }
 
     /// From here on, every question is asked.
@@ -210,22 +206,18 @@ impl Shard {
         self.watch_turn(self.connections[slot].endpoint);
     }
 
-    /// Begins what is likely to be a plain turn: nothing stands in the way, the room is open.
-    /// The lane that its messages come by.
+    /// Begins what is likely to be a plain turn: nothing stands in the way.
     #[inline]
-    pub(super) fn enter_plain(&mut self, slot: Slot, endpoint: EndpointIndex) -> Lane {
+    pub(super) fn enter_plain(&mut self, slot: Slot, endpoint: EndpointIndex) {
         debug_assert!(self.current.is_none() && self.scratch.is_empty() && !self.room.is_open());
         debug_assert!(self.is_quiet() && self.connections[slot].is_at_ease());
         self.current = Some(slot);
         self.watch_turn(endpoint);
-        let Quick { lane, scratch_bytes } = *self.limits.quick(endpoint);
-        self.room.open(scratch_bytes);
-        lane
     }
 
     /// When the scratch is written before the turn ends, in bytes.
     pub(super) fn scratch_limit(&self, slot: Slot) -> usize {
-        self.limits.quick(self.connections[slot].endpoint).scratch_bytes
+        Quick::new(self.limits_of(slot)).scratch_bytes
     }
 
     /// Ends a connection's turn: what its handler sent leaves in one write.

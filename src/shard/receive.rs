@@ -156,9 +156,9 @@ impl EventLoop {
         };
         connection.touch(self.shard.now);
         let endpoint = connection.endpoint;
-        let lane = self.shard.enter_plain(slot, endpoint);
+        self.shard.enter_plain(slot, endpoint);
         let mut intake = Intake::new(&mut buffer[..read], self.budgets.frame_count);
-        self.application.run(&mut self.shard, slot, endpoint, lane, &mut intake);
+        self.application.run(&mut self.shard, slot, endpoint, None, &mut intake);
         if intake.is_done() && read < room {
             // Nothing is left to drop.
             std::mem::forget(intake);
@@ -315,8 +315,8 @@ impl EventLoop {
             }
             if self.shard.connections[slot].protocol.is_dormant() {
                 let endpoint = self.shard.connections[slot].endpoint;
-                let lane = self.shard.open_room(slot);
-                self.application.run(&mut self.shard, slot, endpoint, lane, intake);
+                let room_bytes = self.shard.room_bytes(slot);
+                self.application.run(&mut self.shard, slot, endpoint, Some(room_bytes), intake);
             } else {
                 intake.budget -= 1;
                 intake.end = RunEnd::Doubt(Doubt::Frame);

@@ -52,7 +52,7 @@ pub(super) struct Shard {
     pub(super) current: Option<Slot>,
     /// Output of the current connection, after what is in its outbox.
     pub(super) scratch: Vec<u8>,
-    /// Output of the current connection after what is in the scratch; see [`Shard::open_room`].
+    /// Output of the current connection after what is in the scratch; see [`Shard::room_bytes`].
     pub(super) room: Room,
     /// What the message lies in that is handed to the handler, if that is long and can be shared.
     pub(super) lent: Option<Bytes>,

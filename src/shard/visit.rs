@@ -1,5 +1,5 @@
-//! [`Visit`]: a shard while the handler of one of its connections runs. What the handler may reach of
-//! it, and the run: the messages of one connection's turn, one after another.
+//! [`Visit`]: a shard while the handler of one of its connections runs. What the handler may reach
+//! of it, and the run: the messages of one connection's turn, one after another.
 //!
 //! Knows messages and the current connection. Must not know what a handler is, nor who catches its
 //! panics: that is `application`'s.
