@@ -117,3 +117,38 @@ fn of_several_endpoints_in_one_turn_of_the_loop_the_slow_one_is_reported() {
         }
     });
 }
+
+/// Each keeps its shard for a fifth of what it may; so many have their turns one after another.
+#[test]
+fn handlers_none_of_which_keeps_its_shard_for_long_are_not_reported() {
+    let _turn = listen();
+    within(Duration::from_secs(60), || {
+        let (open, gate) = mpsc::channel::<()>();
+        let (arrive, arrived) = mpsc::channel();
+        let gate = Mutex::new(gate);
+        let gate = Callbacks::<()>::new().on_message(move |_ws, _| {
+            arrive.send(()).expect("the test waits");
+            gate.lock().expect("one shard").recv().expect("the test goes on");
+            Reply::none()
+        });
+        let gate = Endpoint::new(gate).adjust_limits(|l| l.slow_handler = Duration::MAX);
+        let quick = Endpoint::new(worker())
+            .adjust_limits(|limits| limits.slow_handler = Duration::from_millis(500));
+        let server =
+            start(1, |builder| builder.websocket("/gate", gate).websocket("/quick", quick));
+        let mut gate = Client::connect(server.local_addr(), "/gate");
+        let mut quick: Vec<Client> =
+            (0..16).map(|_| Client::connect(server.local_addr(), "/quick")).collect();
+        gate.send("");
+        arrived.recv().expect("the shard waits at the gate");
+        quick.iter_mut().for_each(|client| client.send("shard 100"));
+        open.send(()).expect("the shard waits at the gate");
+        for client in &mut quick {
+            assert_eq!(client.text(), "done");
+        }
+        // What is reported is reported by the next answer.
+        quick[0].send("shard 0");
+        assert_eq!(quick[0].text(), "done");
+        assert_eq!(reports::take(), [""; 0]);
+    });
+}
