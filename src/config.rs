@@ -171,8 +171,8 @@ pub struct Limits {
     pub offload_queue_count: usize,
     /// Handlers that keep their shard for longer, while all its other connections wait, are
     /// reported as a warning in the log, with their endpoint. Default 50 ms, known to a few. What
-    /// is timed is the handling of what one connection has sent; of up to eight connections of an
-    /// endpoint, one after another, if it was nothing but replies.
+    /// is timed is the handling of all that one connection has sent; where that takes no time worth
+    /// telling, of up to eight connections of an endpoint, one after another.
     ///
     /// Counts per endpoint.
     pub slow_handler: Duration,

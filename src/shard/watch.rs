@@ -7,9 +7,9 @@ use super::clock::{self, Moment};
 use super::state::{Shard, Slot};
 use crate::hub::EndpointIndex;
 
-/// After how many plain turns of one endpoint, one after another, the clock is looked at: each
-/// look costs as much as a tenth of a short echo.
-const TURNS_PER_LOOK: u8 = 8;
+/// After how many plain turns of one endpoint, one after another, the clock is looked at, at most:
+/// each look costs as much as a tenth of a short echo.
+const STRIDE_MAX: u8 = 8;
 
 #[derive(Debug)]
 pub(super) struct Watch {
@@ -17,18 +17,25 @@ pub(super) struct Watch {
     since: Moment,
     /// Whose turns they were since.
     endpoint: EndpointIndex,
+    /// After how many turns it is looked at. It grows as long as they take no time that shows, so
+    /// that slow ones are told apart.
+    stride: u8,
     turns_left: u8,
 }
 
 impl Watch {
     pub(super) fn new(endpoint: EndpointIndex) -> Self {
-        Self { since: clock::coarse(), endpoint, turns_left: TURNS_PER_LOOK }
+        Self { since: clock::coarse(), endpoint, stride: 1, turns_left: 1 }
     }
 
     /// What went before was no handler's time.
     pub(super) fn restart(&mut self) {
-        self.since = clock::coarse();
-        self.turns_left = TURNS_PER_LOOK;
+        *self = Self::new(self.endpoint);
+    }
+
+    /// The next look is after so many turns.
+    fn step(&mut self, stride: u8) {
+        (self.stride, self.turns_left) = (stride, stride);
     }
 }
 
@@ -60,17 +67,18 @@ impl Shard {
 
     /// No turn follows for now.
     pub(super) fn end_watch(&mut self) {
-        if self.watch.turns_left < TURNS_PER_LOOK {
+        if self.watch.turns_left < self.watch.stride {
             self.look_at_watch();
         }
     }
 
     fn look_at_watch(&mut self) {
         let now = clock::coarse();
-        self.watch.turns_left = TURNS_PER_LOOK;
         if now == self.watch.since {
+            self.watch.step(STRIDE_MAX.min(2 * self.watch.stride));
             return;
         }
+        self.watch.step(1);
         let held = now.since(std::mem::replace(&mut self.watch.since, now));
         let endpoint = self.watch.endpoint;
         if held > self.limits[endpoint].slow_handler {
