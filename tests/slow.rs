@@ -40,16 +40,35 @@ fn worker() -> Callbacks<()> {
     })
 }
 
+/// A worker that may keep its shard for so many milliseconds.
+fn limited(milliseconds: u64) -> Endpoint {
+    let limit = Duration::from_millis(milliseconds);
+    Endpoint::new(worker()).adjust_limits(move |limits| limits.slow_handler = limit)
+}
+
+/// A handler that keeps its shard, once it has told so, until it is let go: whoever sends something
+/// meanwhile has its turn in the next turn of the loop.
+fn gate() -> (Endpoint, mpsc::Receiver<()>, mpsc::Sender<()>) {
+    let (open, gate) = mpsc::channel();
+    let (arrive, arrived) = mpsc::channel();
+    let gate = Mutex::new(gate);
+    let handler = Callbacks::<()>::new().on_message(move |_ws, _| {
+        arrive.send(()).expect("the test waits");
+        gate.lock().expect("one shard").recv().expect("the test goes on");
+        Reply::none()
+    });
+    let endpoint = Endpoint::new(handler).adjust_limits(|l| l.slow_handler = Duration::MAX);
+    (endpoint, arrived, open)
+}
+
 #[test]
 fn a_handler_that_keeps_its_shard_is_reported_with_its_endpoint_and_no_other() {
     let _turn = listen();
     within(Duration::from_secs(60), || {
         // A busy machine may keep a quick handler waiting, but not for so long.
         let quick = Endpoint::new(worker()).adjust_limits(|l| l.slow_handler = Duration::MAX);
-        let slow = Endpoint::new(worker())
-            .adjust_limits(|limits| limits.slow_handler = Duration::from_millis(400));
         let server =
-            start(1, |builder| builder.websocket("/quick", quick).websocket("/slow", slow));
+            start(1, |builder| builder.websocket("/quick", quick).websocket("/slow", limited(400)));
         let mut quick = Client::connect(server.local_addr(), "/quick");
         let mut slow = Client::connect(server.local_addr(), "/slow");
         let mut ask = |client: &mut Client, text: &str| {
@@ -70,24 +89,11 @@ fn a_handler_that_keeps_its_shard_is_reported_with_its_endpoint_and_no_other() {
     });
 }
 
-/// Those who have sent something while the shard was busy have their turns one after another.
 #[test]
 fn of_several_endpoints_in_one_turn_of_the_loop_the_slow_one_is_reported() {
     let _turn = listen();
     within(Duration::from_secs(60), || {
-        let limited = |milliseconds| {
-            let limit = Duration::from_millis(milliseconds);
-            Endpoint::new(worker()).adjust_limits(move |limits| limits.slow_handler = limit)
-        };
-        let (open, gate) = mpsc::channel::<()>();
-        let (arrive, arrived) = mpsc::channel();
-        let gate = Mutex::new(gate);
-        let gate = Callbacks::<()>::new().on_message(move |_ws, _| {
-            arrive.send(()).expect("the test waits");
-            gate.lock().expect("one shard").recv().expect("the test goes on");
-            Reply::none()
-        });
-        let gate = Endpoint::new(gate).adjust_limits(|l| l.slow_handler = Duration::MAX);
+        let (gate, arrived, open) = gate();
         let server = start(1, |builder| {
             builder
                 .websocket("/gate", gate)
@@ -123,19 +129,9 @@ fn of_several_endpoints_in_one_turn_of_the_loop_the_slow_one_is_reported() {
 fn handlers_none_of_which_keeps_its_shard_for_long_are_not_reported() {
     let _turn = listen();
     within(Duration::from_secs(60), || {
-        let (open, gate) = mpsc::channel::<()>();
-        let (arrive, arrived) = mpsc::channel();
-        let gate = Mutex::new(gate);
-        let gate = Callbacks::<()>::new().on_message(move |_ws, _| {
-            arrive.send(()).expect("the test waits");
-            gate.lock().expect("one shard").recv().expect("the test goes on");
-            Reply::none()
-        });
-        let gate = Endpoint::new(gate).adjust_limits(|l| l.slow_handler = Duration::MAX);
-        let quick = Endpoint::new(worker())
-            .adjust_limits(|limits| limits.slow_handler = Duration::from_millis(500));
+        let (gate, arrived, open) = gate();
         let server =
-            start(1, |builder| builder.websocket("/gate", gate).websocket("/quick", quick));
+            start(1, |builder| builder.websocket("/gate", gate).websocket("/quick", limited(500)));
         let mut gate = Client::connect(server.local_addr(), "/gate");
         let mut quick: Vec<Client> =
             (0..16).map(|_| Client::connect(server.local_addr(), "/quick")).collect();
