@@ -93,3 +93,24 @@ fn the_close_behind_a_message_whose_handler_closes_is_heard() {
     server.send_bytes(client, [raw_frame(0x82, b"bang"), close].concat());
     assert_eq!(server.hub().connection_counts(), [0]);
 }
+
+#[test]
+fn what_lies_behind_a_full_read_of_whole_messages_is_read_though_no_event_tells_of_it() {
+    const READ_BYTES: usize = 128 << 10;
+    const FRAME_BYTES: usize = 1024;
+    const COUNT: usize = READ_BYTES / FRAME_BYTES + 1;
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    let counts = Callbacks::<()>::new().on_message(move |_ws, _message| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        Reply::none()
+    });
+    let mut server = start(Server::builder().websocket("/", counts));
+    server.set_pipe_bytes(2 * READ_BYTES);
+    let client = connect(&mut server);
+    let payload_bytes = u16::try_from(FRAME_BYTES - 8).expect("short").to_be_bytes();
+    let mut frame = [&[0x82, 0x80 | 126], &payload_bytes[..], &[0; 4]].concat();
+    frame.resize(FRAME_BYTES, 7);
+    server.send_bytes(client, frame.repeat(COUNT));
+    assert_eq!(count.load(Ordering::Relaxed), COUNT);
+}
