@@ -203,7 +203,7 @@ impl Shard {
     pub(super) fn enter(&mut self, slot: Slot) {
         debug_assert!(self.current.is_none() && self.scratch.is_empty() && !self.room.is_open());
         self.current = Some(slot);
-        self.watch_turn(self.connections[slot].endpoint);
+        self.end_watch();
     }
 
     /// Begins what is likely to be a plain turn: nothing stands in the way.
@@ -212,7 +212,7 @@ impl Shard {
         debug_assert!(self.current.is_none() && self.scratch.is_empty() && !self.room.is_open());
         debug_assert!(self.is_quiet() && self.connections[slot].is_at_ease());
         self.current = Some(slot);
-        self.watch_turn(endpoint);
+        self.begin_plain_turn(endpoint);
     }
 
     /// When the scratch is written before the turn ends, in bytes.
@@ -233,7 +233,7 @@ impl Shard {
             self.close_room();
             self.write_scratch(slot);
         }
-        self.end_watched_turn(slot);
+        self.end_careful_turn(slot);
     }
 
     /// Ends a plain turn.

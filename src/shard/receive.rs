@@ -43,17 +43,6 @@ impl Kernel {
     }
 }
 
-/// How connections are given their turns for now. Only a turn that is not plain changes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pace {
-    /// Those that are at ease have plain turns.
-    Quick,
-    /// Something was published that has to go before any reply.
-    Careful,
-    /// What handlers send would have no way to go: none is called.
-    Held,
-}
-
 impl EventLoop {
     pub(super) fn receive(&mut self) {
         if self.shard.links.is_blocked() {
@@ -82,15 +71,15 @@ impl EventLoop {
     #[inline(never)]
     fn receive_from_heard(&mut self, news: impl IntoIterator<Item: News>) {
         let mut buffer = std::mem::take(&mut self.buffer);
-        let mut pace = self.pace();
+        let mut may_be_plain = self.may_be_plain();
         for news in news {
-            if pace == Pace::Quick
+            if may_be_plain
                 && news.is_input()
                 && let Some(slot) = self.shard.find_at_ease(Address::from_token(news.token().0))
             {
-                pace = self.receive_plainly(slot, &mut buffer);
+                may_be_plain = self.receive_plainly(slot, &mut buffer);
             } else if let Some(slot) = self.hear(&news) {
-                pace = self.receive_otherwise(slot, &mut buffer, pace);
+                may_be_plain = self.receive_otherwise(slot, &mut buffer);
             }
         }
         self.buffer = buffer;
@@ -100,20 +89,20 @@ impl EventLoop {
     fn receive_from_ready(&mut self) {
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut ready = std::mem::take(&mut self.shard.ready);
-        let mut pace = self.pace();
+        let mut may_be_plain = self.may_be_plain();
         let mut done_count = 0;
         for &address in &ready {
-            if pace == Pace::Held {
+            if !may_be_plain && !self.may_receive() {
                 break;
             }
             done_count += 1;
             if let Some(slot) = self.shard.find(address) {
                 let connection = &mut self.shard.connections[slot];
                 connection.flags.is_ready = false;
-                pace = if pace == Pace::Quick && connection.is_at_ease() {
+                may_be_plain = if may_be_plain && connection.is_at_ease() {
                     self.receive_plainly(slot, &mut buffer)
                 } else {
-                    self.receive_otherwise(slot, &mut buffer, pace)
+                    self.receive_otherwise(slot, &mut buffer)
                 };
             }
         }
@@ -132,27 +121,23 @@ impl EventLoop {
         self.buffer = buffer;
     }
 
-    fn pace(&self) -> Pace {
-        if !self.may_receive() {
-            Pace::Held
-        } else if self.shard.is_quiet() {
-            Pace::Quick
-        } else {
-            Pace::Careful
-        }
+    /// Whether those that are at ease may have plain turns: handlers may be called, and nothing was
+    /// published that has to go before their replies. Only a turn that was not plain changes it.
+    fn may_be_plain(&self) -> bool {
+        self.may_receive() && self.shard.is_quiet()
     }
 
-    /// The turn of one that is at ease, on a shard that is quiet: most likely a plain one. How the
-    /// next one is given its own.
+    /// The turn of one that is at ease, on a shard that is quiet: most likely a plain one. Whether the
+    /// next one may be.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "the call alone costs a twentieth of a short echo")]
-    fn receive_plainly(&mut self, slot: Slot, buffer: &mut [u8]) -> Pace {
+    fn receive_plainly(&mut self, slot: Slot, buffer: &mut [u8]) -> bool {
         let connection = &mut self.shard.connections[slot];
         let room = buffer.len();
         let input = connection.transport.read(buffer);
         let Input::Bytes(read) = input else {
             self.end_at_ease(slot, input);
-            return self.pace();
+            return self.may_be_plain();
         };
         connection.touch(self.shard.now);
         let endpoint = connection.endpoint;
@@ -163,21 +148,21 @@ impl EventLoop {
             // Nothing is left to drop.
             std::mem::forget(intake);
             self.shard.exit_plain(slot);
-            return Pace::Quick;
+            return true;
         }
         self.go_on(slot, intake, input, Kernel::holding(read == room));
-        self.pace()
+        self.may_be_plain()
     }
 
-    /// A turn that cannot be plain, if there is to be one now; how the next one is given its own.
+    /// A turn that cannot be plain, if handlers may be called; whether the next one may be plain.
     #[cold]
-    fn receive_otherwise(&mut self, slot: Slot, buffer: &mut [u8], pace: Pace) -> Pace {
-        if pace == Pace::Held {
-            self.shard.make_ready(slot);
-        } else {
+    fn receive_otherwise(&mut self, slot: Slot, buffer: &mut [u8]) -> bool {
+        if self.may_receive() {
             self.receive_with_care(slot, buffer);
+        } else {
+            self.shard.make_ready(slot);
         }
-        self.pace()
+        self.may_be_plain()
     }
 
     /// The turn of one that was at ease, and said nothing.

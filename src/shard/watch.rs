@@ -40,16 +40,16 @@ impl Watch {
 }
 
 impl Shard {
-    /// A turn begins, of a connection of this endpoint.
+    /// A turn of a connection of this endpoint begins, which may be plain.
     #[inline]
-    pub(super) fn watch_turn(&mut self, endpoint: EndpointIndex) {
+    pub(super) fn begin_plain_turn(&mut self, endpoint: EndpointIndex) {
         if self.watch.endpoint != endpoint {
             self.end_watch();
             self.watch.endpoint = endpoint;
         }
     }
 
-    /// A turn has ended in which handlers did nothing but reply.
+    /// It was plain.
     #[inline]
     pub(super) fn end_plain_turn(&mut self) {
         self.watch.turns_left -= 1;
@@ -58,14 +58,14 @@ impl Shard {
         }
     }
 
-    /// Any turn of the connection has ended.
-    pub(super) fn end_watched_turn(&mut self, slot: Slot) {
+    /// A turn of this connection has ended that was not.
+    pub(super) fn end_careful_turn(&mut self, slot: Slot) {
         // It may have found its endpoint in this turn.
         self.watch.endpoint = self.connections[slot].endpoint;
         self.look_at_watch();
     }
 
-    /// No turn follows for now.
+    /// What follows is no plain turn.
     pub(super) fn end_watch(&mut self) {
         if self.watch.turns_left < self.watch.stride {
             self.look_at_watch();
