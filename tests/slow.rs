@@ -5,10 +5,11 @@
 
 mod common;
 
-use std::sync::{Mutex, MutexGuard, Once, PoisonError, mpsc};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use common::gate::gate;
 use common::{Client, reports, start, within};
 use peregrine::{Callbacks, Endpoint, Reply};
 
@@ -44,21 +45,6 @@ fn worker() -> Callbacks<()> {
 fn limited(milliseconds: u64) -> Endpoint {
     let limit = Duration::from_millis(milliseconds);
     Endpoint::new(worker()).adjust_limits(move |limits| limits.slow_handler = limit)
-}
-
-/// A handler that keeps its shard, once it has told so, until it is let go: whoever sends something
-/// meanwhile has its turn in the next turn of the loop.
-fn gate() -> (Endpoint, mpsc::Receiver<()>, mpsc::Sender<()>) {
-    let (open, gate) = mpsc::channel();
-    let (arrive, arrived) = mpsc::channel();
-    let gate = Mutex::new(gate);
-    let handler = Callbacks::<()>::new().on_message(move |_ws, _| {
-        arrive.send(()).expect("the test waits");
-        gate.lock().expect("one shard").recv().expect("the test goes on");
-        Reply::none()
-    });
-    let endpoint = Endpoint::new(handler).adjust_limits(|l| l.slow_handler = Duration::MAX);
-    (endpoint, arrived, open)
 }
 
 #[test]

@@ -3,9 +3,14 @@
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
+mod common;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use common::gate::gate;
+use common::{Client, within};
 use peregrine::testing::{Received, TestClient, TestServer};
 use peregrine::{Builder, Callbacks, Limits, Reply, Server};
 
@@ -113,4 +118,40 @@ fn what_lies_behind_a_full_read_of_whole_messages_is_read_though_no_event_tells_
     frame.resize(FRAME_BYTES, 7);
     server.send_bytes(client, frame.repeat(COUNT));
     assert_eq!(count.load(Ordering::Relaxed), COUNT);
+}
+
+#[test]
+fn what_is_published_goes_before_the_replies_of_those_who_are_heard_after_it() {
+    within(Duration::from_secs(60), || {
+        let chat = Callbacks::<()>::new().on_message(|ws, message| {
+            if message.as_text() == Some("publish") {
+                ws.broadcast("news").expect("room");
+                return Reply::none();
+            }
+            message.into()
+        });
+        let (gate, arrived, open) = gate();
+        let server =
+            common::start(1, |builder| builder.websocket("/gate", gate).websocket("/chat", chat));
+        let mut gate = Client::connect(server.local_addr(), "/gate");
+        let mut members: Vec<Client> =
+            (0..20).map(|_| Client::connect(server.local_addr(), "/chat")).collect();
+        gate.send("");
+        arrived.recv().expect("the shard waits at the gate");
+        // All are heard in one phase, one after another.
+        for (index, member) in members.iter_mut().enumerate() {
+            member.send(if index == 10 { "publish" } else { "hello" });
+        }
+        open.send(()).expect("the shard waits at the gate");
+        for (index, member) in members.iter_mut().enumerate() {
+            let expected: &[&str] = match index {
+                ..10 => &["hello", "news"],
+                10 => &["news"],
+                _ => &["news", "hello"],
+            };
+            for text in expected {
+                assert_eq!(member.text(), *text, "member {index}");
+            }
+        }
+    });
 }

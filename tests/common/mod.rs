@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 pub mod executor;
+pub mod gate;
 pub mod reports;
 
 use std::net::{SocketAddr, TcpStream};
