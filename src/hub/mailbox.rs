@@ -296,6 +296,15 @@ impl<T> Inbox<T> {
         held(self.mailbox.reserved.load(Ordering::Relaxed)) < COUNT_ONE
     }
 
+    /// Nobody takes any more: what is there is lost, and no more comes.
+    pub(crate) fn end(&self, size: impl Fn(&T) -> usize, mut lose: impl FnMut(T)) {
+        // Relaxed: as `Mailbox::close`.
+        self.mailbox.reserved.fetch_or(CLOSED | ENDED, Ordering::Relaxed);
+        while let Some(envelope) = self.take_promised(&size) {
+            lose(envelope);
+        }
+    }
+
     pub(crate) fn mailbox(&self) -> &Mailbox<T> {
         &self.mailbox
     }
@@ -316,8 +325,8 @@ impl<T> Inbox<T> {
 }
 
 impl<T> Drop for Inbox<T> {
-    /// Nobody takes any more: what is there is dropped, and with it the tickets that it carries.
-    /// The channel itself would keep it for as long as somebody holds a sender.
+    /// What is there is dropped, and with it the tickets that it carries. The channel itself would
+    /// keep it for as long as somebody holds a sender.
     fn drop(&mut self) {
         // Relaxed: as `Mailbox::close`.
         self.mailbox.reserved.fetch_or(CLOSED | ENDED, Ordering::Relaxed);
@@ -383,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_it_when_its_shard_ends_is_dropped() {
+    fn what_is_in_it_when_its_shard_ends_is_handed_back_and_no_more_comes() {
         let poll = mio::Poll::new().expect("a poll");
         let waker = Waker::new(poll.registry(), mio::Token(0)).expect("a waker");
         let (mailbox, inbox) = mailbox::<Arc<()>>(waker, 8, 100);
@@ -392,8 +401,9 @@ mod tests {
             let room = mailbox.reserve(5).expect("room");
             assert_eq!(room.send(Arc::clone(&envelope)), Ok(()));
         }
-        drop(inbox);
-        assert_eq!(Arc::strong_count(&envelope), 1);
+        let mut lost_count = 0;
+        inbox.end(|_| 5, |_| lost_count += 1);
+        assert_eq!((lost_count, Arc::strong_count(&envelope)), (3, 1));
         assert_eq!(mailbox.reserve(1).err(), Some(SendError::ShuttingDown));
         assert_eq!(mailbox.reserve_for_rest(1).err(), Some(SendError::ShuttingDown));
     }

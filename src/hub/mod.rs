@@ -101,6 +101,15 @@ impl Envelope {
             Self::Close { .. } | Self::Abort { .. } | Self::Adopt { .. } => 0,
         }
     }
+
+    /// How many messages are lost with it.
+    pub(crate) fn message_count(&self) -> u64 {
+        match self {
+            Self::Send { .. } | Self::Publish(_) => 1,
+            Self::Piece { frame, .. } => u64::from(frame::ends_message(frame)),
+            _ => 0,
+        }
+    }
 }
 
 /// What all threads of a server share.

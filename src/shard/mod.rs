@@ -216,6 +216,9 @@ impl EventLoop {
         self.shard.fan_out(self.budgets.fanout_count);
         self.flush();
         self.reap();
+        if self.is_over() {
+            self.lose_mail();
+        }
     }
 
     /// Phase 1: sleeps until something happens, at most for so long.

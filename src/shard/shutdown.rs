@@ -249,4 +249,11 @@ impl EventLoop {
         self.shard.count_dropped(lost_count);
         self.shard.hub.shared().shutdown.add_aborted(aborted_count);
     }
+
+    /// Nobody is left: what is still in the mailbox, the rest of messages in pieces, came too late.
+    pub(super) fn lose_mail(&self) {
+        self.inbox.end(Envelope::size, |envelope| {
+            self.shard.count_dropped(envelope.message_count());
+        });
+    }
 }
