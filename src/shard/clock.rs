@@ -10,7 +10,7 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// A moment, to a few milliseconds: cheap enough to be asked for at each connection's turn.
+/// A moment, to a few milliseconds: cheap enough to be asked for several times in a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Moment {
     seconds: i64,

@@ -1,8 +1,10 @@
 //! A thread of another process, led one instruction after another, which stands whenever it is
-//! about to sleep.
+//! about to sleep. Its clocks stand while it is led: a step takes longer than what it counts.
 //!
 //! Knows `ptrace` and the processor's registers. Must not know what the thread is for.
 
+use std::collections::HashMap;
+use std::ops::Range;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,6 +35,18 @@ pub(crate) struct Thread {
     place: Place,
     /// What it is told when it goes on.
     signal: Option<Signal>,
+    clocks: Clocks,
+}
+
+/// What a thread is told of the time, which the kernel has it read by code of its own (vDSO).
+#[derive(Debug)]
+struct Clocks {
+    /// Where that code lies.
+    code: Range<u64>,
+    /// Which clock is being read, and where the time is to be written.
+    reading: (u64, u64),
+    /// By clock: what was told first since the thread is led.
+    told: HashMap<u64, [i64; 2]>,
 }
 
 /// Where a thread is.
@@ -42,6 +56,8 @@ struct Place {
     address: u64,
     /// The system call that this makes, if it makes one: number and the fourth argument.
     call: (u64, u64),
+    /// The first two arguments of the function that begins here, if one does.
+    arguments: (u64, u64),
 }
 
 impl Thread {
@@ -56,8 +72,8 @@ impl Thread {
             _ => format!("thread {id} cannot be traced: {error}"),
         })?;
         ptrace::interrupt(id)?;
-        let place = Place { address: 0, call: (0, 0) };
-        let mut thread = Self { id, place, signal: None };
+        let place = Place { address: 0, call: (0, 0), arguments: (0, 0) };
+        let mut thread = Self { id, place, signal: None, clocks: Clocks::of(id)? };
         let status = waitpid(id, Some(WaitPidFlag::__WALL))?;
         thread.arrive(status)?;
         thread.lead(&mut || Ok(Wanted::Still))?;
@@ -69,6 +85,7 @@ impl Thread {
     pub(crate) fn lead(&mut self, meanwhile: &mut dyn FnMut() -> Result<Wanted>) -> Result<u64> {
         let start = now();
         let mut count = 0;
+        self.clocks.told.clear();
         loop {
             let before = self.place.address;
             let may_sleep = self.is_before_sleep()?;
@@ -82,6 +99,7 @@ impl Thread {
                 self.finish_repetition()?;
             }
             count += has_advanced(before, self.place.address);
+            self.clocks.follow(self.id, before, self.place)?;
             if self.is_before_sleep()? {
                 return Ok(count);
             }
@@ -155,6 +173,36 @@ impl Thread {
     }
 }
 
+impl Clocks {
+    fn of(thread: Pid) -> Result<Self> {
+        let maps = std::fs::read_to_string(format!("/proc/{thread}/maps"))?;
+        let range = |line: &str| {
+            let (start, end) = line.strip_suffix("[vdso]")?.split_once(' ')?.0.split_once('-')?;
+            Some(u64::from_str_radix(start, 16).ok()?..u64::from_str_radix(end, 16).ok()?)
+        };
+        let code = maps.lines().find_map(range).unwrap_or_default();
+        Ok(Self { code, reading: (0, 0), told: HashMap::new() })
+    }
+
+    /// The thread has gone from one place to another: if it has just read a clock, it gets to know
+    /// what it was told before.
+    fn follow(&mut self, thread: Pid, before: u64, place: Place) -> Result<()> {
+        match (self.code.contains(&before), self.code.contains(&place.address)) {
+            (false, true) => self.reading = place.arguments,
+            (true, false) => {
+                let (clock, time) = self.reading;
+                let at = [time, time + 8].map(|at| at as ptrace::AddressType);
+                let now = [ptrace::read(thread, at[0])?, ptrace::read(thread, at[1])?];
+                let told = *self.told.entry(clock).or_insert(now);
+                ptrace::write(thread, at[0], told[0])?;
+                ptrace::write(thread, at[1], told[1])?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
 impl Drop for Thread {
     fn drop(&mut self) {
         // It may have ended.
@@ -197,7 +245,11 @@ fn has_advanced(before: u64, after: u64) -> u64 {
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 fn place(id: Pid) -> Result<Place> {
     let registers = ptrace::getregs(id)?;
-    Ok(Place { address: registers.rip, call: (registers.rax, registers.r10) })
+    Ok(Place {
+        address: registers.rip,
+        call: (registers.rax, registers.r10),
+        arguments: (registers.rdi, registers.rsi),
+    })
 }
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
@@ -247,8 +299,15 @@ mod tests {
     }
 
     #[test]
+    fn the_code_that_reads_clocks_is_found() {
+        let clocks = Clocks::of(Pid::this()).expect("a map of this process");
+        assert!(!clocks.code.is_empty());
+    }
+
+    #[test]
     fn only_a_wait_for_events_that_may_last_is_sleep() {
-        let at = |number, argument| Place { address: 1, call: (number, argument) };
+        let at =
+            |number, argument| Place { address: 1, call: (number, argument), arguments: (0, 0) };
         assert!(at(232, 0xFFFF_FFFF).would_sleep() && at(281, 5).would_sleep());
         assert!(!at(232, 0).would_sleep() && !at(232, 1 << 32).would_sleep());
         assert!(!at(1, 5).would_sleep());
