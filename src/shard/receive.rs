@@ -127,8 +127,8 @@ impl EventLoop {
         self.may_receive() && self.shard.is_quiet()
     }
 
-    /// The turn of one that is at ease, on a shard that is quiet: most likely a plain one. Whether the
-    /// next one may be.
+    /// The turn of one that is at ease, on a shard that is quiet: most likely a plain one. Whether
+    /// the next one may be.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "the call alone costs a twentieth of a short echo")]
     fn receive_plainly(&mut self, slot: Slot, buffer: &mut [u8]) -> bool {

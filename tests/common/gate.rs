@@ -1,5 +1,5 @@
-//! A handler that stops its shard, so that what clients send meanwhile is taken up in one turn of the
-//! loop.
+//! A handler that stops its shard, so that what clients send meanwhile is taken up in one turn of
+//! the loop.
 
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The table of the instruction budget, `benches/budget/table.txt`, as the page shows it, beside what
-//! `steps` has counted.
+//! The table of the instruction budget, `benches/budget/table.txt`, as the page shows it, beside
+//! what `steps` has counted.
 
 use std::fs;
 use std::path::Path;
@@ -9,9 +9,9 @@ use crate::markdown::Table;
 use crate::results::Results;
 use crate::units;
 
-/// What the whole server does: its row there, what `steps` calls it, in words, the goal that was set
-/// before it was built, and what uWebSockets (C++), the fastest peer, took of the same load on such
-/// a machine.
+/// What the whole server does: its row there, what `steps` calls it, in words, the goal that was
+/// set before it was built, and what uWebSockets (C++), the fastest peer, took of the same load on
+/// such a machine.
 type Goal = (&'static str, &'static str, &'static str, f64, &'static str);
 
 #[rustfmt::skip]
