@@ -391,8 +391,8 @@ mod tests {
         assert!(inbox.is_settled() && mailbox.is_closed());
     }
 
-    #[test]
-    fn what_is_in_it_when_its_shard_ends_is_handed_back_and_no_more_comes() {
+    /// A mailbox with three envelopes in it.
+    fn with_three() -> (Arc<Mailbox<Arc<()>>>, Inbox<Arc<()>>, Arc<()>) {
         let poll = mio::Poll::new().expect("a poll");
         let waker = Waker::new(poll.registry(), mio::Token(0)).expect("a waker");
         let (mailbox, inbox) = mailbox::<Arc<()>>(waker, 8, 100);
@@ -401,10 +401,24 @@ mod tests {
             let room = mailbox.reserve(5).expect("room");
             assert_eq!(room.send(Arc::clone(&envelope)), Ok(()));
         }
+        (mailbox, inbox, envelope)
+    }
+
+    #[test]
+    fn what_is_in_it_when_its_shard_ends_is_dropped() {
+        let (mailbox, inbox, envelope) = with_three();
+        drop(inbox);
+        assert_eq!(Arc::strong_count(&envelope), 1);
+        assert_eq!(mailbox.reserve(1).err(), Some(SendError::ShuttingDown));
+        assert_eq!(mailbox.reserve_for_rest(1).err(), Some(SendError::ShuttingDown));
+    }
+
+    #[test]
+    fn what_is_in_it_at_the_end_is_handed_over_as_lost_and_no_more_comes() {
+        let (mailbox, inbox, envelope) = with_three();
         let mut lost_count = 0;
         inbox.end(|_| 5, |_| lost_count += 1);
         assert_eq!((lost_count, Arc::strong_count(&envelope)), (3, 1));
-        assert_eq!(mailbox.reserve(1).err(), Some(SendError::ShuttingDown));
         assert_eq!(mailbox.reserve_for_rest(1).err(), Some(SendError::ShuttingDown));
     }
 
