@@ -175,7 +175,7 @@ impl Shard {
         debug_assert_eq!(self.current, Some(slot));
         let connection = &self.connections[slot];
         let is_plain =
-            connection.flags.are_clear() && connection.outbox.is_empty() && self.is_quiet();
+            connection.flags.are_clear() && connection.outbox.is_empty() && self.is_calm();
         let own_bytes = self.scratch.len() - self.scratch_http_bytes;
         if is_plain { self.scratch_limit(slot).saturating_sub(own_bytes) } else { 0 }
     }
@@ -210,7 +210,7 @@ impl Shard {
     #[inline]
     pub(super) fn enter_plain(&mut self, slot: Slot, endpoint: EndpointIndex) {
         debug_assert!(self.current.is_none() && self.scratch.is_empty() && !self.room.is_open());
-        debug_assert!(self.is_quiet() && self.connections[slot].is_at_ease());
+        debug_assert!(self.is_calm() && self.connections[slot].is_at_ease());
         self.current = Some(slot);
         self.begin_plain_turn(endpoint);
     }

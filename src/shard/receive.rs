@@ -124,10 +124,10 @@ impl EventLoop {
     /// Whether those that are at ease may have plain turns: handlers may be called, and nothing was
     /// published that has to go before their replies. Only a turn that was not plain changes it.
     fn may_be_plain(&self) -> bool {
-        self.may_receive() && self.shard.is_quiet()
+        self.may_receive() && self.shard.is_calm()
     }
 
-    /// The turn of one that is at ease, on a shard that is quiet: most likely a plain one. Whether
+    /// The turn of one that is at ease, on a shard that is calm: most likely a plain one. Whether
     /// the next one may be.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "the call alone costs a twentieth of a short echo")]

@@ -167,7 +167,7 @@ impl Shard {
 
     /// Whether nothing is under way between connections that a reply must not overtake.
     #[inline]
-    pub(super) fn is_quiet(&self) -> bool {
+    pub(super) fn is_calm(&self) -> bool {
         self.fanout.is_empty() && !self.links.is_blocked()
     }
 
