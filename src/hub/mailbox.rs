@@ -391,12 +391,15 @@ mod tests {
         assert!(inbox.is_settled() && mailbox.is_closed());
     }
 
+    /// One that tells whether it has been dropped.
+    type Shared = Arc<()>;
+
     /// A mailbox with three envelopes in it.
-    fn with_three() -> (Arc<Mailbox<Arc<()>>>, Inbox<Arc<()>>, Arc<()>) {
+    fn with_three() -> (Arc<Mailbox<Shared>>, Inbox<Shared>, Shared) {
         let poll = mio::Poll::new().expect("a poll");
         let waker = Waker::new(poll.registry(), mio::Token(0)).expect("a waker");
-        let (mailbox, inbox) = mailbox::<Arc<()>>(waker, 8, 100);
-        let envelope = Arc::new(());
+        let (mailbox, inbox) = mailbox(waker, 8, 100);
+        let envelope = Shared::new(());
         for _ in 0..3 {
             let room = mailbox.reserve(5).expect("room");
             assert_eq!(room.send(Arc::clone(&envelope)), Ok(()));

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
+use mio::Events;
+
 use super::arrivals::Arrivals;
 use super::listener::Listener;
 use super::pipe::{ClientEnd, ServerEnd};
@@ -76,7 +78,8 @@ impl EventLoop {
         if has_work {
             self.shard.now = now;
             self.shard.watch.restart();
-            self.turn();
+            // What happened was told.
+            self.turn(&mut Events::with_capacity(1));
         }
         has_work
     }
@@ -88,9 +91,7 @@ impl EventLoop {
 
     /// Sleeps until another thread wakes the shard, in real time and not for long.
     pub(crate) fn await_others(&mut self) -> io::Result<()> {
-        self.wait(Some(MOMENT))?;
-        // Nothing of it is news: turns find out for themselves.
-        self.events.clear();
-        Ok(())
+        // Nothing that it brings is news: turns find out for themselves.
+        self.wait(&mut Events::with_capacity(1), Some(MOMENT))
     }
 }

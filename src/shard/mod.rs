@@ -134,7 +134,6 @@ impl Default for Budgets {
 /// The loop of one shard.
 pub(crate) struct EventLoop {
     poll: Poll,
-    events: Events,
     /// `None` once the shutdown has begun, and if there never was one.
     listener: Option<Listener>,
     inbox: Inbox<Envelope>,
@@ -171,7 +170,6 @@ impl EventLoop {
         let listen = |listener| Listener::new(listener, poll.registry(), LISTENER);
         let listener = listener.map(listen).transpose()?;
         Ok(Self {
-            events: Events::with_capacity(EVENT_BUDGET),
             listener,
             inbox,
             has_mail: false,
@@ -195,11 +193,12 @@ impl EventLoop {
     /// # Errors
     /// Only if the operating system refuses to wait.
     pub(crate) fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENT_BUDGET);
         while !self.is_over() {
-            self.wait(self.timeout())?;
+            self.wait(&mut events, self.timeout())?;
             self.shard.now = clock::now();
             self.shard.watch.restart();
-            self.turn();
+            self.turn(&mut events);
         }
         // The last shard drops the handlers; a panic there is not the shard's.
         discard(self.application);
@@ -207,12 +206,12 @@ impl EventLoop {
     }
 
     /// All phases but the first, at the time that the shard was told.
-    fn turn(&mut self) {
-        self.receive();
+    fn turn(&mut self, events: &mut Events) {
+        self.receive(events);
         self.accept();
         self.take_mail();
         self.advance_shutdown();
-        self.fire_timers();
+        self.fire_timers(events);
         self.shard.fan_out(self.budgets.fanout_count);
         self.flush();
         self.reap();
@@ -222,8 +221,8 @@ impl EventLoop {
     }
 
     /// Phase 1: sleeps until something happens, at most for so long.
-    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        match self.poll.poll(&mut self.events, timeout) {
+    fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        match self.poll.poll(events, timeout) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
             _ => Ok(()),
         }
@@ -253,25 +252,18 @@ impl EventLoop {
         }
     }
 
-    /// What the last wait brought, to be put back.
-    fn take_events(&mut self) -> Events {
-        std::mem::replace(&mut self.events, Events::with_capacity(0))
-    }
-
     /// Puts on the lists what one look at the kernel did not bring: nobody counts as silent for
     /// what this shard, busy for long, has not heard of.
-    fn file_all_events(&mut self) {
+    fn file_all_events(&mut self, events: &mut Events) {
         // Each connection has news once, unless it has more meanwhile, which may wait.
         let mut look_count = self.shard.connections.len() / EVENT_BUDGET + 1;
-        while self.events.iter().count() >= self.events.capacity() && look_count > 0 {
+        while events.iter().count() >= events.capacity() && look_count > 0 {
             look_count -= 1;
-            if self.wait(Some(Duration::ZERO)).is_err() {
+            if self.wait(events, Some(Duration::ZERO)).is_err() {
                 // The next turn's wait says so.
                 return;
             }
-            let events = self.take_events();
-            self.file(&events);
-            self.events = events;
+            self.file(&*events);
         }
     }
 
@@ -311,8 +303,7 @@ impl EventLoop {
         let shard = &self.shard;
         let listener = self.listener.as_ref().filter(|listener| listener.is_ready);
         let resting_until = listener.and_then(|listener| listener.resting_until);
-        let next = [shard.wheel.next_due(), resting_until, self.shutdown_due()];
-        next.into_iter().flatten().min()
+        earlier(earlier(shard.wheel.next_due(), resting_until), self.shutdown_due())
     }
 
     /// Phase 4: clears `armed`, *then* takes what is there, at most a budget of it.
@@ -381,11 +372,11 @@ impl EventLoop {
     }
 
     /// Phase 5: looks at the connections whose timer has fired.
-    fn fire_timers(&mut self) {
+    fn fire_timers(&mut self, events: &mut Events) {
         if !self.shard.wheel.is_due(self.shard.now) {
             return;
         }
-        self.file_all_events();
+        self.file_all_events(events);
         let mut fired = std::mem::take(&mut self.fired);
         self.shard.wheel.expire(self.shard.now, &mut fired);
         for slot in fired.drain(..) {
@@ -526,6 +517,15 @@ impl EventLoop {
     /// Whether the shard has nothing to do ever again.
     pub(crate) fn is_over(&self) -> bool {
         self.life == Life::Closing && self.shard.connections.is_empty()
+    }
+}
+
+/// The earlier of two instants, as far as there are any.
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, None) => one,
+        (None, other) => other,
     }
 }
 

@@ -5,6 +5,8 @@
 //! others wait already. Most turns are plain: of an open connection with nothing under way, on a
 //! shard with nothing under way between connections, and handlers that do nothing but reply.
 
+use mio::Events;
+
 use super::connection::{Closing, Connection, Farewell, Phase};
 use super::output::SCRATCH_BYTES;
 use super::state::Slot;
@@ -44,25 +46,23 @@ impl Kernel {
 }
 
 impl EventLoop {
-    pub(super) fn receive(&mut self) {
+    pub(super) fn receive(&mut self, events: &Events) {
         if self.shard.links.is_blocked() {
             let lost_count = self.shard.links.flush();
             self.shard.count_dropped(lost_count);
         }
-        let events = self.take_events();
         #[cfg(feature = "testing")]
         let told = std::mem::take(&mut self.told);
         if self.shard.ready.is_empty() {
-            self.receive_from_heard(&events);
+            self.receive_from_heard(events);
             #[cfg(feature = "testing")]
             self.receive_from_heard(told);
         } else {
-            self.file(&events);
+            self.file(events);
             #[cfg(feature = "testing")]
             self.file(told);
             self.receive_from_ready();
         }
-        self.events = events;
         self.shard.end_watch();
         self.close_leaving();
     }

@@ -65,7 +65,7 @@ impl Shard {
         self.look_at_watch();
     }
 
-    /// What follows is no plain turn.
+    /// What follows is no plain turn of the same endpoint.
     pub(super) fn end_watch(&mut self) {
         if self.watch.turns_left < self.watch.stride {
             self.look_at_watch();

@@ -25,12 +25,12 @@ fn a_wake_up_that_is_found_when_timers_fire_is_not_lost() {
     let (mut full, _peer) = UnixStream::pair().expect("sockets");
     let registered = shard.poll.registry().register(&mut full, Token(0), Interest::WRITABLE);
     registered.expect("a descriptor");
-    shard.events = Events::with_capacity(1);
-    shard.wait(Some(Duration::ZERO)).expect("a look");
-    assert_eq!(shard.events.iter().count(), 1, "the look was full");
+    let mut events = Events::with_capacity(1);
+    shard.wait(&mut events, Some(Duration::ZERO)).expect("a look");
+    assert_eq!(events.iter().count(), 1, "the look was full");
 
     hub.broadcast("/", "hello").expect("room");
-    shard.fire_timers();
+    shard.fire_timers(&mut events);
     assert_eq!(shard.timeout(), Some(Duration::ZERO), "nobody wakes it a second time");
     shard.take_mail();
     assert!(shard.inbox.take(Envelope::size).is_none(), "it was taken");

@@ -111,6 +111,26 @@ fn what_was_promised_before_closing_is_delivered_and_nothing_after() {
 }
 
 #[test]
+fn what_a_shard_finds_when_it_is_over_is_all_that_was_accepted() {
+    explore("a shard that is over", || {
+        let (mailbox, shard) = shard(4, 100);
+        let senders = [1, 2].map(|number| {
+            let mailbox = Arc::clone(&mailbox);
+            thread::spawn(move || {
+                mailbox.reserve_for_rest(number).and_then(|room| room.send(number))
+            })
+        });
+        shard.inbox.mailbox().close();
+        let mut lost_count = 0;
+        shard.inbox.end(|&bytes| bytes, |_| lost_count += 1);
+        let accepted = senders.map(|sender| sender.join().expect("a sender"));
+        let accepted_count = accepted.iter().filter(|sent| sent.is_ok()).count();
+        assert_eq!(accepted_count, lost_count);
+        assert!(shard.inbox.is_settled());
+    });
+}
+
+#[test]
 fn a_shard_that_ends_drops_all_that_was_sent_to_it() {
     explore("a shard that ends", || {
         let (mailbox, shard) = shard::<Arc<()>>(4, 100);

@@ -71,7 +71,7 @@ struct Row {
 }
 
 /// A step takes some 25 µs on a virtual machine: rounds are as small as they may be.
-const ROWS: [Row; 8] = [
+const ROWS: [Row; 9] = [
     row("echo/binary/64/1", 350.0, echo(Kind::Binary, 64, 100, 1), 20, 3),
     row("echo/binary/64/32", 170.0, echo(Kind::Binary, 64, 100, 32), 10, 1),
     row("echo/ascii/64/32", 220.0, echo(Kind::Ascii, 64, 100, 32), 10, 1),
@@ -79,7 +79,8 @@ const ROWS: [Row; 8] = [
     row("echo/binary/1048576/1", 192_000.0, echo(Kind::Binary, 1 << 20, 1, 1), 20, 2),
     row("broadcast/1000/1", 250.0, Load::Broadcast { members: 1000, speakers: 1 }, 10, 2),
     row("broadcast/1000/16", 60.0, Load::Broadcast { members: 1000, speakers: 16 }, 10, 1),
-    row("visit/20", 10_000.0, Load::Visit { visitors: 20 }, 10, 2),
+    row("visit/1", 10_000.0, Load::Visit { visitors: 1 }, 10, 10),
+    row("visit/50", 10_000.0, Load::Visit { visitors: 50 }, 10, 2),
 ];
 
 const fn row(
@@ -181,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_line_tells_the_mean_the_goal_and_the_ends() {
-        let row = row("visit/20", 10_000.0, Load::Visit { visitors: 20 }, 1, 2);
+        let row = row("visit/1", 10_000.0, Load::Visit { visitors: 1 }, 1, 2);
         let reached = line(&row, &[9000.0, 9001.0]);
         assert!(reached.contains(" 9000.5 ") && reached.ends_with("9000.0 to 9001.0"), "{reached}");
         let missed = line(&row, &[10_001.0]);
