@@ -38,6 +38,15 @@ pub(crate) struct Later<T> {
     pub(crate) job: Option<Job>,
 }
 
+/// What becomes of a job whose value nobody awaits any more when a thread takes the job up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unawaited {
+    /// The job runs all the same: it may save something.
+    Run,
+    /// The job is dropped: it only answers a question.
+    Skip,
+}
+
 impl<T: 'static> Later<T> {
     pub(crate) fn new<F>(future: F) -> Self
     where
@@ -50,11 +59,12 @@ impl<T: 'static> Later<T> {
     pub(crate) fn offload<R: Send + 'static>(
         work: impl FnOnce() -> R + Send + 'static,
         finish: impl FnOnce(R) -> T + 'static,
+        unawaited: Unawaited,
     ) -> Self {
         let (sender, receiver) = oneshot::channel::<Result<R, Box<dyn Any + Send>>>();
         let job = move || {
-            // Work that nobody waits for any more is not begun.
-            if !sender.is_canceled() {
+            if unawaited == Unawaited::Run || !sender.is_canceled() {
+                // Only the value is dropped if nobody awaits it.
                 let _ = sender.send(catch_unwind(AssertUnwindSafe(work)));
             }
         };

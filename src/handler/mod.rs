@@ -150,6 +150,10 @@ pub trait Handler: Send + Sync + 'static {
     ///
     /// If an answer [comes later](Reply::later), or a [`Stream`](crate::Stream) is not finished,
     /// the call waits for that, for at most [`Limits::closing`](crate::Limits::closing).
+    ///
+    /// `on_close` may leave work to be done itself: [`Reply::offload`] and [`Reply::later`] work
+    /// here in every end of a connection, also if nothing can be sent any more. The work has
+    /// `Limits::closing` anew; the connection counts as one of the server until then.
     fn on_close(&self, ws: &mut WebSocket<'_, Self::Session>, close: &Close) -> Reply<'static> {
         let _ = (ws, close);
         Reply::none()

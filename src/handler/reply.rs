@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::later::{Later, Then};
+use super::later::{Later, Then, Unawaited};
 use crate::message::Message;
 
 /// What a handler's return value sends to its own connection: nothing, a text, or bytes; now or
@@ -71,12 +71,18 @@ impl<'m> Reply<'m> {
     /// may be woken from any thread, and await whatever any runtime drives. It cannot borrow the
     /// message or the `WebSocket`: copy what it needs, and take a [`Hub`](crate::Hub) along.
     ///
-    /// Until it resolves, this connection's next message waits its turn, and so does the peer's
-    /// Close, for at most [`Limits::closing`](crate::Limits::closing); pings are answered, and what
-    /// others send to the connection is delivered. All other connections go on. After
-    /// [`close`](crate::WebSocket::close) the answer is still awaited and delivered, within the
-    /// same time. When the peer goes without a Close, or the connection is aborted, the future is
-    /// dropped. A panic in it closes its connection with 1011.
+    /// Until the future resolves, this connection's next message waits its turn, and so does the
+    /// peer's Close; pings are answered, and what others send to the connection is delivered. All
+    /// other connections go on. A panic in the future closes its connection with 1011.
+    ///
+    /// **The end of the connection.** However the connection ends (a Close of either side, the end
+    /// or a reset of TCP, [`abort`](crate::WebSocket::abort)), the future is polled to its end. From
+    /// that moment on it has [`Limits::closing`](crate::Limits::closing); in a shutdown it has what
+    /// is left of the grace. Messages that came behind it and before the end of TCP are handled
+    /// after it, within the same time. If nothing can be sent any more, the answer is dropped and
+    /// counted in [`Hub::dropped_count`](crate::Hub::dropped_count). A future that takes longer is
+    /// dropped; that is logged, and counted in
+    /// [`Hub::cancelled_count`](crate::Hub::cancelled_count).
     ///
     /// Cost: a few small allocations.
     ///
@@ -106,8 +112,13 @@ impl<'m> Reply<'m> {
     ///
     /// The pool is bounded ([`Limits::offload_thread_count`](crate::Limits::offload_thread_count),
     /// [`Limits::offload_queue_count`](crate::Limits::offload_queue_count)): when it is full, the
-    /// connection is closed with 1013. Work that has begun is not interrupted when the peer goes;
-    /// its value is dropped then.
+    /// connection is closed with 1013, and the work counts in
+    /// [`Hub::cancelled_count`](crate::Hub::cancelled_count).
+    ///
+    /// **The end of the connection.** Work that the pool has accepted is always begun and runs to
+    /// its end, however its connection ends and however long it takes, as long as the process
+    /// lives. Only its answer has a time limit, as that of [`later`](Self::later): an answer that
+    /// comes after it is dropped, and counted in `Hub::cancelled_count`.
     ///
     /// ```
     /// use peregrine::{Callbacks, Reply, Server};
@@ -123,7 +134,8 @@ impl<'m> Reply<'m> {
     where
         R: Into<Reply<'static>> + Send + 'static,
     {
-        Self(Kind::Later(Box::new(Later::offload(work, R::into))))
+        let later = Later::offload(work, R::into, Unawaited::Run);
+        Self(Kind::Later(Box::new(later)))
     }
 
     /// Sends a value as JSON, in a text message.
@@ -153,7 +165,7 @@ impl<'m> Reply<'m> {
         work: impl FnOnce() -> T + Send + 'static,
         finish: impl FnOnce(T) -> Reply<'static> + 'static,
     ) -> Reply<'static> {
-        Reply(Kind::Later(Box::new(Later::offload(work, finish))))
+        Reply(Kind::Later(Box::new(Later::offload(work, finish, Unawaited::Run))))
     }
 
     /// Whether it sends nothing.

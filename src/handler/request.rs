@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use super::Dependencies;
-use super::later::Later;
+use super::later::{Later, Unawaited};
 use crate::http::{self, Head, Response};
 use crate::routing::{Params, Query};
 
@@ -233,7 +233,8 @@ impl Upgrade {
     ///
     /// The future is polled on the connection's own shard, and may be woken from any thread. It has
     /// what is left of [`Limits::handshake`](crate::Limits::handshake): then the request is refused
-    /// with 503. It is dropped when the peer goes. A panic in it refuses the request with 500.
+    /// with 503. The future is dropped when the peer ends its side or its time is over: it only
+    /// answers a question. A panic in it refuses the request with 500.
     ///
     /// ```
     /// use peregrine::{Handler, Request, Response, Upgrade};
@@ -264,8 +265,9 @@ impl Upgrade {
     }
 
     /// Lets a thread of the server's pool run what blocks, and then decides by its result, on the
-    /// connection's shard; see [`Reply::offload`](crate::Reply::offload). When the pool is full,
-    /// the request is refused with 503.
+    /// connection's shard. When the pool is full, the request is refused with 503. Unlike that of
+    /// [`Reply::offload`](crate::Reply::offload), the work is not begun if the request has been
+    /// refused or the peer has gone before a thread takes the work up.
     ///
     /// ```
     /// use peregrine::{Request, Response, Upgrade};
@@ -286,7 +288,7 @@ impl Upgrade {
         work: impl FnOnce() -> R + Send + 'static,
         decide: impl FnOnce(R) -> Self + 'static,
     ) -> Self {
-        Self(Decision::Later(Box::new(Later::offload(work, decide))))
+        Self(Decision::Later(Box::new(Later::offload(work, decide, Unawaited::Skip))))
     }
 
     /// Names the subprotocol that was chosen. It must be one that the client

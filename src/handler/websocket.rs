@@ -260,7 +260,8 @@ impl<'w, S> WebSocket<'w, S> {
     /// `stream::<[u8]>()` a binary one. What was sent before arrives before it, what is sent from
     /// now on waits for its end; control frames pass. See [`Stream`].
     ///
-    /// When the connection closes meanwhile, the message may still be finished, for at most
+    /// When the connection closes meanwhile, also if the client ends its side of TCP behind its
+    /// Close and reads on, the message may still be finished, for at most
     /// [`Limits::closing`](crate::Limits::closing), or the grace when the server shuts down;
     /// `on_close` is called after that. So a stream that is kept in the session cannot be finished
     /// by `on_close`. And who awaits a message to this connection that waits behind the stream has
@@ -276,8 +277,9 @@ impl<'w, S> WebSocket<'w, S> {
 
     /// Answers when the future has resolved, with what `then` makes of its value. It is
     /// [`Reply::later`] for those who need the connection or its session again: `then` is called
-    /// as a handler is, and its connection waits in the same way. When the peer goes before, it is
-    /// not called.
+    /// as a handler is, and its connection waits in the same way. `then` is called also if the
+    /// connection ends before; only after [`Limits::closing`](crate::Limits::closing) it is not,
+    /// which is counted in [`Hub::cancelled_count`](crate::Hub::cancelled_count).
     ///
     /// ```
     /// use peregrine::{Callbacks, Server};

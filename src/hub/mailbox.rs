@@ -47,6 +47,8 @@ pub(crate) struct Mailbox<T> {
     connection_count: AtomicUsize,
     /// How many messages were dropped after they had been accepted.
     dropped_count: AtomicU64,
+    /// How much work that handlers left to be done was cut.
+    cancelled_count: AtomicU64,
 }
 
 /// The receiving side, owned by the shard.
@@ -92,6 +94,7 @@ pub(crate) fn mailbox<T>(
         limit_bytes: limit_bytes as u64,
         connection_count: AtomicUsize::new(0),
         dropped_count: AtomicU64::new(0),
+        cancelled_count: AtomicU64::new(0),
     });
     let inbox = Inbox { receiver, bells: heard, mailbox: Arc::clone(&mailbox) };
     (mailbox, inbox)
@@ -137,6 +140,15 @@ impl<T> Mailbox<T> {
 
     pub(crate) fn dropped_count(&self) -> u64 {
         self.dropped_count.load(Ordering::Relaxed)
+    }
+
+    /// Counts work of a handler that was cut.
+    pub(crate) fn count_cancelled(&self) {
+        self.cancelled_count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn cancelled_count(&self) -> u64 {
+        self.cancelled_count.load(Ordering::Relaxed)
     }
 
     /// Counts a connection that the shard gets.

@@ -432,6 +432,16 @@ impl Hub {
         self.shared.mailboxes.iter().map(|mailbox| mailbox.dropped_count()).sum()
     }
 
+    /// How much work that handlers left to be done was cut so far: futures of
+    /// [`Reply::later`](crate::Reply::later) that were not polled to their end, and offloaded work
+    /// whose value came too late for its handler, because
+    /// [`Limits::closing`](crate::Limits::closing) or the grace of the shutdown was over; and work
+    /// that the full pool did not accept. Each is logged.
+    #[must_use]
+    pub fn cancelled_count(&self) -> u64 {
+        self.shared.mailboxes.iter().map(|mailbox| mailbox.cancelled_count()).sum()
+    }
+
     /// Begins to shut the server down, from any thread or handler, and returns at once. The plan is
     /// a grace (a `Duration`) or a [`Shutdown`]. When it is done, [`Server::run`] returns, and
     /// [`Running::join`], with the report.

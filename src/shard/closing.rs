@@ -29,6 +29,8 @@ impl EventLoop {
         }
         let Phase::Leaving(leaving) = &mut self.shard.connections[slot].phase else { return };
         if !std::mem::replace(&mut leaving.was_told, true) {
+            // What `on_close` leaves to be done has its own time.
+            leaving.answer_due = None;
             let close = leaving.close.clone();
             self.application.close(&mut self.shard, slot, &close);
         }
@@ -71,18 +73,14 @@ impl EventLoop {
     }
 
     /// Whether a leaving connection waits for its handler to answer, or for the end of a message.
-    /// There is the time of the closing handshake for that, or the server's grace; who can be told
-    /// nothing more does not wait.
+    /// There is the time of the closing handshake for that, or the server's grace; also if nothing
+    /// can be sent any more, because the answer may be the end of work that has to be done.
     fn waits_for_answer(&mut self, slot: Slot) -> bool {
         let connection = &mut self.shard.connections[slot];
         let Phase::Leaving(leaving) = &mut connection.phase else { return false };
         connection.flags.is_waiting =
             connection.flags.has_stream || self.application.tasks.has(slot);
         if !connection.flags.is_waiting {
-            return false;
-        }
-        if leaving.farewell == Farewell::Nothing {
-            self.stop_waiting(slot);
             return false;
         }
         let known = leaving.answer_due;

@@ -60,8 +60,9 @@ pub(super) struct Flags {
     pub(super) keeps_input: bool,
     /// Such a message will not be finished: no other can follow it.
     pub(super) is_cut_short: bool,
-    /// The peer's Close was seen while the connection waits.
-    pub(super) has_peer_closed: bool,
+    /// The peer has sent its Close or ended its side while the connection waits: its handler's
+    /// answers have until the deadline.
+    pub(super) is_answer_due: bool,
     /// The peer has ended its side: the end has to be read.
     pub(super) has_peer_ended: bool,
     // Up to here, what stands in the way of a plain turn.
@@ -87,7 +88,7 @@ impl Flags {
             self.has_stream,
             self.keeps_input,
             self.is_cut_short,
-            self.has_peer_closed,
+            self.is_answer_due,
             self.has_peer_ended,
         ];
         u64::from_ne_bytes(flags.map(u8::from)) == 0
@@ -139,6 +140,17 @@ pub(super) enum Phase {
     Dead,
 }
 
+impl Phase {
+    /// Whether anything can still be sent.
+    pub(super) fn may_send(&self) -> bool {
+        match self {
+            Self::Leaving(leaving) => leaving.farewell != Farewell::Nothing,
+            Self::Upgrading { .. } | Self::Open | Self::Closing(_) => true,
+            Self::Dead => false,
+        }
+    }
+}
+
 /// What was heard before the upgrade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Heard {
@@ -159,7 +171,8 @@ pub(super) struct Leaving {
     pub(super) was_told: bool,
     /// `on_close` panicked.
     pub(super) has_panicked: bool,
-    /// How long an answer that comes later is waited for; set when that begins.
+    /// How long an answer that comes later is waited for; set when that begins, anew for that of
+    /// `on_close`.
     pub(super) answer_due: Option<Instant>,
 }
 

@@ -74,8 +74,11 @@ impl Shard {
         self.begin_close(slot, close, Farewell::Nothing);
         match &mut self.connections[slot].phase {
             Phase::Leaving(leaving) => {
-                // Its end was decided before; it may be waiting for what is of no use any more.
+                // Its end may have been decided before. What its handlers have left to be done goes
+                // on; only nothing is sent any more.
                 leaving.farewell = Farewell::Nothing;
+                self.connections[slot].transport.shut_down();
+                self.give_up_output(slot);
                 self.leaving.push(slot);
             }
             Phase::Upgrading { .. } | Phase::Closing(_) => self.kill(slot),
@@ -93,14 +96,34 @@ impl Shard {
         }
         connection.phase = Phase::Dead;
         self.forget_input(slot);
+        self.give_up_output(slot);
+        self.dead.push(slot);
+    }
+
+    /// Drops and counts what is queued for a connection: it cannot be delivered.
+    fn give_up_output(&mut self, slot: Slot) {
         self.break_stream(slot);
+        let why = self.why_lost();
         let connection = &mut self.connections[slot];
         self.queued_bytes -= connection.outbox.bytes();
         let lost = if connection.flags.has_opened { connection.outbox.message_count() } else { 0 };
-        let why = self.why_lost();
-        self.connections[slot].outbox.give_up(why);
-        self.dead.push(slot);
+        connection.outbox.give_up(why);
+        (connection.flags.is_pressed, connection.flags.is_blocked) = (false, false);
         self.count_dropped(lost);
+    }
+
+    /// The peer has sent its Close or ended its side while its handler's answer is awaited. From
+    /// then on the closing timeout counts for this answer and for those to the messages behind it.
+    /// Returns whether it is over.
+    pub(super) fn is_answer_overdue(&mut self, slot: Slot) -> bool {
+        let due = self.now + self.limits_of(slot).closing;
+        let connection = &mut self.connections[slot];
+        if std::mem::replace(&mut connection.flags.is_answer_due, true) {
+            return connection.deadline <= self.now;
+        }
+        connection.deadline = due;
+        self.arm(slot, due);
+        false
     }
 
     /// What those are told whose messages are lost with a connection.

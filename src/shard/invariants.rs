@@ -157,7 +157,9 @@ impl EventLoop {
         let is_upgrading = matches!(phase, Phase::Upgrading { .. });
         let is_partial = is_upgrading || backlog.is_empty();
         assert!(is_partial || is_kept || flags.is_waiting, "input of {slot} is forgotten");
-        let is_waited_for = flags.is_waiting && (is_upgrading || backlog.len() >= WAITING_BYTES);
+        // When the waiting is over, it is read on.
+        let is_not_read = is_upgrading || flags.has_peer_ended || backlog.len() >= WAITING_BYTES;
+        let is_waited_for = flags.is_waiting && is_not_read;
         let is_looked_at = is_kept || is_waited_for || transport.is_at_rest(flags.is_blocked);
         assert!(is_looked_at, "{slot} is not asked for what it has: {connection:?}");
     }

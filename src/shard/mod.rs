@@ -396,11 +396,11 @@ impl EventLoop {
             self.shard.arm(slot, now + HELD_UP);
             return;
         }
-        let Flags { is_waiting, has_peer_closed, .. } = connection.flags;
+        let Flags { is_waiting, is_answer_due, .. } = connection.flags;
         let due = match connection.phase {
             Phase::Upgrading { .. } | Phase::Closing(_) => connection.deadline,
             Phase::Leaving(_) if is_waiting => connection.deadline,
-            Phase::Open if is_waiting && has_peer_closed => connection.deadline,
+            Phase::Open if is_waiting && is_answer_due => connection.deadline,
             Phase::Open => return self.check_silence(slot),
             Phase::Leaving(_) | Phase::Dead => return,
         };

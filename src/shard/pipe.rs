@@ -13,6 +13,7 @@ use std::rc::Rc;
 
 use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
+use rustix::net::Shutdown;
 
 use super::news::Readiness;
 use super::transport::Stream;
@@ -165,6 +166,15 @@ impl Pipe {
         }
         self.is_awaited = written < offered;
         if written == 0 && offered > 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(written) }
+    }
+}
+
+impl Pipe {
+    fn shut_down(&mut self, how: Shutdown) {
+        self.to_client.has_ended = true;
+        if how == Shutdown::Both {
+            self.to_server.break_off();
+        }
     }
 }
 
@@ -356,10 +366,10 @@ impl Stream for Socket {
         }
     }
 
-    fn shut_down_write(&self) {
+    fn shut_down(&self, how: Shutdown) {
         match self {
-            Self::Tcp(socket) => socket.shut_down_write(),
-            Self::Memory(end) => end.0.borrow_mut().to_client.has_ended = true,
+            Self::Tcp(socket) => socket.shut_down(how),
+            Self::Memory(end) => end.0.borrow_mut().shut_down(how),
         }
     }
 }

@@ -410,10 +410,9 @@ impl EventLoop {
         let owes_output = self.shard.buffered_bytes(slot) > 0;
         let connection = &mut self.shard.connections[slot];
         match connection.phase {
-            Phase::Open => {
-                let farewell = if may_write { Farewell::Message } else { Farewell::Nothing };
+            Phase::Open if may_write => {
                 let close = Close::new(CloseCode::ABNORMAL, "", ClosedBy::Peer);
-                self.shard.begin_close(slot, close, farewell);
+                self.shard.begin_close(slot, close, Farewell::Message);
             }
             Phase::Closing(Closing::PeerClose | Closing::OutboxThenEnd) if may_write => {
                 connection.phase = Phase::Closing(Closing::Outbox);

@@ -224,16 +224,10 @@ impl EventLoop {
     /// The grace is over: drops what is left.
     fn abort_all(&mut self) {
         let slots: Vec<Slot> = self.shard.connections.iter().map(|(slot, _)| slot).collect();
-        for &slot in &slots {
-            let connection = &self.shard.connections[slot];
-            if matches!(connection.phase, Phase::Leaving(_)) && connection.flags.is_waiting {
-                // What it waits for does not come any more: it still gets a Close frame.
-                self.stop_waiting(slot);
-            }
-        }
-        self.close_leaving();
+        // What they wait for does not come any more: they still get a Close frame.
+        self.stop_all_waiting(&slots);
         let mut aborted_count = 0;
-        for slot in slots {
+        for &slot in &slots {
             if self.shard.connections[slot].is_dead() {
                 continue;
             }
@@ -244,10 +238,23 @@ impl EventLoop {
             self.shard.lose(slot);
         }
         self.close_leaving();
+        // `on_close` has been called for all by now: what it has left to be done is cut, too.
+        self.stop_all_waiting(&slots);
         // Nobody is left who could hand it over.
         let lost_count = self.shard.links.flush() + self.shard.links.give_up();
         self.shard.count_dropped(lost_count);
         self.shard.hub.shared().shutdown.add_aborted(aborted_count);
+    }
+
+    /// Cuts what those wait for who leave; then they go on.
+    fn stop_all_waiting(&mut self, slots: &[Slot]) {
+        for &slot in slots {
+            let connection = &self.shard.connections[slot];
+            if matches!(connection.phase, Phase::Leaving(_)) && connection.flags.is_waiting {
+                self.stop_waiting(slot);
+            }
+        }
+        self.close_leaving();
     }
 
     /// Nobody is left: what is still in the mailbox, the rest of messages in pieces, came too late.

@@ -232,6 +232,13 @@ impl Shard {
         self.hub.shared().mailboxes[self.index].count_dropped(count);
     }
 
+    /// Counts and reports work of a handler that is cut.
+    pub(super) fn count_cancelled(&self, slot: Slot, why: &str) {
+        self.hub.shared().mailboxes[self.index].count_cancelled();
+        let path = self.hub.path_of(self.connections[slot].endpoint);
+        log::warn!("work that the handler of {path} left for {} was cut: {why}", self.id(slot));
+    }
+
     // Sending.
 
     /// Sends to the connection whose handler runs.
@@ -256,8 +263,9 @@ impl Shard {
     pub(super) fn reply(&mut self, slot: Slot, message: Message<'_>) {
         if !self.connections[slot].is_open() {
             // The last words: one message, whatever the bounds.
-            let flags = &self.connections[slot].flags;
-            if flags.is_cut_short {
+            let connection = &self.connections[slot];
+            let flags = &connection.flags;
+            if flags.is_cut_short || !connection.phase.may_send() {
                 self.count_dropped(1);
             } else if flags.has_stream {
                 self.hold(slot, Outgoing::Message(message), None);

@@ -2,8 +2,8 @@
 //! waiting of those who have one.
 //!
 //! While a connection waits, its input does too: up to a bound it is read, so that pings are
-//! answered, and kept. It goes on when the future has resolved, or was dropped because the peer is
-//! gone or the time is over.
+//! answered, and kept. It goes on when the future has resolved, or was dropped because its time is
+//! over. The end of the connection cuts no future: the closing timeout does, and that is counted.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -126,11 +126,17 @@ impl Application {
         }
     }
 
-    /// Drops the future that a connection waits for, if it does; its input goes on.
+    /// Drops the future that a connection waits for, if it does; its input goes on. A reply that is
+    /// cut is counted.
     pub(super) fn cancel(&mut self, shard: &mut Shard, slot: Slot) {
-        if shard.connections[slot].flags.is_waiting {
-            self.end(shard, slot);
+        if !shard.connections[slot].flags.is_waiting {
+            return;
         }
+        let task = self.tasks.0.get(&slot);
+        if task.is_some_and(|task| matches!(task.future, Promise::Reply(_))) {
+            shard.count_cancelled(slot, "its time is over");
+        }
+        self.end(shard, slot);
     }
 
     /// Sends a reply; whether it is one that comes later, which is to be polled.
@@ -157,6 +163,7 @@ impl Application {
         let begun = self.begin(shard, slot, Promise::Reply(future), job);
         if begun.is_err() {
             let reason = "too much work is waiting";
+            shard.count_cancelled(slot, reason);
             let close = Close::new(CloseCode::TRY_AGAIN_LATER, reason, ClosedBy::Server);
             shard.begin_close(slot, close, Farewell::Close);
         }
@@ -188,7 +195,6 @@ impl Application {
         if let Some(job) = job
             && let Err(job) = self.service.pool.submit(job)
         {
-            log::warn!("the pool for offloaded work is full");
             // One by one: two panics must not meet.
             discard(job);
             discard(future);
@@ -267,12 +273,8 @@ impl EventLoop {
     pub(super) fn receive_while_waiting(&mut self, slot: Slot, buffer: &mut [u8]) {
         let connection = &mut self.shard.connections[slot];
         let is_upgrading = matches!(connection.phase, Phase::Upgrading { .. });
-        if is_upgrading && connection.flags.has_peer_ended {
-            return self.shard.lose(slot);
-        }
         if connection.flags.has_peer_ended {
-            // The peer is gone. What it has said before is still handled.
-            return self.stop_waiting(slot);
+            return self.wait_without_peer(slot);
         }
         if is_upgrading || connection.backlog.len() >= WAITING_BYTES {
             return;
@@ -290,16 +292,28 @@ impl EventLoop {
                 }
             }
             Input::Nothing => {}
-            Input::End => {
+            Input::Broken if !connection.is_open() => self.shard.lose(slot),
+            // What an open one has said before is still handled; writing finds out what is broken.
+            Input::End | Input::Broken => {
                 connection.flags.has_peer_ended = true;
-                self.stop_waiting(slot);
+                self.wait_without_peer(slot);
             }
-            Input::Broken => self.shard.lose(slot),
         }
     }
 
-    /// What a connection waits for is of no use any more, or its time is over. Who leaves does not
-    /// wait for the end of a message either.
+    /// The turn of a connection that waits and whose peer has ended its side. The peer may read on.
+    fn wait_without_peer(&mut self, slot: Slot) {
+        let connection = &self.shard.connections[slot];
+        if matches!(connection.phase, Phase::Upgrading { .. }) {
+            // Nobody is left who asks.
+            self.shard.lose(slot);
+        } else if connection.is_open() && self.shard.is_answer_overdue(slot) {
+            self.stop_waiting(slot);
+        }
+    }
+
+    /// The time is over for what a connection waits for; if it leaves, also for the end of a message
+    /// in pieces.
     pub(super) fn stop_waiting(&mut self, slot: Slot) {
         if matches!(self.shard.connections[slot].phase, Phase::Leaving(_)) {
             self.shard.break_stream(slot);
@@ -316,7 +330,10 @@ impl EventLoop {
             Phase::Upgrading { .. } => return,
             // After its Close, or its fault, nothing that the peer says counts.
             Phase::Leaving(leaving)
-                if matches!(leaving.farewell, Farewell::Answer | Farewell::Fail) =>
+                if matches!(
+                    leaving.farewell,
+                    Farewell::Answer | Farewell::Fail | Farewell::Nothing
+                ) =>
             {
                 return;
             }
@@ -330,14 +347,8 @@ impl EventLoop {
         }
         match found {
             Ok(has_close) if has_close && self.shard.connections[slot].is_open() => {
-                // The peer waits for an answer to its Close: so long the handler may take, and
-                // those of the messages before it.
-                let due = self.shard.now + self.shard.limits_of(slot).closing;
-                let connection = &mut self.shard.connections[slot];
-                if !std::mem::replace(&mut connection.flags.has_peer_closed, true) {
-                    connection.deadline = due;
-                    self.shard.arm(slot, due);
-                } else if connection.deadline <= self.shard.now {
+                // The peer waits for an answer to its Close.
+                if self.shard.is_answer_overdue(slot) {
                     self.stop_waiting(slot);
                 }
             }

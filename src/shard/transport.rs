@@ -22,7 +22,7 @@ pub(super) trait Stream {
     fn recv(&mut self, buffer: &mut [u8]) -> Result<usize, Errno>;
     fn send(&mut self, bytes: &[u8]) -> Result<usize, Errno>;
     fn send_vectored(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Errno>;
-    fn shut_down_write(&self);
+    fn shut_down(&self, how: Shutdown);
 }
 
 impl Stream for OwnedFd {
@@ -45,9 +45,9 @@ impl Stream for OwnedFd {
         rustix::net::sendmsg(self, slices, &mut nothing_else, SendFlags::NOSIGNAL)
     }
 
-    fn shut_down_write(&self) {
+    fn shut_down(&self, how: Shutdown) {
         // It fails only if the connection is gone already, which the next read will tell.
-        let _ = rustix::net::shutdown(self, Shutdown::Write);
+        let _ = rustix::net::shutdown(self, how);
     }
 }
 
@@ -146,7 +146,12 @@ impl Transport {
 
     /// Ends our side; the peer reads what was written, then the end.
     pub(super) fn shut_down_write(&self) {
-        self.socket.shut_down_write();
+        self.socket.shut_down(Shutdown::Write);
+    }
+
+    /// Ends both sides: nothing is read or written any more.
+    pub(super) fn shut_down(&self) {
+        self.socket.shut_down(Shutdown::Both);
     }
 }
 

@@ -1,0 +1,1 @@
+//! Messages that are larger than an outbox.

@@ -1,0 +1,379 @@
+//! Work that a handler leaves to be done, against every way to end its connection.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::time::Duration;
+
+use futures_channel::oneshot;
+use peregrine::{Builder, Callbacks, Close, CloseCode, ClosedBy, Limits, Reply, WebSocket};
+
+use crate::common::{Client, eventually, start, within};
+use crate::raw::{CLOSE, Raw, TEXT, close, frame};
+
+const CONNECTION_COUNT: usize = 8;
+
+/// How a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The client sends Close and waits for the server's.
+    Close,
+    /// The client sends Close, ends its side of TCP and reads on.
+    CloseThenFin,
+    /// The client sends Close and closes its socket.
+    CloseThenDrop,
+    Fin,
+    Drop,
+    Reset,
+    ServerClose,
+    ServerAbort,
+}
+
+const ENDS: [End; 8] = [
+    End::Close,
+    End::CloseThenFin,
+    End::CloseThenDrop,
+    End::Fin,
+    End::Drop,
+    End::Reset,
+    End::ServerClose,
+    End::ServerAbort,
+];
+
+/// Which handler leaves the work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    OnMessage,
+    OnClose,
+}
+
+/// How the handler leaves the work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Offload,
+    Later,
+    OffloadThen,
+    LaterThen,
+}
+
+const KINDS: [Kind; 4] = [Kind::Offload, Kind::Later, Kind::OffloadThen, Kind::LaterThen];
+
+/// When the client ends its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moment {
+    /// Right behind its message, in the same write where that is possible.
+    Behind,
+    /// When the handler has left its work.
+    Meanwhile,
+}
+
+/// What work waits for: threads and futures.
+#[derive(Default)]
+struct Gate {
+    is_open: Mutex<bool>,
+    opened: Condvar,
+    promises: Mutex<Vec<oneshot::Sender<()>>>,
+}
+
+impl Gate {
+    fn wait(&self) {
+        let is_open = self.is_open.lock().expect("a lock");
+        drop(self.opened.wait_while(is_open, |is_open| !*is_open).expect("a lock"));
+    }
+
+    fn promise(&self) -> oneshot::Receiver<()> {
+        let (promise, kept) = oneshot::channel();
+        self.promises.lock().expect("a lock").push(promise);
+        if *self.is_open.lock().expect("a lock") {
+            self.open();
+        }
+        kept
+    }
+
+    fn open(&self) {
+        *self.is_open.lock().expect("a lock") = true;
+        self.opened.notify_all();
+        for promise in self.promises.lock().expect("a lock").drain(..) {
+            let _ = promise.send(());
+        }
+    }
+}
+
+/// Leaves work, and counts what was asked for and what was done.
+#[derive(Clone, Default)]
+struct Saver {
+    gate: Arc<Gate>,
+    asked_count: Arc<AtomicUsize>,
+    done_count: Arc<AtomicUsize>,
+}
+
+impl Saver {
+    fn leave(&self, kind: Kind, ws: &WebSocket<'_, ()>) -> Reply<'static> {
+        self.asked_count.fetch_add(1, Ordering::SeqCst);
+        let Self { gate, done_count, .. } = self.clone();
+        let done = move || {
+            done_count.fetch_add(1, Ordering::SeqCst);
+            "saved"
+        };
+        match kind {
+            Kind::Offload => Reply::offload(move || {
+                gate.wait();
+                done()
+            }),
+            Kind::OffloadThen => ws.offload(move || gate.wait(), move |_ws, ()| done()),
+            Kind::Later => {
+                let kept = gate.promise();
+                Reply::later(async move {
+                    let _ = kept.await;
+                    done()
+                })
+            }
+            Kind::LaterThen => {
+                let kept = gate.promise();
+                ws.later(kept, move |_ws, _| done())
+            }
+        }
+    }
+
+    fn handler(&self, kind: Kind, place: Place) -> (Callbacks<()>, mpsc::Receiver<Close>) {
+        let (closed, closes) = mpsc::channel();
+        let (on_message, on_close) = (self.clone(), self.clone());
+        let handler = Callbacks::new()
+            .on_connect(|ws| ws.id().to_string().into())
+            .on_message(move |ws, message| match place {
+                Place::OnMessage => on_message.leave(kind, ws),
+                Place::OnClose => message.as_text().map(str::to_owned).into(),
+            })
+            .on_close(move |ws, close| {
+                let _ = closed.send(close.clone());
+                match place {
+                    Place::OnMessage => Reply::none(),
+                    Place::OnClose => on_close.leave(kind, ws),
+                }
+            });
+        (handler, closes)
+    }
+}
+
+/// Sends a message and ends the connection behind it, as far as the client does that. Returns the
+/// client if it stays.
+fn end(how: End, mut client: Raw, message: Vec<u8>) -> Option<Raw> {
+    match how {
+        End::Close | End::CloseThenFin | End::CloseThenDrop => {
+            client.send([message, close(1001, b"")].concat());
+        }
+        End::Fin | End::Drop | End::Reset | End::ServerClose | End::ServerAbort => {
+            client.send(message);
+        }
+    }
+    match how {
+        End::CloseThenDrop | End::Drop => return None,
+        End::Reset => {
+            client.reset();
+            return None;
+        }
+        End::CloseThenFin | End::Fin => client.half_close(),
+        End::Close | End::ServerClose | End::ServerAbort => {}
+    }
+    Some(client)
+}
+
+fn with_echo(builder: Builder) -> Builder {
+    let echo = Callbacks::<()>::new().on_message(|_ws, message| message.into());
+    builder.websocket("/echo", echo)
+}
+
+fn all_of_it_is_done(shard_count: usize, how: End, kind: Kind, place: Place, moment: Moment) {
+    let context = format!("{how:?}, {kind:?} in {place:?}, {moment:?}, {shard_count} shards");
+    let saver = Saver::default();
+    let (handler, closes) = saver.handler(kind, place);
+    let server = start(shard_count, |builder| with_echo(builder).websocket("/", handler));
+    let hub = server.hub();
+    let mut others: Vec<_> = (0..2 * shard_count + 1)
+        .map(|_| Client::connect(server.local_addr(), "/echo"))
+        .collect();
+    let mut clients = Vec::new();
+    for _ in 0..CONNECTION_COUNT {
+        let mut client = Raw::upgraded(server.local_addr(), "/");
+        let id = client.text().parse().expect("an id");
+        let asked_before = saver.asked_count.load(Ordering::SeqCst);
+        let mut message = frame(TEXT, b"save");
+        // A reset may overtake a message: TCP delivers it to nobody then.
+        let is_by_server = matches!(how, End::ServerClose | End::ServerAbort);
+        if moment == Moment::Meanwhile || how == End::Reset || is_by_server {
+            client.send(std::mem::take(&mut message));
+            match place {
+                Place::OnMessage => {
+                    eventually(|| saver.asked_count.load(Ordering::SeqCst) > asked_before);
+                }
+                Place::OnClose => assert_eq!(client.text(), "save", "{context}"),
+            }
+        }
+        match how {
+            End::ServerClose => hub.close(id).expect("it is open"),
+            End::ServerAbort => hub.abort(id).expect("it is open"),
+            _ => {}
+        }
+        clients.extend(end(how, client, message));
+    }
+    // The shards serve other clients afterwards, so they have noticed the ends.
+    for other in &mut others {
+        other.send("still here");
+        assert_eq!(other.text(), "still here", "{context}");
+    }
+    saver.gate.open();
+    for client in &mut clients {
+        if how == End::ServerClose {
+            while client.frame().expect("a Close frame").first != CLOSE {}
+            client.send(close(1000, b""));
+        }
+    }
+    eventually(|| hub.connection_counts().iter().sum::<usize>() == others.len());
+    let asked_count = saver.asked_count.load(Ordering::SeqCst);
+    assert_eq!(asked_count, CONNECTION_COUNT, "{context}: all were asked for");
+    assert_eq!(saver.done_count.load(Ordering::SeqCst), asked_count, "{context}: all were done");
+    assert_eq!(closes.try_iter().count(), CONNECTION_COUNT, "{context}: on_close once for each");
+    assert_eq!(hub.cancelled_count(), 0, "{context}");
+}
+
+fn each_end(how: &'static [End], place: Place) {
+    within(Duration::from_secs(60), move || {
+        for &how in how {
+            for kind in KINDS {
+                for moment in [Moment::Behind, Moment::Meanwhile] {
+                    all_of_it_is_done(1 + usize::from(kind == Kind::Later), how, kind, place, moment);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn what_on_message_leaves_is_done_however_the_connection_ends() {
+    each_end(&ENDS, Place::OnMessage);
+}
+
+#[test]
+fn what_on_close_leaves_is_done_however_the_connection_ends() {
+    each_end(&ENDS, Place::OnClose);
+}
+
+#[test]
+fn messages_behind_one_that_waits_are_handled_in_order_when_the_client_ends_its_side() {
+    within(Duration::from_secs(60), || {
+        for how in [End::CloseThenFin, End::CloseThenDrop, End::Fin, End::Drop] {
+            let gate = Arc::new(Gate::default());
+            let (noted, notes) = mpsc::channel();
+            let (opened, closed) = (Arc::clone(&gate), noted.clone());
+            let handler = Callbacks::<()>::new()
+                .on_message(move |_ws, message| {
+                    let (noted, kept) = (noted.clone(), opened.promise());
+                    let text = message.as_text().unwrap_or_default().to_owned();
+                    Reply::later(async move {
+                        let _ = kept.await;
+                        let _ = noted.send(text);
+                    })
+                })
+                .on_close(move |_ws, _close| {
+                    let _ = closed.send("closed".to_owned());
+                    Reply::none()
+                });
+            let server = start(1, |builder| with_echo(builder).websocket("/", handler));
+            let client = Raw::upgraded(server.local_addr(), "/");
+            let messages = [&b"one"[..], b"two", b"three"].map(|text| frame(TEXT, text));
+            let client = end(how, client, messages.concat());
+            crate::raw::next_is_served(server.local_addr(), "/echo");
+            gate.open();
+            let noted: Vec<_> = notes.iter().take(4).collect();
+            assert_eq!(noted, ["one", "two", "three", "closed"], "{how:?}");
+            drop(client);
+        }
+    });
+}
+
+#[test]
+fn what_takes_longer_than_the_closing_time_is_cut_logged_and_counted() {
+    within(Duration::from_secs(60), || {
+        for (how, kind) in [
+            (End::CloseThenFin, Kind::Later),
+            (End::Fin, Kind::LaterThen),
+            (End::Drop, Kind::OffloadThen),
+            (End::ServerAbort, Kind::Later),
+        ] {
+            let saver = Saver::default();
+            let (handler, _closes) = saver.handler(kind, Place::OnMessage);
+            let server = start(1, |builder| {
+                let mut limits = Limits::default();
+                limits.closing = Duration::from_millis(200);
+                builder.limits(limits).websocket("/", handler)
+            });
+            let hub = server.hub();
+            let mut client = Raw::upgraded(server.local_addr(), "/");
+            let id = client.text().parse().expect("an id");
+            client.send(frame(TEXT, b"save"));
+            eventually(|| saver.asked_count.load(Ordering::SeqCst) == 1);
+            if how == End::ServerAbort {
+                hub.abort(id).expect("it is open");
+            }
+            let client = end(how, client, Vec::new());
+            eventually(|| hub.connection_counts() == [0]);
+            assert_eq!(hub.cancelled_count(), 1, "{how:?}, {kind:?}");
+            assert_eq!(saver.done_count.load(Ordering::SeqCst), 0, "{how:?}, {kind:?}");
+            saver.gate.open();
+            drop(client);
+        }
+    });
+}
+
+#[test]
+fn a_job_that_was_accepted_is_begun_also_when_its_connection_was_given_up() {
+    within(Duration::from_secs(60), || {
+        let saver = Saver::default();
+        let (handler, _closes) = saver.handler(Kind::Offload, Place::OnMessage);
+        let server = start(1, |builder| {
+            let mut limits = Limits::default();
+            limits.closing = Duration::from_millis(100);
+            // The first job keeps the others waiting.
+            limits.offload_thread_count = Some(1);
+            builder.limits(limits).websocket("/", handler)
+        });
+        let hub = server.hub();
+        for count in 1..=5 {
+            let client = Raw::upgraded(server.local_addr(), "/");
+            drop(end(End::Drop, client, frame(TEXT, b"save")));
+            eventually(|| saver.asked_count.load(Ordering::SeqCst) == count);
+        }
+        eventually(|| hub.connection_counts() == [0]);
+        assert_eq!(hub.cancelled_count(), 5);
+        saver.gate.open();
+        eventually(|| saver.done_count.load(Ordering::SeqCst) == 5);
+    });
+}
+
+#[test]
+fn on_close_is_told_of_the_end_as_before() {
+    within(Duration::from_secs(60), || {
+        for (how, code, by) in [
+            (End::CloseThenDrop, CloseCode::GOING_AWAY, ClosedBy::Peer),
+            (End::Fin, CloseCode::ABNORMAL, ClosedBy::Peer),
+            (End::Reset, CloseCode::ABNORMAL, ClosedBy::Peer),
+            (End::ServerAbort, CloseCode::ABNORMAL, ClosedBy::Application),
+        ] {
+            let saver = Saver::default();
+            let (handler, closes) = saver.handler(Kind::Later, Place::OnMessage);
+            let server = start(1, |builder| with_echo(builder).websocket("/", handler));
+            let mut client = Raw::upgraded(server.local_addr(), "/");
+            let id = client.text().parse().expect("an id");
+            client.send(frame(TEXT, b"save"));
+            eventually(|| saver.asked_count.load(Ordering::SeqCst) == 1);
+            if how == End::ServerAbort {
+                server.hub().abort(id).expect("it is open");
+            }
+            let client = end(how, client, Vec::new());
+            crate::raw::next_is_served(server.local_addr(), "/echo");
+            saver.gate.open();
+            let close = closes.recv().expect("on_close is called");
+            assert_eq!((close.code(), close.by()), (code, by), "{how:?}");
+            drop(client);
+        }
+    });
+}
