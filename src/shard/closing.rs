@@ -43,8 +43,9 @@ impl EventLoop {
         let (close, farewell) = (leaving.close.clone(), leaving.farewell);
         let closing = match farewell {
             Farewell::Close => Closing::PeerClose,
-            Farewell::Fail => Closing::OutboxThenEnd,
-            Farewell::Answer | Farewell::Message | Farewell::Nothing => Closing::Outbox,
+            Farewell::Fail | Farewell::Answer => Closing::OutboxThenEnd,
+            // The peer's side has ended.
+            Farewell::Message | Farewell::Nothing => Closing::Outbox,
         };
         let (code, reason) = match close.code() {
             _ if leaving.has_panicked => (CloseCode::INTERNAL_ERROR, "handler panicked"),
@@ -70,6 +71,15 @@ impl EventLoop {
         if farewell == Farewell::Nothing {
             self.shard.kill(slot);
         }
+    }
+
+    /// The closing timeout is over. A client that still takes what waits for it gets as long again.
+    pub(super) fn time_out_closing(&mut self, slot: Slot) {
+        let within = self.shard.limits_of(slot).closing;
+        if self.shard.makes_progress(slot, within) && self.shard.prolong_closing(slot) {
+            return;
+        }
+        self.shard.kill(slot);
     }
 
     /// Whether a leaving connection waits for its handler to answer, or for the end of a message.

@@ -122,6 +122,8 @@ pub(super) struct Details {
     pub(super) streaming: Option<Streaming>,
     /// Who trusted proxies say that the client is, if that is not the peer.
     pub(super) client: Option<IpAddr>,
+    /// How much the peer had acknowledged when the shard last asked for it.
+    pub(super) acked_bytes: Option<u64>,
 }
 
 /// Where in its life a connection is. It only ever moves down this list.
@@ -196,10 +198,11 @@ pub(super) enum Farewell {
 pub(super) enum Closing {
     /// The peer's Close frame, then the outbox.
     PeerClose,
-    /// The outbox to be empty; then the socket is closed.
+    /// The outbox to be empty; then the socket is closed. Only if the peer's side has ended.
     Outbox,
     /// The outbox to be empty; then our side is ended, and input is discarded until the peer's
-    /// ends: closing a socket with unread input would make the kernel discard what we have sent.
+    /// ends (RFC 6455 section 7.1.1). To close a socket before would reset the connection as soon
+    /// as the peer sends anything more, and throw away what the kernels still hold.
     OutboxThenEnd,
     /// The peer's end. Our side has ended.
     PeerEnd,

@@ -1,15 +1,12 @@
 //! What may be decided about a connection's end at any time, also while a handler runs. Nothing is
 //! called or freed here.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::connection::{Closing, Farewell, Leaving, Phase};
 use super::state::{Shard, Slot};
 use crate::error::SendError;
 use crate::message::{Close, CloseCode, ClosedBy};
-
-/// How long a peer that was told everything may take to end its side.
-const LINGER: Duration = Duration::from_secs(1);
 
 impl Shard {
     /// Decides that an open connection ends. It leaves its endpoint at once; `on_close` is called
@@ -142,6 +139,26 @@ impl Shard {
         connection.phase = Phase::Closing(closing);
         connection.deadline = deadline;
         self.arm(slot, deadline);
+        self.note_progress(slot);
+    }
+
+    /// The peer takes what waits for it: it gets the closing timeout anew, within the grace of a
+    /// shutdown. Returns whether that is more time than it had.
+    pub(super) fn prolong_closing(&mut self, slot: Slot) -> bool {
+        let deadline = self.next_step_due(slot);
+        let connection = &mut self.connections[slot];
+        let is_longer = deadline > connection.deadline;
+        if is_longer {
+            connection.deadline = deadline;
+            self.arm(slot, deadline);
+        }
+        is_longer
+    }
+
+    /// When a next step of the peer is due that has just made one, within the grace of a shutdown.
+    fn next_step_due(&self, slot: Slot) -> Instant {
+        let due = self.now + self.limits_of(slot).closing;
+        self.grace_end().map_or(due, |grace_end| grace_end.min(due))
     }
 
     /// When a closing handshake that begins now is over.
@@ -161,8 +178,8 @@ impl Shard {
             Phase::Closing(Closing::OutboxThenEnd) => {
                 connection.transport.shut_down_write();
                 connection.phase = Phase::Closing(Closing::PeerEnd);
-                let deadline = connection.deadline.min(self.now + LINGER);
-                connection.deadline = deadline;
+                let deadline = self.next_step_due(slot);
+                self.connections[slot].deadline = deadline;
                 self.arm(slot, deadline);
             }
             _ => {}

@@ -38,6 +38,7 @@ mod output;
 #[cfg(feature = "testing")]
 mod pipe;
 mod pool;
+mod progress;
 mod publish;
 mod receive;
 mod room;
@@ -45,6 +46,7 @@ mod shutdown;
 mod state;
 mod streaming;
 mod tasks;
+mod tcp_info;
 mod timers;
 mod transport;
 mod upgrade;
@@ -406,7 +408,7 @@ impl EventLoop {
         };
         match connection.phase {
             _ if due > now => self.shard.arm(slot, due),
-            Phase::Closing(_) => self.shard.kill(slot),
+            Phase::Closing(_) => self.time_out_closing(slot),
             Phase::Upgrading { .. } => self.time_out_upgrade(slot),
             Phase::Open => {
                 self.stop_waiting(slot);
@@ -431,18 +433,25 @@ impl EventLoop {
             // Nobody has asked it: this shard was held up. It gets the time to answer.
             connection.heard_at = now.checked_sub(ping_after).unwrap_or(now);
         }
-        let dead_at = connection.heard_at + dead_after;
+        let mut dead_at = connection.heard_at + dead_after;
+        if dead_at <= now && self.shard.makes_progress(slot, dead_after) {
+            // It takes what is sent to it: the pings are still on their way.
+            self.shard.connections[slot].touch(now);
+            dead_at = now + dead_after;
+        }
         if dead_at <= now {
             let close = Close::new(CloseCode::GOING_AWAY, "timed out", ClosedBy::Server);
             self.shard.begin_close(slot, close, connection::Farewell::Close);
             return;
         }
         // Up to a tenth earlier, so that pings do not come in herds.
+        let connection = &mut self.shard.connections[slot];
         let spread = u32::try_from(connection.address.slot() % 64).unwrap_or_default();
         let interval = ping_after - ping_after / 640 * spread;
         let mut ping_at = connection.heard_at + interval * (u32::from(connection.ping_count) + 1);
         if ping_at <= now {
             connection.ping_count = connection.ping_count.saturating_add(1);
+            self.shard.note_progress(slot);
             self.shard.push_control(slot, &crate::protocol::frame::PING);
             ping_at = now + interval;
         }

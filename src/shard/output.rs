@@ -7,7 +7,7 @@ use std::io::IoSlice;
 
 use bytes::Bytes;
 
-use super::connection::Farewell;
+use super::connection::{Farewell, Phase};
 use super::limits::Quick;
 use super::outbox::{Begun, Flushed, Outbox, REFER_BYTES, count_messages, pongs_first};
 use super::state::{Outgoing, Shard, Slot};
@@ -459,6 +459,8 @@ impl Shard {
             // A download takes as long as it goes on.
             let deadline = self.now + self.limits.server().handshake;
             connection.deadline = connection.deadline.max(deadline);
+        } else if matches!(connection.phase, Phase::Closing(_)) {
+            self.prolong_closing(slot);
         }
         self.make_dirty(slot);
     }

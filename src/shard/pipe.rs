@@ -10,13 +10,14 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
+use std::time::Duration;
 
 use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 use rustix::net::Shutdown;
 
 use super::news::Readiness;
-use super::transport::Stream;
+use super::transport::{Acknowledged, Stream};
 
 /// What a transport reads and writes while the test kit is compiled in.
 #[derive(Debug)]
@@ -49,6 +50,8 @@ struct Pipe {
     news: Option<Readiness>,
     /// With which `Poll` the server's end is registered, and as what.
     registered: Option<(RawFd, Token)>,
+    /// How much the client has read.
+    taken_bytes: u64,
     /// All that the server has written, if somebody wants to know.
     tap: Option<Vec<u8>>,
 }
@@ -90,6 +93,7 @@ pub(crate) fn pipe(limit_bytes: usize) -> (ServerEnd, ClientEnd) {
         is_end_read: false,
         news: None,
         registered: None,
+        taken_bytes: 0,
         tap: None,
     };
     let pipe = Rc::new(RefCell::new(pipe));
@@ -170,6 +174,15 @@ impl Pipe {
 }
 
 impl Pipe {
+    /// As if the client acknowledged what it reads, and nothing else.
+    fn acknowledged(&self) -> Acknowledged {
+        Acknowledged {
+            bytes: self.taken_bytes,
+            is_outstanding: !self.to_client.bytes.is_empty(),
+            last_ago: Duration::MAX,
+        }
+    }
+
     fn shut_down(&mut self, how: Shutdown) {
         self.to_client.has_ended = true;
         if how == Shutdown::Both {
@@ -290,6 +303,7 @@ impl Read for ClientEnd {
             return Err(ErrorKind::WouldBlock.into());
         }
         let read = pipe.to_client.read(&mut buffer[..room])?;
+        pipe.taken_bytes += read as u64;
         if let Some(reading_bytes) = &mut self.reading_bytes {
             *reading_bytes -= read;
         }
@@ -370,6 +384,13 @@ impl Stream for Socket {
         match self {
             Self::Tcp(socket) => socket.shut_down(how),
             Self::Memory(end) => end.0.borrow_mut().shut_down(how),
+        }
+    }
+
+    fn acknowledged(&self) -> Option<Acknowledged> {
+        match self {
+            Self::Tcp(socket) => socket.acknowledged(),
+            Self::Memory(end) => Some(end.0.borrow().acknowledged()),
         }
     }
 }

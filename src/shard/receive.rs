@@ -177,9 +177,14 @@ impl EventLoop {
     #[cold]
     fn receive_with_care(&mut self, slot: Slot, buffer: &mut [u8]) {
         let connection = &mut self.shard.connections[slot];
-        if connection.flags.is_pressed || connection.is_dead() {
+        match connection.phase {
+            Phase::Dead => return,
+            // Also while the outbox is full: the peer may read only when it has sent everything.
+            Phase::Closing(Closing::PeerClose) => {}
+            Phase::Closing(_) => return self.discard_input(slot, buffer),
             // When the outbox drains, it is made ready again.
-            return;
+            _ if connection.flags.is_pressed => return,
+            _ => {}
         }
         if connection.flags.is_waiting {
             return self.receive_while_waiting(slot, buffer);
@@ -199,6 +204,25 @@ impl EventLoop {
         self.shard.enter(slot);
         let intake = Intake::new(&mut buffer[..kept + read], self.budgets.frame_count);
         self.go_on(slot, intake, input, kernel);
+    }
+
+    /// The turn of one to which everything was said: nothing that the peer sends counts any more but
+    /// its end.
+    #[cold]
+    fn discard_input(&mut self, slot: Slot, buffer: &mut [u8]) {
+        let connection = &mut self.shard.connections[slot];
+        match connection.transport.read(buffer) {
+            Input::Bytes(bytes) => {
+                if bytes == buffer.len() || connection.flags.has_peer_ended {
+                    self.shard.make_ready(slot);
+                }
+            }
+            Input::Nothing => {}
+            input => {
+                self.end_of_input(slot, input);
+                self.shard.settle(slot);
+            }
+        }
     }
 
     /// The rest of a connection's turn, if there is more to it than plain messages.
@@ -387,12 +411,10 @@ impl EventLoop {
             let Err(doubt) = protocol.receive_whole(input, limits) else { continue };
             let event = protocol.receive_doubtful(doubt, input, &mut self.control, limits, *now);
             self.control.clear();
-            *phase = match event {
-                Some(Event::Message(_) | Event::Piece(_)) | None => continue,
-                Some(Event::Close(..)) => Phase::Closing(Closing::Outbox),
-                Some(Event::Violation(_)) => Phase::Closing(Closing::OutboxThenEnd),
-            };
-            return None;
+            if let Some(Event::Close(..) | Event::Violation(_)) = event {
+                *phase = Phase::Closing(Closing::OutboxThenEnd);
+                return None;
+            }
         }
         Some(Stop::Paused)
     }

@@ -7,6 +7,7 @@ use std::io::{self, IoSlice};
 #[cfg(not(feature = "testing"))]
 pub(super) use std::os::fd::OwnedFd as Socket;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
@@ -15,6 +16,7 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 
 #[cfg(feature = "testing")]
 pub(super) use super::pipe::Socket;
+use super::tcp_info;
 
 /// What is read from, written to.
 pub(super) trait Stream {
@@ -23,6 +25,7 @@ pub(super) trait Stream {
     fn send(&mut self, bytes: &[u8]) -> Result<usize, Errno>;
     fn send_vectored(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Errno>;
     fn shut_down(&self, how: Shutdown);
+    fn acknowledged(&self) -> Option<Acknowledged>;
 }
 
 impl Stream for OwnedFd {
@@ -49,6 +52,10 @@ impl Stream for OwnedFd {
         // It fails only if the connection is gone already, which the next read will tell.
         let _ = rustix::net::shutdown(self, how);
     }
+
+    fn acknowledged(&self) -> Option<Acknowledged> {
+        tcp_info::acknowledged(self)
+    }
 }
 
 /// A non-blocking TCP socket; for the test kit it may be a pipe in memory. Dropping it closes it.
@@ -69,6 +76,17 @@ pub(super) enum Input {
     End,
     /// The connection is broken.
     Broken,
+}
+
+/// What the peer's kernel has acknowledged of what was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Acknowledged {
+    /// How many bytes so far.
+    pub(super) bytes: u64,
+    /// Whether something was written and is not acknowledged.
+    pub(super) is_outstanding: bool,
+    /// How long ago the last acknowledgement came, also of what brought nothing new.
+    pub(super) last_ago: Duration,
 }
 
 /// How far a write came.
@@ -142,6 +160,11 @@ impl Transport {
     #[cfg(feature = "testing")]
     pub(super) fn is_at_rest(&self, is_blocked: bool) -> bool {
         self.socket.is_at_rest(is_blocked)
+    }
+
+    /// What the peer has acknowledged; `None` if nobody knows.
+    pub(super) fn acknowledged(&self) -> Option<Acknowledged> {
+        self.socket.acknowledged()
     }
 
     /// Ends our side; the peer reads what was written, then the end.

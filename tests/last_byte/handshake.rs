@@ -3,7 +3,8 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use peregrine::{Callbacks, Hub, Limits, Reply, Running};
@@ -11,25 +12,29 @@ use peregrine::{Callbacks, Hub, Limits, Reply, Running};
 use crate::common::{eventually, start, within};
 use crate::raw::{BINARY, CLOSE, FIN, PING, PONG, Raw, TEXT, close, frame, timed};
 
-/// Sends as many bytes as the message says; "close" closes, "snapshot" sends 1.5 MB.
-fn sending() -> Callbacks<()> {
-    Callbacks::new().on_connect(|ws| ws.id().to_string().into()).on_message(|ws, message| {
-        let text = message.as_text().unwrap_or_default();
-        match text.parse::<usize>() {
-            Ok(bytes) => vec![7; bytes].into(),
-            Err(_) => {
-                ws.close();
-                Reply::none()
-            }
-        }
+/// Sends as many bytes as the message says, and counts the messages.
+fn sending(handled_count: Arc<AtomicUsize>) -> Callbacks<()> {
+    Callbacks::new().on_connect(|ws| ws.id().to_string().into()).on_message(move |_ws, message| {
+        handled_count.fetch_add(1, Ordering::SeqCst);
+        let bytes = message.as_text().and_then(|text| text.parse().ok()).unwrap_or(0);
+        vec![7; bytes].into()
     })
 }
 
-fn serve(adjust: impl FnOnce(&mut Limits)) -> Running {
+/// The server, and how many messages it has handled.
+fn serve(adjust: impl FnOnce(&mut Limits)) -> (Running, Arc<AtomicUsize>) {
     let mut limits = Limits::default();
     limits.outbox_bytes = 16 << 20;
     adjust(&mut limits);
-    start(1, |builder| builder.limits(limits).websocket("/", sending()))
+    let handled_count = Arc::new(AtomicUsize::new(0));
+    let handler = sending(Arc::clone(&handled_count));
+    (start(1, |builder| builder.limits(limits).websocket("/", handler)), handled_count)
+}
+
+/// Waits until the server has handled so many messages more.
+fn handled(count: &AtomicUsize, more: usize) {
+    eventually(|| count.load(Ordering::SeqCst) >= more);
+    count.fetch_sub(more, Ordering::SeqCst);
 }
 
 /// A client whose kernel holds little of what it has not read, and the id of its connection.
@@ -74,7 +79,7 @@ fn late_frames() -> Vec<(&'static str, Vec<u8>)> {
 #[test]
 fn what_was_sent_arrives_whatever_the_client_sends_behind_its_close() {
     within(Duration::from_secs(60), || {
-        let server = serve(|_| {});
+        let (server, _) = serve(|_| {});
         for (what, late) in late_frames() {
             let (mut client, _) = narrow(server.local_addr());
             for _ in 0..2 {
@@ -95,7 +100,7 @@ fn what_was_sent_arrives_whatever_the_client_sends_behind_its_close() {
 #[test]
 fn what_was_sent_arrives_whatever_the_client_sends_when_the_server_closes() {
     within(Duration::from_secs(60), || {
-        let server = serve(|_| {});
+        let (server, handled_count) = serve(|_| {});
         for (what, late) in late_frames() {
             // The client's answer comes behind other frames, before them, or crosses the server's.
             for answer in [[late.clone(), close(1000, b"")], [close(1000, b""), late]] {
@@ -104,6 +109,7 @@ fn what_was_sent_arrives_whatever_the_client_sends_when_the_server_closes() {
                     client.send(frame(TEXT, b"200000"));
                 }
                 client.send(frame(PING, b""));
+                handled(&handled_count, 2);
                 server.hub().close_with(id, 4000, "").expect("it is open");
                 client.try_send(answer.concat());
                 let (bytes, code) = all_data(&mut client);
@@ -121,19 +127,12 @@ fn what_was_sent_arrives_whatever_the_client_sends_when_the_server_closes() {
 #[test]
 fn an_answer_larger_than_all_buffers_is_not_cut_by_what_the_client_still_sends() {
     within(Duration::from_secs(60), || {
-        let server = serve(|_| {});
+        let (server, _) = serve(|_| {});
         let (mut client, _) = narrow(server.local_addr());
         client.send(frame(TEXT, b"6000000"));
         client.send(close(1000, b""));
-        // More than the kernels hold, while the client does not read and its outbox is full.
-        let sending = client.socket.try_clone().expect("a descriptor");
-        let thread = std::thread::spawn(move || {
-            use std::io::Write;
-            let mut sending = sending;
-            sending.write_all(&frame(BINARY, &vec![1; 8_000_000])).expect("the server reads");
-        });
-        // Only when all of that was taken, the client begins to read.
-        thread.join().expect("the server takes what comes behind a Close");
+        // Much behind the Close, while the client does not read and its outbox is full.
+        client.send(frame(BINARY, &vec![1; 1_000_000]));
         assert_eq!(all_data(&mut client), (6_000_000, Some(1000)));
     });
 }
@@ -141,7 +140,7 @@ fn an_answer_larger_than_all_buffers_is_not_cut_by_what_the_client_still_sends()
 #[test]
 fn a_client_on_a_slow_uplink_sees_why_its_message_was_refused() {
     within(Duration::from_secs(60), || {
-        let server = serve(|limits| {
+        let (server, _) = serve(|limits| {
             limits.message_bytes = 1000;
             limits.frame_bytes = 1000;
         });
@@ -163,11 +162,12 @@ fn a_client_on_a_slow_uplink_sees_why_its_message_was_refused() {
 fn the_closing_time_does_not_cut_a_client_that_still_takes_what_waits_for_it() {
     within(Duration::from_secs(60), || {
         for by_server in [true, false] {
-            let server = serve(|limits| limits.closing = Duration::from_millis(400));
+            let (server, handled_count) =
+                serve(|limits| limits.closing = Duration::from_millis(400));
             let (mut client, id) = narrow(server.local_addr());
             client.send(frame(TEXT, b"6000000"));
+            handled(&handled_count, 1);
             if by_server {
-                eventually(|| server.hub().send_to(id, "last").is_ok());
                 server.hub().close(id).expect("it is open");
             } else {
                 client.send(close(1000, b""));
@@ -206,10 +206,11 @@ fn the_closing_time_does_not_cut_a_client_that_still_takes_what_waits_for_it() {
 #[test]
 fn a_client_that_takes_nothing_is_dropped_after_the_closing_time() {
     within(Duration::from_secs(60), || {
-        let server = serve(|limits| limits.closing = Duration::from_millis(400));
-        let (mut client, _) = narrow(server.local_addr());
+        let (server, handled_count) = serve(|limits| limits.closing = Duration::from_millis(400));
+        let (mut client, id) = narrow(server.local_addr());
         client.send(frame(TEXT, b"6000000"));
-        client.send(close(1000, b""));
+        handled(&handled_count, 1);
+        server.hub().close(id).expect("it is open");
         let ((), time) = timed(|| eventually(|| is_gone(&server.hub())));
         assert!(time < Duration::from_secs(3), "{time:?}");
         assert_eq!(server.hub().dropped_count(), 1, "its answer was not delivered");
@@ -219,7 +220,7 @@ fn a_client_that_takes_nothing_is_dropped_after_the_closing_time() {
 #[test]
 fn a_client_that_never_ends_its_side_is_dropped_after_the_closing_time() {
     within(Duration::from_secs(60), || {
-        let server = serve(|limits| limits.closing = Duration::from_millis(400));
+        let (server, _) = serve(|limits| limits.closing = Duration::from_millis(400));
         let (mut client, _) = narrow(server.local_addr());
         client.send(close(1000, b""));
         assert_eq!(client.frame().expect("a Close frame").close().0, 1000);
@@ -239,7 +240,7 @@ fn a_client_that_never_ends_its_side_is_dropped_after_the_closing_time() {
 fn a_message_in_pieces_may_be_finished_when_the_client_has_closed_and_ended_its_side() {
     within(Duration::from_secs(60), || {
         let (streams, begun) = mpsc::channel();
-        let streams = std::sync::Mutex::new(streams);
+        let streams = Mutex::new(streams);
         let handler = Callbacks::<()>::new().on_message(move |ws, _message| {
             let mut stream = ws.stream::<str>().expect("no other");
             stream.write("begun, ").expect("room");
@@ -247,8 +248,7 @@ fn a_message_in_pieces_may_be_finished_when_the_client_has_closed_and_ended_its_
             Reply::none()
         });
         let echo = Callbacks::<()>::new().on_message(|_ws, message| message.into());
-        let server =
-            start(1, |builder| builder.websocket("/", handler).websocket("/echo", echo));
+        let server = start(1, |builder| builder.websocket("/", handler).websocket("/echo", echo));
         let mut client = Raw::upgraded(server.local_addr(), "/");
         client.send([frame(TEXT, b"go"), close(1000, b"")].concat());
         client.half_close();
@@ -271,7 +271,7 @@ fn a_message_in_pieces_may_be_finished_when_the_client_has_closed_and_ended_its_
 #[test]
 fn a_connection_ends_in_order_not_by_reset_for_those_who_wait_for_it() {
     within(Duration::from_secs(60), || {
-        let server = serve(|_| {});
+        let (server, _) = serve(|_| {});
         for by_server in [true, false] {
             let (mut client, id) = narrow(server.local_addr());
             if by_server {

@@ -188,9 +188,8 @@ fn all_of_it_is_done(shard_count: usize, how: End, kind: Kind, place: Place, mom
     let (handler, closes) = saver.handler(kind, place);
     let server = start(shard_count, |builder| with_echo(builder).websocket("/", handler));
     let hub = server.hub();
-    let mut others: Vec<_> = (0..2 * shard_count + 1)
-        .map(|_| Client::connect(server.local_addr(), "/echo"))
-        .collect();
+    let mut others: Vec<_> =
+        (0..2 * shard_count + 1).map(|_| Client::connect(server.local_addr(), "/echo")).collect();
     let mut clients = Vec::new();
     for _ in 0..CONNECTION_COUNT {
         let mut client = Raw::upgraded(server.local_addr(), "/");
@@ -221,11 +220,12 @@ fn all_of_it_is_done(shard_count: usize, how: End, kind: Kind, place: Place, mom
         assert_eq!(other.text(), "still here", "{context}");
     }
     saver.gate.open();
-    for client in &mut clients {
+    for mut client in clients {
         if how == End::ServerClose {
             while client.frame().expect("a Close frame").first != CLOSE {}
             client.send(close(1000, b""));
         }
+        client.skim();
     }
     eventually(|| hub.connection_counts().iter().sum::<usize>() == others.len());
     let asked_count = saver.asked_count.load(Ordering::SeqCst);
@@ -240,7 +240,13 @@ fn each_end(how: &'static [End], place: Place) {
         for &how in how {
             for kind in KINDS {
                 for moment in [Moment::Behind, Moment::Meanwhile] {
-                    all_of_it_is_done(1 + usize::from(kind == Kind::Later), how, kind, place, moment);
+                    all_of_it_is_done(
+                        1 + usize::from(kind == Kind::Later),
+                        how,
+                        kind,
+                        place,
+                        moment,
+                    );
                 }
             }
         }

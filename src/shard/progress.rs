@@ -1,0 +1,40 @@
+//! Whether a peer that is not heard still takes what is sent to it. Before a shard gives up a
+//! connection for want of a sign, it asks the kernel, and only then: one system call.
+//!
+//! A peer makes progress if it has acknowledged more bytes since it was last asked about. That is
+//! remembered for those peers only that were asked about. Of another peer it counts as progress,
+//! once, that its kernel has acknowledged anything of late while something is outstanding.
+//!
+//! Knows connections and what their transport says. Must not know what follows from it.
+
+use std::time::Duration;
+
+use super::state::{Shard, Slot};
+
+impl Shard {
+    /// Whether the peer has taken anything of what waits for it, since the last call or, at the
+    /// first call, `within` that time. A peer for which nothing waits makes no progress.
+    #[cold]
+    pub(super) fn makes_progress(&mut self, slot: Slot, within: Duration) -> bool {
+        let connection = &mut self.connections[slot];
+        let Some(acknowledged) = connection.transport.acknowledged() else { return false };
+        if !acknowledged.is_outstanding && connection.outbox.is_empty() {
+            return false;
+        }
+        match connection.details().acked_bytes.replace(acknowledged.bytes) {
+            Some(before) => acknowledged.bytes > before,
+            None => acknowledged.last_ago < within,
+        }
+    }
+
+    /// Notes how far the peer has come, if output waits that the kernel has not taken: so that the
+    /// next question about progress has an exact answer.
+    pub(super) fn note_progress(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot];
+        if !connection.outbox.is_empty()
+            && let Some(acknowledged) = connection.transport.acknowledged()
+        {
+            connection.details().acked_bytes = Some(acknowledged.bytes);
+        }
+    }
+}
