@@ -137,9 +137,12 @@ pub struct Limits {
     ///
     /// Counts per endpoint.
     pub outbox_low_water_bytes: usize,
-    /// The most bytes waiting for one client. Default 1 MiB; beyond it [`Overflow`] decides. Up to
-    /// the high-water mark one more message is always accepted, however large: so the bound is the
-    /// mark and one message, if that is more.
+    /// The most bytes waiting for one client. Default 1 MiB; beyond it [`Overflow`] decides.
+    ///
+    /// Up to the high-water mark one more message is always accepted, however large. If the outbox
+    /// exceeds the limit with it, all that waits up to the end of that message does not count
+    /// against the messages behind it: news behind a snapshot of 3 MB has the whole limit for
+    /// itself. So the bound is the mark, one message and this limit.
     ///
     /// Counts per endpoint.
     pub outbox_bytes: usize,

@@ -425,7 +425,8 @@ fn who_comes_when_one_shard_has_seen_nobody_left_is_answered_and_not_waited_for(
     for &wire in &wires {
         simulation.wires()[wire].write(REQUEST);
     }
-    for _ in 0..20 {
+    // Longer than the server waits for their ends, and much shorter than the grace.
+    for _ in 0..60 {
         for turn in 0..20 {
             simulation.turn(1 - turn % 2, || true);
         }

@@ -51,6 +51,8 @@ struct Queue {
     tail: Vec<u8>,
     /// Invariant: the sum of what is left of all segments.
     bytes: usize,
+    /// How much of it, from the front, does not count against what is queued behind it.
+    exempt_bytes: usize,
     begun: Begun,
 }
 
@@ -135,6 +137,18 @@ impl Outbox {
         self.0.as_ref().map_or(0, |queue| queue.bytes)
     }
 
+    /// How much of the bytes does not count against what is queued behind it.
+    pub(super) fn exempt_bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |queue| queue.exempt_bytes)
+    }
+
+    /// From here on, nothing of what is queued counts against what is queued behind it: it ends
+    /// with a message that is larger than the limit, and was accepted all the same.
+    pub(super) fn exempt_all(&mut self) {
+        let queue = self.queue();
+        queue.exempt_bytes = queue.bytes;
+    }
+
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.output_bytes() == 0
@@ -188,12 +202,13 @@ impl Outbox {
         self.0.as_mut().map_or(0, |queue| queue.message_count())
     }
 
-    /// How much must stay, whatever is dropped for others.
+    /// How much of what counts must stay, whatever is dropped for others.
     pub(super) fn kept_bytes(&self) -> usize {
-        self.0.as_ref().map_or(0, |queue| queue.begun.bytes)
+        self.0.as_ref().map_or(0, |queue| queue.begun.bytes.saturating_sub(queue.exempt_bytes))
     }
 
-    /// Drops the oldest data frame that has not begun to leave; `false` if there is none.
+    /// Drops the oldest data frame that counts and has not begun to leave; `false` if there is
+    /// none.
     pub(super) fn drop_oldest(&mut self) -> bool {
         self.0.as_mut().is_some_and(|queue| queue.drop_oldest())
     }
@@ -206,6 +221,9 @@ impl Outbox {
             queue.end_tail();
             queue.segments.append(&mut other.segments);
             queue.tail = other.tail;
+            if other.exempt_bytes > 0 {
+                queue.exempt_bytes = queue.bytes + other.exempt_bytes;
+            }
             queue.bytes += other.bytes;
         }
     }
@@ -247,6 +265,7 @@ impl Queue {
         assert_eq!(self.bytes, lengths.clone().sum::<usize>() + self.tail.len(), "{self:?}");
         assert!(lengths.clone().all(|length| length > 0), "an empty segment: {self:?}");
         assert!(self.begun.bytes <= self.bytes, "more has begun than there is: {self:?}");
+        assert!(self.exempt_bytes <= self.bytes, "more is exempt than there is: {self:?}");
         let (at, begun) = self.begun_end();
         for (index, segment) in self.segments.iter().enumerate().skip(at) {
             let is_begun = index == at && begun > 0;
@@ -310,6 +329,9 @@ impl Queue {
         self.bytes += frame.len();
         self.end_tail();
         let (mut at, mut end) = self.begun_end();
+        if self.begun.bytes < self.exempt_bytes {
+            self.exempt_bytes += frame.len();
+        }
         // Control frames keep their order among themselves.
         while let Some(segment) = self.segments.get(at) {
             let rest = &segment.frames[end..];
@@ -332,12 +354,16 @@ impl Queue {
 
     /// Where what has begun to leave ends: the segment, and how far in it.
     fn begun_end(&self) -> (usize, usize) {
-        let mut begun = self.begun.bytes;
+        self.place_of(self.begun.bytes)
+    }
+
+    /// Where so many bytes end: the segment, and how far in it.
+    fn place_of(&self, mut bytes: usize) -> (usize, usize) {
         for (at, segment) in self.segments.iter().enumerate() {
-            if begun < segment.frames.len() {
-                return (at, begun);
+            if bytes < segment.frames.len() {
+                return (at, bytes);
             }
-            begun -= segment.frames.len();
+            bytes -= segment.frames.len();
         }
         (self.segments.len(), 0)
     }
@@ -364,7 +390,7 @@ impl Queue {
     }
 
     fn drop_oldest_of_segments(&mut self) -> bool {
-        let (first, mut skip) = self.begun_end();
+        let (first, mut skip) = self.place_of(self.begun.bytes.max(self.exempt_bytes));
         for at in first..self.segments.len() {
             let segment = &mut self.segments[at];
             if matches!(segment.ticket, Some(Ticket::Piece(_))) {
@@ -439,6 +465,7 @@ impl Queue {
     /// Removes written bytes from the front.
     fn advance(&mut self, mut written: usize) {
         self.bytes -= written;
+        self.exempt_bytes = self.exempt_bytes.saturating_sub(written);
         while let Some(Segment { frames, ticket }) = self.segments.front_mut() {
             if written < frames.len() {
                 self.begun = self.begun.after(frames, written);

@@ -85,18 +85,37 @@ impl Shard {
         Ok(())
     }
 
+    /// Whether the connection can take so many bytes more.
+    ///
+    /// Up to the high-water mark it takes a message of any size. If that is larger than the limit,
+    /// it does not count against those behind it: what was accepted by right may not make the next
+    /// message one too many.
     #[inline]
     fn fits(&self, slot: Slot, bytes: usize) -> bool {
         let limits = self.limits_of(slot);
         let queued = self.buffered_bytes(slot);
         queued <= limits.outbox_high_water_bytes
-            || (queued + bytes <= limits.outbox_bytes
+            || (queued - self.exempt_bytes(slot) + bytes <= limits.outbox_bytes
                 && self.queued_bytes + bytes <= limits.shard_outbox_bytes)
+    }
+
+    /// How much of what waits for a connection does not count against what is queued behind it.
+    fn exempt_bytes(&self, slot: Slot) -> usize {
+        let connection = &self.connections[slot];
+        let held = if connection.flags.has_stream { self.held_exempt_bytes(slot) } else { 0 };
+        connection.outbox.exempt_bytes() + held
     }
 
     /// The outbox cannot take so many bytes more: acts as the policy says.
     #[cold]
     fn overflow(&mut self, slot: Slot, bytes: usize) -> Result<(), SendError> {
+        if self.current == Some(slot) {
+            // What was said in this turn may end with a message that is larger than the limit.
+            self.spill(slot);
+            if self.fits(slot, bytes) {
+                return Ok(());
+            }
+        }
         match self.limits_of(slot).overflow {
             Overflow::Close => {
                 let close =
@@ -105,9 +124,6 @@ impl Shard {
             }
             Overflow::DropNewest => {}
             Overflow::DropOldest => {
-                if self.current == Some(slot) {
-                    self.spill(slot);
-                }
                 let kept = self.connections[slot].outbox.kept_bytes();
                 let limits = self.limits_of(slot);
                 if kept > limits.outbox_high_water_bytes && kept + bytes > limits.outbox_bytes {
@@ -136,14 +152,29 @@ impl Shard {
 
     /// Adds something to an outbox, and to the account of all.
     pub(super) fn queue(&mut self, slot: Slot, add: impl FnOnce(&mut Outbox)) {
+        let added = self.add_to_outbox(slot, add);
+        if self.press(slot, added) {
+            self.connections[slot].outbox.exempt_all();
+        }
+    }
+
+    /// The same for what was held back: each message of it was accepted before.
+    pub(super) fn queue_held(&mut self, slot: Slot, held: Outbox) {
+        let added = self.add_to_outbox(slot, |outbox| outbox.append(held));
+        self.press(slot, added);
+    }
+
+    /// Adds something to an outbox, and to the account of all. Returns how many bytes that were.
+    fn add_to_outbox(&mut self, slot: Slot, add: impl FnOnce(&mut Outbox)) -> usize {
         let connection = &mut self.connections[slot];
         debug_assert!(!connection.is_dead(), "nothing is queued for the dead");
         let before = connection.outbox.bytes();
         self.spares.lend(&mut connection.outbox);
         add(&mut connection.outbox);
-        self.queued_bytes += connection.outbox.bytes() - before;
-        self.press(slot);
+        let added = connection.outbox.bytes() - before;
+        self.queued_bytes += added;
         self.make_dirty(slot);
+        added
     }
 
     /// Queues a control frame; before all data that waits and has not begun to leave.
@@ -157,14 +188,19 @@ impl Shard {
         self.queue(slot, |outbox| outbox.push_control(Bytes::copy_from_slice(frame)));
     }
 
-    /// Notes that the outbox is above its high-water mark, if it is.
-    pub(super) fn press(&mut self, slot: Slot) {
+    /// Notes that the outbox is above its high-water mark, if it is. Returns whether the bytes that
+    /// were added last have made it exceed its limit from below the mark: then they end with a
+    /// message that is larger than the limit.
+    pub(super) fn press(&mut self, slot: Slot, added: usize) -> bool {
         let connection = &mut self.connections[slot];
         let held = if connection.flags.has_stream { connection.back().bytes() } else { 0 };
-        let high_water_bytes = self.limits[connection.endpoint].outbox_high_water_bytes;
-        if connection.outbox.bytes() + held > high_water_bytes {
-            connection.flags.is_pressed = true;
+        let limits = &self.limits[connection.endpoint];
+        let queued = connection.outbox.bytes() + held;
+        if queued <= limits.outbox_high_water_bytes {
+            return false;
         }
+        connection.flags.is_pressed = true;
+        queued > limits.outbox_bytes && queued - added <= limits.outbox_high_water_bytes
     }
 
     // The current connection.
@@ -388,10 +424,13 @@ impl Shard {
             debug_assert!(ticket.is_none(), "a shared write is to an open connection, not whole");
             return;
         }
-        self.queued_bytes += rest.len();
+        let added = rest.len();
+        self.queued_bytes += added;
         connection.outbox.push_rest(rest, begun, ticket);
         connection.flags.is_blocked = true;
-        self.press(slot);
+        if self.press(slot, added) {
+            self.connections[slot].outbox.exempt_all();
+        }
     }
 
     /// Moves the scratch to the outbox, so that something can be queued after it.

@@ -79,6 +79,12 @@ impl Shard {
         self.connections[slot].streaming().map_or(0, |streaming| streaming.held.bytes())
     }
 
+    /// How much of that does not count against what is queued behind it.
+    #[cold]
+    pub(super) fn held_exempt_bytes(&self, slot: Slot) -> usize {
+        self.connections[slot].streaming().map_or(0, |streaming| streaming.held.exempt_bytes())
+    }
+
     /// Begins a message in pieces. What was published before comes before it.
     pub(super) fn begin_stream(&mut self, slot: Slot) -> Result<Arc<Credit>, SendError> {
         self.catch_up(slot);
@@ -135,7 +141,7 @@ impl Shard {
     /// What was held back waits no longer.
     fn release(&mut self, slot: Slot, mut streaming: Streaming) {
         self.queued_bytes -= streaming.held.bytes();
-        self.queue(slot, |outbox| outbox.append(std::mem::take(&mut streaming.held)));
+        self.queue_held(slot, std::mem::take(&mut streaming.held));
     }
 
     /// The message will not be finished, because its connection ends: what was held back is lost,
@@ -177,7 +183,10 @@ impl Shard {
             Outgoing::Message(message) => held.push_message(message),
             Outgoing::Frames(frames) => held.push(frames.clone(), ticket),
         }
-        self.queued_bytes += held.bytes() - before;
-        self.press(slot);
+        let added = held.bytes() - before;
+        self.queued_bytes += added;
+        if self.press(slot, added) {
+            self.connections[slot].back().exempt_all();
+        }
     }
 }

@@ -33,7 +33,7 @@ impl Spares {
     pub(super) fn take_back(&mut self, mut queue: Box<Queue>) {
         debug_assert!(queue.segments.is_empty(), "everything was sent");
         queue.tail.clear();
-        (queue.bytes, queue.begun) = (0, Begun::default());
+        (queue.bytes, queue.exempt_bytes, queue.begun) = (0, 0, Begun::default());
         if queue.tail.capacity() > TAIL_KEPT_BYTES {
             queue.tail = Vec::new();
         }
