@@ -233,7 +233,9 @@ impl Upgrade {
     ///
     /// The future is polled on the connection's own shard, and may be woken from any thread. It has
     /// what is left of [`Limits::handshake`](crate::Limits::handshake): then the request is refused
-    /// with 503. It is dropped when the peer goes. A panic in it refuses the request with 500.
+    /// with 503. It is dropped when the peer goes. A panic in it refuses the request with 500. A
+    /// future that needs the context of a runtime (tokio's timers and sockets) needs
+    /// [`Builder::on_shard_thread`](crate::Builder::on_shard_thread).
     ///
     /// ```
     /// use peregrine::{Handler, Request, Response, Upgrade};
@@ -264,8 +266,10 @@ impl Upgrade {
     }
 
     /// Lets a thread of the server's pool run what blocks, and then decides by its result, on the
-    /// connection's shard; see [`Reply::offload`](crate::Reply::offload). When the pool is full,
-    /// the request is refused with 503.
+    /// connection's shard; see [`Reply::offload`](crate::Reply::offload). The wait for a free
+    /// thread counts against [`Limits::handshake`](crate::Limits::handshake), as the work does.
+    /// When that time is over, or the pool is full, the request is refused with 503 and
+    /// `Retry-After`; work that has not begun by then is not begun.
     ///
     /// ```
     /// use peregrine::{Request, Response, Upgrade};

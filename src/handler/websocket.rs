@@ -277,7 +277,8 @@ impl<'w, S> WebSocket<'w, S> {
     /// Answers when the future has resolved, with what `then` makes of its value. It is
     /// [`Reply::later`] for those who need the connection or its session again: `then` is called
     /// as a handler is, and its connection waits in the same way. When the peer goes before, it is
-    /// not called.
+    /// not called. A future that needs the context of a runtime (tokio's timers and sockets) needs
+    /// [`Builder::on_shard_thread`](crate::Builder::on_shard_thread).
     ///
     /// ```
     /// use peregrine::{Callbacks, Server};

@@ -13,6 +13,7 @@ mod application;
 #[cfg(feature = "testing")]
 mod arrivals;
 mod audience;
+mod claim;
 pub(crate) mod clock;
 mod closing;
 mod connection;
@@ -53,7 +54,6 @@ mod visitors;
 mod watch;
 
 use std::io;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -69,7 +69,7 @@ use self::entrance::Unreported;
 pub(crate) use self::erased::ErasedHandler;
 pub(crate) use self::limits::{LimitTable, Quick};
 use self::listener::Listener;
-pub(crate) use self::listener::bind;
+pub(crate) use self::listener::{Bound, PortUse, bind};
 use self::news::News;
 #[cfg(feature = "testing")]
 use self::news::Readiness;
@@ -108,7 +108,7 @@ pub(crate) struct Seat {
     pub(crate) index: usize,
     pub(crate) poll: Poll,
     /// `None` if connections come another way: the test kit's do.
-    pub(crate) listener: Option<TcpListener>,
+    pub(crate) listener: Option<Bound>,
     pub(crate) inbox: Inbox<Envelope>,
 }
 
