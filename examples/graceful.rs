@@ -37,7 +37,8 @@ fn app(journal: File) -> Builder {
             Err(error) => format!("not stored: {error}"),
         })
     });
-    Server::builder().websocket("/journal", endpoint).readiness("/ready")
+    // The next process shares the port until this one has stopped listening.
+    Server::builder().websocket("/journal", endpoint).readiness("/ready").share_port()
 }
 
 /// Half of the grace for the Close frames, so that the clients do not come back as a herd; the rest

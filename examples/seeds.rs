@@ -167,7 +167,7 @@ impl Handler for Closing {
 /// other connections do not.
 struct AsyncHandlers;
 
-/// What an `async def` handler does; it may await whatever any runtime drives.
+/// What an `async def` handler does; for tokio's timers and sockets see `Builder::on_shard_thread`.
 async fn answer(text: String) -> String {
     format!("You said {text}")
 }

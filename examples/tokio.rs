@@ -6,8 +6,9 @@
 //! cargo run --release --example tokio -- [ADDRESS]
 //! ```
 //!
-//! Futures that a handler returns are polled on their connection's shard, where no runtime is. What
-//! needs tokio's own (sockets, timers) is spawned there; its `JoinHandle` may be awaited anywhere.
+//! Futures that a handler returns are polled on the thread of their connection's shard, which is
+//! none of tokio's. `on_shard_thread` lets each of these threads enter the runtime's context, so
+//! that the futures may use tokio's sockets and timers; tokio's own threads drive those.
 
 #![allow(clippy::print_stdout, reason = "it tells where it serves")]
 
@@ -35,17 +36,14 @@ pub(crate) struct Rates {
 impl Rates {
     /// Asks the service; `None` if it knows no answer.
     async fn ask(&self, question: String) -> io::Result<Option<String>> {
-        let service = self.service;
-        let answer = async move {
-            let mut socket = BufReader::new(TcpStream::connect(service).await?);
+        let answer = async {
+            let mut socket = BufReader::new(TcpStream::connect(self.service).await?);
             socket.write_all(format!("{question}\n").as_bytes()).await?;
             let mut answer = String::new();
             socket.read_line(&mut answer).await?;
             Ok(Some(answer.trim().to_owned()).filter(|answer| !answer.is_empty()))
         };
-        // Also the timer is made in there.
-        let asking = self.tokio.spawn(async move { timeout(PATIENCE, answer).await });
-        asking.await??
+        timeout(PATIENCE, answer).await?
     }
 }
 
@@ -133,7 +131,15 @@ pub(crate) async fn tell_time(hub: Hub, period: Duration) {
 }
 
 pub(crate) fn app(rates: Rates) -> Builder {
-    Server::builder().global(rates).requires::<Rates>().websocket("/desk", Desk)
+    let tokio = rates.tokio.clone();
+    Server::builder()
+        .on_shard_thread(move |shard| {
+            let _context = tokio.enter();
+            shard.run()
+        })
+        .global(rates)
+        .requires::<Rates>()
+        .websocket("/desk", Desk)
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -68,7 +68,8 @@ pub struct Limits {
     ///
     /// Counts per endpoint.
     pub idle_frames_per_second: u32,
-    /// The largest request head, in bytes, at most 64 KiB. Default 8 KiB; beyond it status 431.
+    /// The largest request head, in bytes, at most 64 KiB. Default 16 KiB: large session cookies
+    /// fit, and common proxies and servers take as much. Beyond it status 431.
     ///
     /// Counts for the server.
     pub head_bytes: usize,
@@ -100,8 +101,10 @@ pub struct Limits {
     ///
     /// Counts per endpoint.
     pub closing: Duration,
-    /// The most connections of the whole server. `None` (the default) derives it from
-    /// `RLIMIT_NOFILE`, keeping an eighth and at least 64 descriptors for the application.
+    /// The most connections of the whole server. `None` (the default) derives it from the limit of
+    /// open descriptors (`RLIMIT_NOFILE`), which `bind`
+    /// [raises](crate::Builder::raise_descriptor_limit) before: an eighth of the descriptors, and
+    /// at least 64, are kept for the application. The log tells the result when the server starts.
     /// Beyond it status 503 with `Retry-After`; beyond 64 of those at a time, each of which has a
     /// descriptor, too, they are dropped without a word.
     ///
@@ -162,13 +165,17 @@ pub struct Limits {
     ///
     /// Counts per endpoint.
     pub overflow: Overflow,
-    /// How many threads run offloaded work. `None` (the default): as many as processors. They start
-    /// with the first work.
+    /// How many threads run offloaded work. `None` (the default): four for each processor, and at
+    /// least 16, because offloaded work mostly waits for something else: a disk, a database. A
+    /// thread starts when work comes and all threads that have started are busy. It then stays
+    /// until the server has ended.
     ///
     /// Counts for the server.
     pub offload_thread_count: Option<usize>,
     /// How much offloaded work may wait for a thread. Default 1024; beyond it the connection that
-    /// offloads is closed with 1013, or its upgrade refused with 503.
+    /// offloads is closed with 1013, or its upgrade refused with 503 and `Retry-After`. An upgrade
+    /// waits no longer than what is left of its [`handshake`](Self::handshake); then it is refused
+    /// in the same way, and its work is not begun.
     ///
     /// Counts for the server.
     pub offload_queue_count: usize,
@@ -204,7 +211,7 @@ impl Default for Limits {
             frame_bytes: 1 << 20,
             fragment_count: 1024,
             idle_frames_per_second: 256,
-            head_bytes: 8 << 10,
+            head_bytes: 16 << 10,
             header_count: 64,
             handshake: Duration::from_secs(5),
             ping_after: Duration::from_secs(25),

@@ -2,6 +2,7 @@
 //! message that was not accepted), `Violation` (the peer misbehaved), `Refusal` (a request that is
 //! not granted). The tables from a fault to what goes on the wire stand here and nowhere else.
 
+use std::net::SocketAddr;
 use std::{fmt, io};
 
 use crate::message::CloseCode;
@@ -10,8 +11,16 @@ use crate::message::CloseCode;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused something: the address, a thread, a descriptor.
+    /// The operating system refused something: a thread, a descriptor, the resolution of a name.
     Io(io::Error),
+    /// An address cannot be bound. If its port is taken ([`io::ErrorKind::AddrInUse`]), the text
+    /// tells how servers [share](crate::Builder::share_port) one.
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why the operating system refused it.
+        error: io::Error,
+    },
     /// The limits contradict one another; the text is the rule that they break.
     Limits(&'static str),
     /// A path cannot be served: it is malformed, or it is taken by another route.
@@ -48,6 +57,9 @@ pub enum Error {
     Proxy(String),
     /// More shards than a [`ConnectionId`](crate::ConnectionId) can name (4096), or none.
     Shards(usize),
+    /// A closure given to [`Builder::on_shard_thread`](crate::Builder::on_shard_thread) panicked on
+    /// the thread of this shard.
+    ShardThread(usize),
     /// A shard's thread panicked: a bug in this crate, never in a handler.
     ShardPanicked,
 }
@@ -56,6 +68,16 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io(error) => error.fmt(f),
+            Self::Bind { address, error } => {
+                write!(f, "the address {address} cannot be bound: {error}")?;
+                if error.kind() == io::ErrorKind::AddrInUse {
+                    f.write_str(
+                        "; another server listens there, and servers share a port only if each of \
+                         them asks for it by Builder::share_port()",
+                    )?;
+                }
+                Ok(())
+            }
             Self::Limits(rule) => write!(f, "the limits break the rule: {rule}"),
             Self::Path { path, problem } => {
                 write!(f, "the path {path:?} cannot be served: {problem}")
@@ -73,6 +95,9 @@ impl fmt::Display for Error {
                 write!(f, "the proxy {network:?} is neither an address nor a network")
             }
             Self::Shards(count) => write!(f, "{count} shards: there must be between 1 and 4096"),
+            Self::ShardThread(shard) => {
+                write!(f, "a closure given to on_shard_thread panicked for shard {shard}")
+            }
             Self::ShardPanicked => f.write_str("a shard's thread panicked"),
         }
     }
@@ -81,7 +106,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Io(error) => Some(error),
+            Self::Io(error) | Self::Bind { error, .. } => Some(error),
             _ => None,
         }
     }
@@ -190,6 +215,8 @@ pub(crate) enum Refusal {
     Unavailable,
     /// `on_upgrade` has not decided in time.
     Undecided,
+    /// `on_upgrade` has offloaded work, and too much of it is waiting.
+    PoolFull,
     /// The client's address has as many connections as it may.
     TooManyConnections,
     /// The client's address has upgraded too often in the last second.
@@ -212,6 +239,7 @@ impl Refusal {
             Self::HeadTooLarge => (431, "The request head is too large."),
             Self::Internal => (500, "The upgrade could not be decided."),
             Self::Undecided => (503, "The upgrade was not decided in time; try again later."),
+            Self::PoolFull => (503, "Too many upgrades wait to be decided; try again later."),
             Self::Unavailable => (503, "The server takes no more connections; try again later."),
         }
     }

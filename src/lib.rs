@@ -122,7 +122,7 @@ pub use self::hub::{
 };
 pub use self::message::{AsMessage, Close, CloseCode, ClosedBy, Fragment, Message};
 pub use self::routing::Query;
-pub use self::server::{Builder, Endpoint, Router, Running, Server};
+pub use self::server::{Builder, Endpoint, Router, Running, Server, ShardEnded, ShardThread};
 
 /// The README's examples, compiled with the doctests.
 #[cfg(doctest)]

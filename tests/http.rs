@@ -374,7 +374,7 @@ fn a_head_up_to_its_limit_is_read_and_not_a_byte_more() {
             let bare = get("/b").replace("\r\n\r\n", "\r\nX: \r\n\r\n");
             bare.replace("X: ", &format!("X: {}", "x".repeat(bytes - bare.len())))
         };
-        for (bytes, status) in [(8191, 200), (8192, 200), (8193, 431), (20_000, 431)] {
+        for (bytes, status) in [(16_383, 200), (16_384, 200), (16_385, 431), (40_000, 431)] {
             let mut raw = Raw::connect(site.local_addr());
             raw.send(padded(bytes));
             assert_eq!(raw.answer().status, status, "{bytes} bytes");

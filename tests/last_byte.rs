@@ -4,6 +4,8 @@
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "the modules are those of one program")]
 
+#[path = "last_byte/alive.rs"]
+mod alive;
 mod common;
 #[path = "last_byte/handshake.rs"]
 mod handshake;

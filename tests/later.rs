@@ -4,6 +4,8 @@
 #![allow(unreachable_pub, reason = "the modules are those of one program")]
 
 mod common;
+#[path = "later/crowd.rs"]
+mod crowd;
 #[path = "later/leaving.rs"]
 mod leaving;
 #[path = "common/raw.rs"]

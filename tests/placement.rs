@@ -362,7 +362,7 @@ fn a_number_of_shards_that_cannot_be_is_refused() {
 }
 
 #[test]
-fn an_address_that_cannot_be_bound_is_an_io_error_that_says_why() {
+fn an_address_that_cannot_be_bound_is_an_error_that_names_it_and_says_why() {
     // The standard library's listener shares its port with nobody.
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("an address");
@@ -376,7 +376,14 @@ fn an_address_that_cannot_be_bound_is_an_io_error_that_says_why() {
     for (address, kind) in refusals {
         for shards in SHARD_COUNTS {
             match Server::builder().shards(shards).bind(&address) {
-                Err(Error::Io(error)) => assert_eq!(error.kind(), kind, "{address}"),
+                Err(Error::Bind { address: named, error }) => {
+                    assert_eq!((named.to_string(), error.kind()), (address.clone(), kind));
+                }
+                // It is no address at all.
+                Err(Error::Io(error)) => {
+                    let outcome = (error.kind(), ErrorKind::InvalidInput);
+                    assert_eq!(outcome, (kind, kind), "{address}");
+                }
                 other => panic!("{address}: {other:?}"),
             }
         }

@@ -78,7 +78,8 @@ fn clients_get_what_was_queued_then_the_last_words_then_1001() {
                 hub.broadcast("/echo", format!("{number}")).expect("room");
             }
             let stopping = shut_down(server, LIMIT);
-            for client in &mut clients {
+            // A client that sees the end closes its socket, for which the server waits.
+            for mut client in clients {
                 for number in 0..200 {
                     assert_eq!(client.text(), format!("{number}"));
                 }
@@ -308,10 +309,14 @@ fn another_server_takes_over_the_port_while_the_first_drains() {
             assert_eq!(staying.text(), "goodbye");
             assert_eq!(staying.frame().expect("a Close frame").close().0, 1001);
             // From here on the first one listens no more, and waits for the answer.
-            let successor = Callbacks::<()>::new().on_message(|_, message| message.into());
-            let builder = Server::builder().shards(shard_count).websocket("/echo", successor);
-            let second = builder.bind(address).expect("the port is shared").start();
-            let second = second.expect("threads");
+            let successor = || Callbacks::<()>::new().on_message(|_, message| message.into());
+            let mut second = None;
+            until("none of its shards listens", || {
+                let builder = Server::builder().shards(shard_count);
+                second = builder.websocket("/echo", successor()).bind(address).ok();
+                second.is_some()
+            });
+            let second = second.map(|server| server.start().expect("threads"));
             for _ in 0..50 {
                 next_is_served(address, "/echo");
             }

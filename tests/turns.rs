@@ -71,34 +71,6 @@ fn no_more_is_accepted_for_one_message_than_the_outbox_may_hold() {
     assert!(most.load(Ordering::Relaxed) <= 1300, "{most:?}");
 }
 
-/// A client that does not read says something, and Close at once: then nobody is there any more.
-fn assert_hears_the_close_behind_a_message(handler: Callbacks<()>) {
-    let mut server = start(Server::builder().websocket("/", handler));
-    let client = connect(&mut server);
-    server.stop_reading(client);
-    let close = raw_frame(0x88, &[0x03, 0xE8]);
-    server.send_bytes(client, [raw_frame(0x82, b"bang"), close].concat());
-    assert_eq!(server.hub().connection_counts(), [0]);
-}
-
-#[test]
-fn the_close_behind_a_message_whose_handler_panics_is_heard() {
-    let panics = Callbacks::<()>::new().on_message(|_ws, message| {
-        assert_ne!(message.as_bytes(), b"bang", "bang");
-        Reply::none()
-    });
-    assert_hears_the_close_behind_a_message(panics);
-}
-
-#[test]
-fn the_close_behind_a_message_whose_handler_closes_is_heard() {
-    let closes = Callbacks::<()>::new().on_message(|ws, _message| {
-        ws.close();
-        Reply::none()
-    });
-    assert_hears_the_close_behind_a_message(closes);
-}
-
 #[test]
 fn what_lies_behind_a_full_read_of_whole_messages_is_read_though_no_event_tells_of_it() {
     const READ_BYTES: usize = 128 << 10;

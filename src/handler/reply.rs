@@ -68,8 +68,14 @@ impl<'m> Reply<'m> {
     /// Answers when the future has resolved, with what it resolves to.
     ///
     /// The future is polled on the connection's own shard, so it may hold what is not `Send`; it
-    /// may be woken from any thread, and await whatever any runtime drives. It cannot borrow the
-    /// message or the `WebSocket`: copy what it needs, and take a [`Hub`](crate::Hub) along.
+    /// may be woken from any thread. It cannot borrow the message or the `WebSocket`: copy what it
+    /// needs, and take a [`Hub`](crate::Hub) along.
+    ///
+    /// A shard is no thread of a runtime. A future that needs the context of one (tokio's timers,
+    /// sockets and `spawn` do, and panic without it) needs
+    /// [`Builder::on_shard_thread`](crate::Builder::on_shard_thread), once for the whole server;
+    /// the second example shows it. Channels, and handles of tasks that were spawned elsewhere,
+    /// need nothing.
     ///
     /// Until the future resolves, this connection's next message waits its turn, and so does the
     /// peer's Close; pings are answered, and what others send to the connection is delivered. All
@@ -99,6 +105,31 @@ impl<'m> Reply<'m> {
     /// });
     /// let server = Server::builder().websocket("/names", directory).bind("127.0.0.1:0")?;
     /// # Ok::<(), peregrine::Error>(())
+    /// ```
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use peregrine::{Callbacks, Reply, Server};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let runtime = tokio::runtime::Runtime::new()?;
+    /// let tokio = runtime.handle().clone();
+    /// let slow = Callbacks::<()>::new().on_message(|_ws, _message| {
+    ///     Reply::later(async {
+    ///         tokio::time::sleep(Duration::from_secs(1)).await;
+    ///         "a second later"
+    ///     })
+    /// });
+    /// let server = Server::builder()
+    ///     .on_shard_thread(move |shard| {
+    ///         let _context = tokio.enter();
+    ///         shard.run()
+    ///     })
+    ///     .websocket("/slow", slow)
+    ///     .bind("127.0.0.1:0")?;
+    /// # Ok(())
+    /// # }
     /// ```
     pub fn later<F>(future: F) -> Self
     where

@@ -234,7 +234,9 @@ impl Upgrade {
     /// The future is polled on the connection's own shard, and may be woken from any thread. It has
     /// what is left of [`Limits::handshake`](crate::Limits::handshake): then the request is refused
     /// with 503. The future is dropped when the peer ends its side or its time is over: it only
-    /// answers a question. A panic in it refuses the request with 500.
+    /// answers a question. A panic in it refuses the request with 500. A future that needs the
+    /// context of a runtime (tokio's timers and sockets) needs
+    /// [`Builder::on_shard_thread`](crate::Builder::on_shard_thread).
     ///
     /// ```
     /// use peregrine::{Handler, Request, Response, Upgrade};
@@ -265,9 +267,11 @@ impl Upgrade {
     }
 
     /// Lets a thread of the server's pool run what blocks, and then decides by its result, on the
-    /// connection's shard. When the pool is full, the request is refused with 503. Unlike that of
-    /// [`Reply::offload`](crate::Reply::offload), the work is not begun if the request has been
-    /// refused or the peer has gone before a thread takes the work up.
+    /// connection's shard. The wait for a free thread counts against
+    /// [`Limits::handshake`](crate::Limits::handshake), as the work does. When that time is over,
+    /// or the pool is full, the request is refused with 503 and `Retry-After`. Unlike that of
+    /// [`Reply::offload`](crate::Reply::offload), work that has not begun by then, or when the peer
+    /// has gone, is not begun.
     ///
     /// ```
     /// use peregrine::{Request, Response, Upgrade};

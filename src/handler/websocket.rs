@@ -279,7 +279,9 @@ impl<'w, S> WebSocket<'w, S> {
     /// [`Reply::later`] for those who need the connection or its session again: `then` is called
     /// as a handler is, and its connection waits in the same way. `then` is called also if the
     /// connection ends before; only after [`Limits::closing`](crate::Limits::closing) it is not,
-    /// which is counted in [`Hub::cancelled_count`](crate::Hub::cancelled_count).
+    /// which is counted in [`Hub::cancelled_count`](crate::Hub::cancelled_count). A future that
+    /// needs the context of a runtime (tokio's timers and sockets) needs
+    /// [`Builder::on_shard_thread`](crate::Builder::on_shard_thread).
     ///
     /// ```
     /// use peregrine::{Callbacks, Server};

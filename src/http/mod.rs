@@ -256,6 +256,7 @@ impl From<Refusal> for Response {
             Refusal::MethodNotAllowed => response.header("Allow", "GET, HEAD"),
             Refusal::Unavailable
             | Refusal::Undecided
+            | Refusal::PoolFull
             | Refusal::TooManyConnections
             | Refusal::TooManyUpgrades => response.header("Retry-After", "1"),
             _ => response,

@@ -50,7 +50,8 @@ use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 ///
 /// let echo = Callbacks::<()>::new().on_message(|_ws, message| message.into());
 /// let running = Server::builder().websocket("/echo", echo).bind("127.0.0.1:0")?.start()?;
-/// // Another process has bound the same port: nobody has to wait long before coming back.
+/// // Another process has bound the same port (both call `Builder::share_port`): nobody has to
+/// // wait long before coming back.
 /// let plan = Shutdown::within(Duration::from_secs(25))
 ///     .spread(Duration::from_secs(15))
 ///     .code(CloseCode::SERVICE_RESTART);

@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_head_that_never_ends_is_too_large() {
-        let long = format!("GET / HTTP/1.1\r\nX: {}", "a".repeat(8 << 10));
+        let long = format!("GET / HTTP/1.1\r\nX: {}", "a".repeat(16 << 10));
         assert_eq!(check(&long), Err(Refusal::HeadTooLarge));
         let many = format!("GET / HTTP/1.1\r\n{}", "a: b\r\n".repeat(65));
         assert_eq!(check(&many), Err(Refusal::HeadTooLarge));

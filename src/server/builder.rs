@@ -1,13 +1,14 @@
 //! [`Builder`]: the root router, what only a server has, and the binding of its address.
 
-use std::io;
+use std::fmt;
+use std::io::{self, ErrorKind};
 use std::net::ToSocketAddrs;
 use std::sync::Arc;
 use std::thread;
 
-use rustix::process::{Resource, getrlimit};
-
+use super::descriptors::{self, Descriptors};
 use super::gather::{Gathered, gather};
+use super::thread::{OnShardThread, ShardEnded, ShardThread};
 use super::{Endpoint, Router, Server};
 use crate::config::Limits;
 use crate::error::Error;
@@ -15,7 +16,9 @@ use crate::http::Response;
 use crate::hub::mailbox::mailbox;
 use crate::hub::{Hub, Node, SHARD_COUNT_MAX};
 use crate::network::Networks;
-use crate::shard::{self, LimitTable, Places, Pool, Seat, Service, Visitors, WAKER};
+use crate::shard::{
+    self, Bound, LimitTable, Places, Pool, PortUse, Seat, Service, Visitors, WAKER,
+};
 use crate::sync::Waker;
 
 /// Gathers what a server serves: the outermost [`Router`], and what only a server has. Made by
@@ -27,6 +30,9 @@ use crate::sync::Waker;
 #[must_use = "a builder does nothing until it is bound"]
 pub struct Builder {
     shard_count: Option<usize>,
+    port_use: PortUse,
+    keeps_descriptor_limit: bool,
+    on_shard_thread: OnShardThread,
     limits: Limits,
     root: Router,
     proxies: Vec<String>,
@@ -163,24 +169,122 @@ impl Builder {
         self
     }
 
+    /// Shares the port with other servers that ask for it, too: so a new process takes over from an
+    /// old one while the port is never without a listener ([`Shutdown`](crate::Shutdown)). All of
+    /// them must run under the same user; until the old one has stopped listening, the kernel deals
+    /// new connections out to both.
+    ///
+    /// Without this call the port is exclusive: [`bind`](Self::bind) fails if any other server
+    /// listens there, and no server can join later. So a second copy that was started by accident
+    /// ends with an error and does not take half of the clients.
+    ///
+    /// What is exclusive is told by a mark in the abstract namespace of Unix sockets, which lasts
+    /// as long as the server listens. Programs other than peregrine do not look for it: one that
+    /// runs under the same user and sets `SO_REUSEPORT` can join a server of several shards.
+    ///
+    /// ```
+    /// use peregrine::{Callbacks, Server};
+    ///
+    /// let app = || Server::builder().websocket("/", Callbacks::<()>::new()).share_port();
+    /// let old = app().bind("127.0.0.1:0")?;
+    /// let new = app().bind(old.local_addr())?;
+    /// assert_eq!(new.local_addr(), old.local_addr());
+    /// # Ok::<(), peregrine::Error>(())
+    /// ```
+    pub fn share_port(mut self) -> Self {
+        self.port_use = PortUse::Shared;
+        self
+    }
+
+    /// Whether [`bind`](Self::bind) raises the limit of open descriptors of the process: the soft
+    /// limit (`RLIMIT_NOFILE`, often 1024) becomes the hard one, as Go's runtime does it, too.
+    /// Default `true`, because each connection is a descriptor.
+    ///
+    /// Say `false` if the process does what a high limit harms: it calls `select(2)`, or it starts
+    /// programs, which inherit the limit, and which call `select(2)` or close every descriptor up
+    /// to the limit one by one.
+    ///
+    /// [`Limits::connection_count`] is derived from the limit unless it is set.
+    pub fn raise_descriptor_limit(mut self, raises: bool) -> Self {
+        self.keeps_descriptor_limit = !raises;
+        self
+    }
+
+    /// Wraps the work of every shard's thread in a closure: what the closure does before
+    /// [`ShardThread::run`] counts while the shard's handlers and futures are called and dropped;
+    /// what it holds is dropped on the same thread after them.
+    ///
+    /// A future that needs the context of a runtime, such as tokio's timers and sockets, needs
+    /// this: shards are not threads of the runtime. `Handle::enter` gives them the context, and the
+    /// runtime's own threads drive its timers and sockets, so it must have some (a multi-thread
+    /// runtime does).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use peregrine::{Callbacks, Reply, Server};
+    /// use tokio::runtime::Runtime;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let runtime = Runtime::new()?;
+    /// let tokio = runtime.handle().clone();
+    /// let patient = Callbacks::<()>::new().on_message(|_ws, _message| {
+    ///     Reply::later(async {
+    ///         tokio::time::sleep(Duration::from_millis(20)).await;
+    ///         "now"
+    ///     })
+    /// });
+    /// let server = Server::builder()
+    ///     .on_shard_thread(move |shard| {
+    ///         let _context = tokio.enter();
+    ///         shard.run()
+    ///     })
+    ///     .websocket("/", patient)
+    ///     .bind("127.0.0.1:0")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// A second call adds a closure, within the first. A panic in a closure ends the server;
+    /// [`Running::join`](crate::Running::join) returns [`Error::ShardThread`].
+    ///
+    /// The test kit has no threads. It calls the closure on the test's thread around each turn of
+    /// each shard, so the closure must not make anything that a future keeps from one turn to the
+    /// next, such as a runtime: make it outside.
+    pub fn on_shard_thread(
+        mut self,
+        around: impl Fn(ShardThread<'_>) -> ShardEnded + Send + Sync + 'static,
+    ) -> Self {
+        self.on_shard_thread.add(around);
+        self
+    }
+
     /// Binds the address and prepares the shards. From here on connections queue up in the kernel;
     /// they are served once the server [runs](Server::run) or has been [started](Server::start).
     ///
     /// Port 0 draws a free port, the same for all shards; [`Server::local_addr`] tells it. Of
-    /// several addresses that a name resolves to, the first that can be bound is used.
+    /// several addresses that a name resolves to, the first that can be bound is used; the search
+    /// ends with an error at the first one whose port is taken.
     ///
-    /// The port is shared (`SO_REUSEPORT`): between the shards, and with any other server of the
-    /// same user that shares it, too. That lets a new process take over from an old one
-    /// ([`Shutdown`](crate::Shutdown)); it also means that a second copy started by accident is not
-    /// refused but gets half of the clients.
+    /// The port is exclusive: if another server listens there, in this process or another one,
+    /// `bind` fails, and no other server can join. [`share_port`](Self::share_port) lets servers
+    /// share it, for the replacement of one by another.
+    ///
+    /// The process may have more descriptors open after this call; see
+    /// [`raise_descriptor_limit`](Self::raise_descriptor_limit).
     ///
     /// # Errors
     /// [`Error::Path`], [`Error::Limits`], [`Error::EndpointLimits`], [`Error::Dependency`],
-    /// [`Error::Origin`], [`Error::Proxy`], [`Error::Shards`]; [`Error::Io`] if the address cannot
-    /// be bound.
+    /// [`Error::Origin`], [`Error::Proxy`], [`Error::Shards`]; [`Error::Bind`] if the address
+    /// cannot be bound, with the address; [`Error::Io`] if the name has no address, or the
+    /// operating system refuses something else.
     pub fn bind(self, address: impl ToSocketAddrs) -> Result<Server, Error> {
+        if !self.keeps_descriptor_limit {
+            descriptors::raise_limit();
+        }
+        let port_use = self.port_use;
         let mut parts = self.prepare(Shards::AsProcessors)?;
-        let listeners = bind_first(address, parts.seats.len())?;
+        let listeners = bind_first(address, parts.seats.len(), port_use)?;
         let local_addr = listeners[0].local_addr()?;
         for (seat, listener) in parts.seats.iter_mut().zip(listeners) {
             seat.listener = Some(listener);
@@ -204,8 +308,17 @@ impl Builder {
         let unready = self.readiness.map(|path| gathered.add_readiness(&path)).transpose()?;
         let Gathered { endpoints, routes, pages, paths, limits } = gathered;
         let of_server = limits.server();
-        let thread_count = of_server.offload_thread_count.unwrap_or(parallelism);
-        let pool = Pool::new(thread_count, of_server.offload_queue_count);
+        let descriptors = Descriptors::now();
+        let derived = Derived {
+            descriptors,
+            connection_count: of_server
+                .connection_count
+                .unwrap_or_else(|| descriptors.connection_count()),
+            offload_thread_count: of_server
+                .offload_thread_count
+                .unwrap_or_else(|| (4 * parallelism).max(OFFLOAD_THREADS_LEAST)),
+        };
+        let pool = Pool::new(derived.offload_thread_count, of_server.offload_queue_count);
         let mut seats = Vec::with_capacity(shard_count);
         let mut mailboxes = Vec::with_capacity(shard_count);
         for index in 0..shard_count {
@@ -216,13 +329,17 @@ impl Builder {
             seats.push(Seat { index, poll, listener: None, inbox });
         }
         let hub = Hub::new(Node::random(), mailboxes.into(), paths);
-        let places = Places::new(of_server.connection_count.unwrap_or_else(descriptor_allowance));
+        let places = Places::new(derived.connection_count);
         let visitors = Visitors::new(of_server);
         let service =
             Service { pool, endpoints, routes, pages, unready, proxies, places, visitors };
-        Ok(Parts { seats, service: Arc::new(service), limits, hub })
+        let (service, on_shard_thread) = (Arc::new(service), self.on_shard_thread);
+        Ok(Parts { seats, service, limits, hub, derived, on_shard_thread })
     }
 }
+
+/// The least threads for offloaded work if their number is not set: mostly they wait.
+const OFFLOAD_THREADS_LEAST: usize = 16;
 
 /// How many shards there are if nobody says.
 #[derive(Clone, Copy, Debug)]
@@ -238,25 +355,47 @@ pub(crate) struct Parts {
     pub(crate) service: Arc<Service>,
     pub(crate) limits: LimitTable,
     pub(crate) hub: Hub,
+    pub(super) derived: Derived,
+    pub(crate) on_shard_thread: OnShardThread,
+}
+
+/// The limits that depend on the machine, for the log. They count whether they were set or derived.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Derived {
+    descriptors: Descriptors,
+    connection_count: usize,
+    offload_thread_count: usize,
+}
+
+impl fmt::Display for Derived {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { descriptors, connection_count, offload_thread_count } = self;
+        write!(
+            f,
+            "connections: at most {connection_count}; descriptors: at most {descriptors}; \
+             threads for offloaded work: at most {offload_thread_count}"
+        )
+    }
 }
 
 fn bind_first(
     address: impl ToSocketAddrs,
     shard_count: usize,
-) -> io::Result<Vec<std::net::TcpListener>> {
-    let mut refused = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
+    port_use: PortUse,
+) -> Result<Vec<Bound>, Error> {
+    let none = io::Error::new(ErrorKind::InvalidInput, "the name has no address");
+    let mut refused = Error::Io(none);
     for address in address.to_socket_addrs()? {
-        match shard::bind(address, shard_count) {
+        let error = match shard::bind(address, shard_count, port_use) {
             Ok(listeners) => return Ok(listeners),
-            Err(error) => refused = error,
+            Err(error) => error,
+        };
+        let is_taken = error.kind() == ErrorKind::AddrInUse;
+        refused = Error::Bind { address, error };
+        if is_taken {
+            // Another address of the name would make a second copy of a server that has this one.
+            break;
         }
     }
     Err(refused)
-}
-
-/// How many connections the process's descriptors allow, leaving some to the application.
-fn descriptor_allowance() -> usize {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    limit.saturating_sub((limit / 8).max(64)).max(1)
 }

@@ -4,15 +4,17 @@
 //! Knows threads, processors and the operating system's limits. Must not know frames.
 
 mod builder;
+mod descriptors;
 mod endpoint;
 mod gather;
 mod router;
+mod thread;
 
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -23,9 +25,13 @@ pub(crate) use self::builder::Parts;
 pub(crate) use self::builder::Shards;
 pub use self::endpoint::Endpoint;
 pub use self::router::Router;
+pub(crate) use self::thread::OnShardThread;
+use self::thread::Outcome;
+pub use self::thread::{ShardEnded, ShardThread};
 use crate::error::Error;
 use crate::hub::{Hub, Shutdown, ShutdownReport};
-use crate::shard::{EventLoop, clock};
+use crate::panics::discard;
+use crate::shard::{EventLoop, LimitTable, Seat, Service, clock};
 
 /// A WebSocket server whose address is bound.
 ///
@@ -77,36 +83,62 @@ impl Server {
     /// report, [`start`](Self::start) it and [`join`](Running::join).
     ///
     /// # Errors
-    /// [`Error::Io`] if a thread cannot be started; [`Error::ShardPanicked`].
+    /// [`Error::Io`] if a thread cannot be started; [`Error::ShardThread`];
+    /// [`Error::ShardPanicked`].
     pub fn run(self) -> Result<(), Error> {
         self.start()?.join().map(drop)
     }
 
-    /// Serves on threads of its own, and returns at once.
+    /// Serves on threads of its own, and returns at once. The log tells the address, the number of
+    /// shards and the limits that depend on the machine, as `info`.
     ///
     /// # Errors
     /// [`Error::Io`] if a thread cannot be started.
     pub fn start(self) -> Result<Running, Error> {
-        let Parts { seats, service, limits, hub } = self.parts;
-        let mut running =
-            Running { threads: Vec::new(), hub: hub.clone(), local_addr: self.local_addr };
-        let processors = processors_to_pin(seats.len());
+        let Parts { seats, service, limits, hub, derived, on_shard_thread } = self.parts;
+        let (address, shard_count) = (self.local_addr, seats.len());
+        let mut running = Running { threads: Vec::new(), hub: hub.clone(), local_addr: address };
+        let processors = processors_to_pin(shard_count);
         for seat in seats {
             let (service, limits, hub) = (Arc::clone(&service), limits.clone(), hub.clone());
+            let on_shard_thread = on_shard_thread.clone();
             let processor = processors.get(seat.index).copied();
-            let thread = thread::Builder::new().name(format!("peregrine-{}", seat.index)).spawn(
-                move || {
-                    pin(processor);
-                    let mut guard = Guard { hub: hub.clone(), shard: seat.index, is_over: false };
-                    let now = clock::now();
-                    EventLoop::new(seat, service, limits, hub, now)?.run()?;
-                    guard.is_over = true;
-                    Ok(())
-                },
-            )?;
+            let name = format!("peregrine-{}", seat.index);
+            let thread = std::thread::Builder::new().name(name).spawn(move || {
+                pin(processor);
+                serve(seat, service, limits, hub, &on_shard_thread)
+            })?;
             running.threads.push(thread);
         }
+        log::info!("serving at {address}; shards: {shard_count}; {derived}");
         Ok(running)
+    }
+}
+
+/// The life of a shard's thread.
+fn serve(
+    seat: Seat,
+    service: Arc<Service>,
+    limits: LimitTable,
+    hub: Hub,
+    on_shard_thread: &OnShardThread,
+) -> Result<(), Error> {
+    let shard = seat.index;
+    let mut guard = Guard { hub: hub.clone(), shard, has_begun: false, is_over: false };
+    let Outcome { value, panic } = on_shard_thread.contain(shard, || {
+        guard.has_begun = true;
+        let serve = || EventLoop::new(seat, service, limits, hub, clock::now())?.run();
+        let served = catch_unwind(AssertUnwindSafe(serve));
+        guard.is_over = matches!(served, Ok(Ok(())));
+        served
+    });
+    let is_wrapped_well = panic.is_none();
+    discard(panic);
+    match value {
+        Some(Err(panic)) => resume_unwind(panic),
+        Some(Ok(Err(error))) => Err(Error::Io(error)),
+        Some(Ok(Ok(()))) if is_wrapped_well => Ok(()),
+        Some(Ok(Ok(()))) | None => Err(Error::ShardThread(shard)),
     }
 }
 
@@ -115,6 +147,8 @@ impl Server {
 struct Guard {
     hub: Hub,
     shard: usize,
+    /// Its loop was made.
+    has_begun: bool,
     /// It has ended as it should.
     is_over: bool,
 }
@@ -127,6 +161,10 @@ impl Drop for Guard {
         let shared = self.hub.shared();
         log::error!("shard {} ended before its time; the server shuts down", self.shard);
         shared.mailboxes[self.shard].close();
+        if !self.has_begun {
+            // Its loop would have said so: nothing will come from here.
+            shared.shutdown.add_quiet();
+        }
         shared.begin_shutdown(Shutdown::within(LAST_GRACE));
     }
 }
@@ -152,7 +190,7 @@ fn pin(processor: Option<usize>) {
 #[derive(Debug)]
 #[must_use = "dropping it stops the server"]
 pub struct Running {
-    threads: Vec<JoinHandle<io::Result<()>>>,
+    threads: Vec<JoinHandle<Result<(), Error>>>,
     hub: Hub,
     local_addr: SocketAddr,
 }
@@ -192,8 +230,8 @@ impl Running {
     /// has failed.
     ///
     /// # Errors
-    /// [`Error::Io`] if the operating system refused to wait for events;
-    /// [`Error::ShardPanicked`].
+    /// [`Error::Io`] if the operating system refused to wait for events; [`Error::ShardThread`] if
+    /// a closure given to [`Builder::on_shard_thread`] panicked; [`Error::ShardPanicked`].
     pub fn join(mut self) -> Result<ShutdownReport, Error> {
         self.join_threads()
     }
@@ -206,24 +244,31 @@ impl Running {
     fn join_threads(&mut self) -> Result<ShutdownReport, Error> {
         let mut outcome = Ok(());
         for thread in self.threads.drain(..) {
-            if thread.thread().id() == thread::current().id() {
+            if thread.thread().id() == std::thread::current().id() {
                 // A handler stops its own server: its thread ends when the handler has returned.
                 continue;
             }
-            let ended = thread.join().map_err(|_| Error::ShardPanicked);
-            let ended = ended.and_then(|result| result.map_err(Error::Io));
+            let ended = thread.join().unwrap_or(Err(Error::ShardPanicked));
             outcome = outcome.and(ended);
         }
-        outcome.map(|()| ShutdownReport::of(&self.hub.shared().shutdown))
+        let report = ShutdownReport::of(&self.hub.shared().shutdown);
+        let (address, ShutdownReport { open_count, aborted_count }) = (self.local_addr, report);
+        match &outcome {
+            Ok(()) => log::info!(
+                "stopped serving at {address}; connections open at the shutdown: {open_count}; \
+                 dropped at its end: {aborted_count}"
+            ),
+            Err(error) => log::error!("stopped serving at {address}: {error}"),
+        }
+        outcome.map(|()| report)
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if !self.threads.is_empty()
-            && let Err(error) = self.stop(Duration::ZERO.into())
-        {
-            log::error!("the server did not stop cleanly: {error}");
+        if !self.threads.is_empty() {
+            // An error is in the log.
+            let _ = self.stop(Duration::ZERO.into());
         }
     }
 }

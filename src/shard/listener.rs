@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpListener;
@@ -14,6 +15,7 @@ use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
 #[cfg(feature = "testing")]
 use super::arrivals::Door;
+use super::claim::{Claim, is_claimed};
 use super::transport;
 use crate::hub::Shared;
 
@@ -41,9 +43,33 @@ const NO_NEWCOMERS: [SockFilter; 5] = [
     SockFilter::new(RETURN, 0, 0, u32::MAX),
 ];
 
+/// Whether other servers may listen at the same address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum PortUse {
+    #[default]
+    Exclusive,
+    Shared,
+}
+
+/// A shard's socket, bound and listening.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    // Before the socket: while it listens without the claim, it is about to be closed.
+    claim: Option<Arc<Claim>>,
+    socket: StdListener,
+}
+
+impl Bound {
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}
+
 /// A listener that remembers whether more sockets may be waiting: events are edge-triggered.
 #[derive(Debug)]
 pub(super) struct Listener {
+    /// The last listener of the server gives it up.
+    _claim: Option<Arc<Claim>>,
     socket: Door,
     pub(super) is_ready: bool,
     /// Out of descriptors: nothing is accepted until then.
@@ -60,20 +86,46 @@ pub(super) enum Accepted {
     Exhausted(io::Error),
 }
 
-/// Binds one listener a shard to the same address (`SO_REUSEPORT`); port 0 is drawn once, for all.
-pub(crate) fn bind(address: SocketAddr, shard_count: usize) -> io::Result<Vec<StdListener>> {
-    let mut listeners = vec![bind_one(address)?];
-    let address = listeners[0].local_addr()?;
+/// Binds one listener a shard to the same address; port 0 is drawn once, for all.
+///
+/// The listeners share the port by `SO_REUSEPORT`. An exclusive server begins with a listener that
+/// does not: it can listen only if no other socket does, and no other can while it does not share.
+/// It shares once its claim is there to be seen. A shared server that could listen, and then sees
+/// no claim, was first: the exclusive one fails.
+pub(crate) fn bind(
+    address: SocketAddr,
+    shard_count: usize,
+    port_use: PortUse,
+) -> io::Result<Vec<Bound>> {
+    if port_use == PortUse::Shared && is_claimed(address) {
+        // Seen before anything listens: no client loses its connection by the attempt.
+        return Err(Errno::ADDRINUSE.into());
+    }
+    let first = listen(address, port_use)?;
+    let address = first.local_addr()?;
+    let mut claim = None;
+    if port_use == PortUse::Exclusive && shard_count > 1 {
+        claim = Claim::new(address)
+            .inspect_err(|error| log::debug!("the port {address} is not claimed: {error}"))
+            .ok()
+            .map(Arc::new);
+        SockRef::from(&first).set_reuse_port(true)?;
+    }
+    let mut listeners = vec![Bound { claim: claim.clone(), socket: first }];
     for _ in 1..shard_count {
-        listeners.push(bind_one(address)?);
+        let socket = listen(address, PortUse::Shared)?;
+        listeners.push(Bound { claim: claim.clone(), socket });
+    }
+    if port_use == PortUse::Shared && is_claimed(address) {
+        return Err(Errno::ADDRINUSE.into());
     }
     Ok(listeners)
 }
 
-fn bind_one(address: SocketAddr) -> io::Result<StdListener> {
+fn listen(address: SocketAddr, port_use: PortUse) -> io::Result<StdListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(port_use == PortUse::Shared)?;
     // Accepted sockets inherit it: small messages leave at once, without a system call each.
     socket.set_tcp_nodelay(true)?;
     // What is not sent yet stays in the outbox, where it is bounded, counted and seen: the kernel
@@ -92,15 +144,16 @@ pub(super) fn accept(listener: &TcpListener) -> io::Result<(OwnedFd, SocketAddr)
 }
 
 impl Listener {
-    pub(super) fn new(socket: StdListener, registry: &Registry, token: Token) -> io::Result<Self> {
+    pub(super) fn new(bound: Bound, registry: &Registry, token: Token) -> io::Result<Self> {
+        let Bound { claim, socket } = bound;
         let mut socket = TcpListener::from_std(socket);
         registry.register(&mut socket, token, Interest::READABLE)?;
-        Ok(Self::at(socket))
+        Ok(Self { _claim: claim, ..Self::at(socket) })
     }
 
     /// Somebody may have come before it was registered.
     pub(super) fn at(door: impl Into<Door>) -> Self {
-        Self { socket: door.into(), is_ready: true, resting_until: None }
+        Self { _claim: None, socket: door.into(), is_ready: true, resting_until: None }
     }
 
     pub(super) fn accept(&mut self, now: Instant) -> Accepted {

@@ -13,6 +13,7 @@ mod application;
 #[cfg(feature = "testing")]
 mod arrivals;
 mod audience;
+mod claim;
 pub(crate) mod clock;
 mod closing;
 mod connection;
@@ -55,7 +56,6 @@ mod visitors;
 mod watch;
 
 use std::io;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -71,7 +71,7 @@ use self::entrance::Unreported;
 pub(crate) use self::erased::ErasedHandler;
 pub(crate) use self::limits::{LimitTable, Quick};
 use self::listener::Listener;
-pub(crate) use self::listener::bind;
+pub(crate) use self::listener::{Bound, PortUse, bind};
 use self::news::News;
 #[cfg(feature = "testing")]
 use self::news::Readiness;
@@ -110,7 +110,7 @@ pub(crate) struct Seat {
     pub(crate) index: usize,
     pub(crate) poll: Poll,
     /// `None` if connections come another way: the test kit's do.
-    pub(crate) listener: Option<TcpListener>,
+    pub(crate) listener: Option<Bound>,
     pub(crate) inbox: Inbox<Envelope>,
 }
 
@@ -451,7 +451,9 @@ impl EventLoop {
         let mut ping_at = connection.heard_at + interval * (u32::from(connection.ping_count) + 1);
         if ping_at <= now {
             connection.ping_count = connection.ping_count.saturating_add(1);
-            self.shard.note_progress(slot);
+            if connection.ping_count == 1 {
+                self.shard.note_progress(slot);
+            }
             self.shard.push_control(slot, &crate::protocol::frame::PING);
             ping_at = now + interval;
         }

@@ -206,8 +206,7 @@ impl EventLoop {
         self.go_on(slot, intake, input, kernel);
     }
 
-    /// The turn of one to which everything was said: nothing that the peer sends counts any more but
-    /// its end.
+    /// The turn of one to which everything was said: of what the peer sends, only its end counts.
     #[cold]
     fn discard_input(&mut self, slot: Slot, buffer: &mut [u8]) {
         let connection = &mut self.shard.connections[slot];

@@ -179,7 +179,7 @@ impl Application {
     ) -> Option<Upgrade> {
         let Later { future, job } = later;
         let begun = self.begin(shard, slot, Promise::Upgrade(future), job);
-        begun.err().map(|Overloaded| Upgrade::reject(Refusal::Unavailable))
+        begun.err().map(|Overloaded| Upgrade::reject(Refusal::PoolFull))
     }
 
     fn begin(

@@ -49,7 +49,8 @@ use crate::config::AGES;
 use crate::error::Error;
 use crate::hub::{ConnectionId, Hub, Shutdown, ShutdownReport};
 use crate::message::{AsMessage, CloseCode};
-use crate::server::{Builder, Parts, Shards};
+use crate::panics::discard;
+use crate::server::{Builder, OnShardThread, Parts, Shards};
 use crate::shard::{EventLoop, clock, pipe};
 
 /// How much a connection holds each way by default, in bytes: about what a kernel does.
@@ -81,6 +82,9 @@ pub struct TestClient(usize);
 /// offloaded is waited for by [`receive`](Self::receive), an upgrade by `connect`: at most ten
 /// seconds of real time.
 ///
+/// A closure given to [`Builder::on_shard_thread`] is called on the test's thread, around each turn
+/// of each shard.
+///
 /// Without [`Builder::shards`] there is one shard. Connections are placed on the shards in turn.
 /// A panic in a handler is caught, as ever: the client sees Close 1011. Dropping the server shuts
 /// it down without grace.
@@ -90,6 +94,7 @@ pub struct TestServer {
     clients: Vec<Client>,
     headers: Vec<Vec<(String, String)>>,
     hub: Hub,
+    on_shard_thread: OnShardThread,
     now: Instant,
     pipe_bytes: usize,
 }
@@ -109,7 +114,8 @@ impl TestServer {
     /// # Errors
     /// As of [`Builder::bind`].
     pub fn new(builder: Builder) -> Result<Self, Error> {
-        let Parts { seats, service, limits, hub } = builder.prepare(Shards::One)?;
+        let Parts { seats, service, limits, hub, on_shard_thread, .. } =
+            builder.prepare(Shards::One)?;
         let now = clock::now();
         let mut shards = Vec::with_capacity(seats.len());
         for seat in seats {
@@ -118,7 +124,8 @@ impl TestServer {
             shards.push(Some(shard));
         }
         let (clients, headers) = (Vec::new(), Vec::new());
-        Ok(Self { shards, clients, headers, hub, now, pipe_bytes: PIPE_BYTES })
+        let pipe_bytes = PIPE_BYTES;
+        Ok(Self { shards, clients, headers, hub, on_shard_thread, now, pipe_bytes })
     }
 
     /// The handle with which any thread reaches the connections.
@@ -384,13 +391,18 @@ impl TestServer {
                 has_moved |= shard.tell(&client.end, now);
             }
         }
-        for place in &mut self.shards {
-            if let Some(shard) = place {
-                has_moved |= shard.take_turn(now);
+        for (index, place) in self.shards.iter_mut().enumerate() {
+            if !place.as_ref().is_some_and(|shard| shard.has_work(now) || shard.is_over()) {
+                continue;
+            }
+            has_moved |= self.on_shard_thread.run(index, || {
+                let Some(shard) = place else { return false };
+                let has_moved = shard.take_turn(now);
                 if shard.is_over() {
                     *place = None;
                 }
-            }
+                has_moved
+            });
         }
         has_moved
     }
@@ -424,6 +436,11 @@ impl Drop for TestServer {
     fn drop(&mut self) {
         if !thread::panicking() {
             self.shutdown(Duration::ZERO);
+        }
+        for (index, place) in self.shards.iter_mut().enumerate() {
+            if let Some(shard) = place.take() {
+                discard(self.on_shard_thread.contain(index, || drop(shard)));
+            }
         }
     }
 }

@@ -67,7 +67,7 @@ impl Simulation {
     pub fn new(builder: Builder, budgets: [usize; 4]) -> Result<Self, Error> {
         let [accept_count, mailbox_count, fanout_count, frame_count] = budgets;
         let budgets = Budgets { accept_count, mailbox_count, fanout_count, frame_count };
-        let Parts { seats, service, limits, hub } = builder.prepare(Shards::One)?;
+        let Parts { seats, service, limits, hub, .. } = builder.prepare(Shards::One)?;
         let now = clock::now();
         let (mut shards, mut arrivals) = (Vec::new(), Vec::new());
         for seat in seats {

@@ -290,3 +290,35 @@ fn a_connection_ends_in_order_not_by_reset_for_those_who_wait_for_it() {
         }
     });
 }
+
+/// A client sends a message and a Close at once, and nothing after the server's Close.
+fn assert_hears_the_close_behind_a_message(handler: Callbacks<()>, code: u16) {
+    within(Duration::from_secs(30), move || {
+        let mut limits = Limits::default();
+        limits.closing = Duration::from_secs(600);
+        let server = start(1, |builder| builder.limits(limits).websocket("/", handler));
+        let mut client = Raw::upgraded(server.local_addr(), "/");
+        client.send([frame(BINARY, b"bang"), close(1000, b"")].concat());
+        assert_eq!(client.frame().expect("a Close frame").close().0, code);
+        // Had the client's Close not been heard, the server would wait for it.
+        assert_eq!(client.end(), Ok(()));
+    });
+}
+
+#[test]
+fn the_close_behind_a_message_whose_handler_panics_is_heard() {
+    let panics = Callbacks::<()>::new().on_message(|_ws, message| {
+        assert_ne!(message.as_bytes(), b"bang", "bang");
+        Reply::none()
+    });
+    assert_hears_the_close_behind_a_message(panics, 1011);
+}
+
+#[test]
+fn the_close_behind_a_message_whose_handler_closes_is_heard() {
+    let closes = Callbacks::<()>::new().on_message(|ws, _message| {
+        ws.close();
+        Reply::none()
+    });
+    assert_hears_the_close_behind_a_message(closes, 1000);
+}

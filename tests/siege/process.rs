@@ -86,6 +86,7 @@ fn a_server_process() {
     let builder = Server::builder().shards(SHARD_COUNT).limits(limits).websocket("/", handler());
     let builder = builder.websocket("/room", room).websocket("/echo", echo);
     let builder = builder.websocket("/topics", reader());
+    let builder = builder.raise_descriptor_limit(kind != "as many as may be");
     let running = builder.bind("127.0.0.1:0").expect("a port").start().expect("threads");
     if kind == "few descriptors" {
         lower_descriptor_limit(DESCRIPTOR_COUNT);

@@ -14,7 +14,7 @@ use crate::shard::{EventLoop, clock};
 #[test]
 fn a_wake_up_that_is_found_when_timers_fire_is_not_lost() {
     let builder = Server::builder().shards(1).websocket("/", Callbacks::<()>::new());
-    let Ok(Parts { mut seats, service, limits, hub }) = builder.prepare(Shards::One) else {
+    let Ok(Parts { mut seats, service, limits, hub, .. }) = builder.prepare(Shards::One) else {
         panic!("a right server")
     };
     let now = clock::now();
