@@ -110,19 +110,29 @@ impl<'r> Request<'r> {
         self.head.headers.iter().map(|header| (header.name, header.value))
     }
 
-    /// The value of a cookie (RFC 6265 section 5.4), as sent.
+    /// The host that the request is for, with its port if one is named, such as
+    /// `example.com:8080`. It comes from the request's target if that is in absolute form
+    /// (`GET https://example.com/chat`), else from the `Host` header (RFC 9112 section 3.2.2).
+    /// Returns `None` if that is not UTF-8.
+    #[must_use]
+    pub fn host(&self) -> Option<&'r str> {
+        self.head.host()
+    }
+
+    /// The value of a cookie (RFC 6265 section 5.4), as sent. Returns the first one of that name.
+    /// A cookie that is not UTF-8 is left out; the others count.
     #[must_use]
     pub fn cookie(&self, name: &str) -> Option<&'r str> {
-        self.head
-            .all("Cookie")
-            .filter_map(|value| str::from_utf8(value).ok())
-            .flat_map(|value| value.split(';'))
-            .filter_map(|pair| pair.trim().split_once('='))
-            .find_map(|(key, value)| (key == name).then_some(value))
+        let mut pairs = self.head.parts("Cookie", b';').filter_map(|pair| pair.split_once('='));
+        pairs.find_map(|(key, value)| (key == name).then_some(value))
     }
 
     /// The subprotocols that the client offers, in its order of preference
-    /// (RFC 6455 section 4.1).
+    /// (RFC 6455 section 4.1). Each of them can be the [answer](Upgrade::subprotocol).
+    ///
+    /// An offer is a name of visible ASCII characters without comma, quotation mark and backslash.
+    /// The RFC allows tokens only, and browsers offer nothing else. Other clients also offer
+    /// Base64 with its padding (`YWJjZA==`). What is no such name is left out; the others count.
     pub fn subprotocols(&self) -> impl Iterator<Item = &'r str> + Clone + use<'r> {
         self.head.subprotocols()
     }

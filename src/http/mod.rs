@@ -4,6 +4,7 @@
 //! Knows text; knows neither which paths exist nor where the bytes come from.
 
 pub(crate) mod forwarded;
+pub(crate) mod host;
 mod origin;
 
 use std::borrow::Cow;
@@ -18,6 +19,8 @@ use crate::error::Refusal;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Head<'r> {
     pub(crate) method: &'r str,
+    /// That of a target in absolute form, well-formed: `https://host:port/path`.
+    pub(crate) authority: Option<&'r str>,
     /// As sent, still percent-encoded.
     pub(crate) path: &'r str,
     /// What stands behind the `?`.
@@ -62,13 +65,33 @@ impl<'r> Head<'r> {
         })
     }
 
-    /// The subprotocols that the client offers, in its order of preference.
+    /// The host that the request is for, with its port if one is named: that of the target, or
+    /// else `Host` (RFC 9112 section 3.2.2).
+    pub(crate) fn host(&self) -> Option<&'r str> {
+        self.authority.or_else(|| str::from_utf8(self.only("Host")?).ok())
+    }
+
+    /// The elements of a list that is made of texts: each is decoded for itself, so that one that
+    /// is no UTF-8 hides no other.
+    pub(crate) fn parts(
+        &self,
+        name: &'static str,
+        separator: u8,
+    ) -> impl Iterator<Item = &'r str> + Clone + use<'r> {
+        self.all(name)
+            .flat_map(move |value| value.split(move |&byte| byte == separator))
+            .filter_map(|part| str::from_utf8(part.trim_ascii()).ok())
+    }
+
+    /// The subprotocols that the client offers, in its order of preference. Each of them may be
+    /// answered as it is: it holds nothing that could end the header, or begin another element.
+    ///
+    /// RFC 6455 section 4.1 wants tokens. Programs also offer the Base64 of a token, which may end
+    /// with `=`, and fail unless they are answered just that. Who offers tokens is answered one.
     pub(crate) fn subprotocols(&self) -> impl Iterator<Item = &'r str> + Clone + use<'r> {
-        self.all("Sec-WebSocket-Protocol")
-            .filter_map(|value| str::from_utf8(value).ok())
-            .flat_map(|value| value.split(','))
-            .map(str::trim)
-            .filter(|name| !name.is_empty())
+        let is_offered_byte = |b: u8| b.is_ascii_graphic() && !b"\"\\,".contains(&b);
+        self.parts("Sec-WebSocket-Protocol", b',')
+            .filter(move |name| !name.is_empty() && name.bytes().all(is_offered_byte))
     }
 
     /// Whether the connection stays open after the response (RFC 9112 section 9.3).
