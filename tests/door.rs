@@ -140,11 +140,11 @@ fn a_cookie_decides_who_comes_in() {
             .on_upgrade(|request, session| match request.cookie("token") {
                 Some("secret") => {
                     *session = request.cookie("name").unwrap_or("nobody").to_owned();
-                    Upgrade::accept().header("Set-Cookie", "seen=1; HttpOnly")
+                    Upgrade::accept().header("Set-Cookie", "seen=1; HttpOnly").into()
                 }
-                _ => Upgrade::reject(
-                    Response::new(401).header("WWW-Authenticate", "Cookie").with_text("log in"),
-                ),
+                _ => Upgrade::reject(Response::new(401).with_text("log in"))
+                    .header("WWW-Authenticate", "Cookie")
+                    .into(),
             })
             .on_connect(|ws| ws.session().clone().into());
         let server = serve(members);

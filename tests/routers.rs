@@ -113,7 +113,7 @@ fn path_parameters_are_found_by_name_and_decoded() {
             Callbacks::<()>::new()
                 .on_upgrade(|request, ()| match request.param("room") {
                     Some(room) if room == "closed" => Upgrade::reject(Response::new(409)),
-                    _ => Upgrade::accept().header("X-Seat", seat(request.param_as("seat"))),
+                    _ => Upgrade::accept().header("X-Seat", seat(request.param_as("seat"))).into(),
                 })
                 .on_connect(|ws| {
                     let text = |name| ws.param(name).map_or("-".to_owned(), |text| text.into());
