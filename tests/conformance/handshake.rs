@@ -211,7 +211,7 @@ fn a_key_is_sixteen_bytes_in_base64_once() {
     ]);
 }
 
-/// Of the last digit, two bits belong to the sixteenth byte. The example of section 4.1 sets others.
+/// Two bits of the last digit belong to the sixteenth byte. Section 4.1 sets others in its example.
 #[test]
 fn the_spare_bits_of_a_key_are_ignored_and_the_key_is_hashed_as_it_was_sent() {
     within(LIMIT, || {
@@ -301,7 +301,7 @@ fn the_authority_of_an_absolute_target_is_well_formed_and_names_no_user() {
         target("http://local%6"),
         target("http://l\u{f6}cal/"),
         // The authority does not stand in for the header (section 3.2).
-        request("GET / HTTP/1.1\r\nHost: localhost\r\n", "GET http://localhost/ HTTP/1.1\r\n", 400),
+        request("/ HTTP/1.1\r\nHost: localhost", "http://localhost/ HTTP/1.1", 400),
         request("GET / ", "GET http:/localhost/ ", 404),
         request("GET / ", "GET ftp://localhost/ ", 404),
         request("GET / ", "GET localhost ", 404),
