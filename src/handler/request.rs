@@ -354,8 +354,8 @@ impl Upgrade {
         self
     }
 
-    /// Adds a header to the response. Nothing that stands in `name` or `value` can add another one,
-    /// so both may come from a client. On a decision that comes later it has no effect.
+    /// Adds a header to the response. Nothing that stands in `name` or `value` can add another one:
+    /// a value may come from a client. On a decision that comes later it has no effect.
     ///
     /// The result becomes an `Upgrade` by `into()`. If the header was refused, the request then
     /// gets status 500, and the log says why. A function that returns the result adds several by

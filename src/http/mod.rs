@@ -89,8 +89,8 @@ impl<'r> Head<'r> {
     /// The subprotocols that the client offers, in its order of preference. Each of them may be
     /// answered as it is: it holds nothing that could end the header, or begin another element.
     ///
-    /// RFC 6455 section 4.1 wants tokens. Programs also offer the Base64 of a token, which may end
-    /// with `=`, and fail unless they are answered just that. Who offers tokens is answered one.
+    /// RFC 6455 section 4.1 wants tokens. Programs also offer Base64, which may end with `=`, and
+    /// fail unless the answer is just that. A client that offers tokens is answered with a token.
     pub(crate) fn subprotocols(&self) -> impl Iterator<Item = &'r str> + Clone + use<'r> {
         let is_offered_byte = |b: u8| b.is_ascii_graphic() && !b"\"\\,".contains(&b);
         self.parts("Sec-WebSocket-Protocol", b',')
@@ -167,7 +167,7 @@ impl Response {
         Self::new(200).with("Content-Type", "application/json").body(owned(body.into()))
     }
 
-    /// Adds a header. Nothing that stands in `name` or `value` can add another one, so both may
+    /// Adds a header. Nothing that stands in `name` or `value` can add another one: a value may
     /// come from a client.
     ///
     /// ```

@@ -11,11 +11,14 @@ use crate::common::Client;
 
 /// Texts that are something else than what is expected, wherever one is expected.
 fn texts() -> Vec<String> {
-    let short = "|/| |\0|\r\n|a\r\nb: c|\t|\u{e9}|\u{85}|\u{10ffff}|%|%zz|%0|%0d%0a|{|}|{}|{*}|{a}{b}|:a|*|\
-                 <a>|[|[]|[::1|[::1]:|://|a://|::|:99999|null|//|/..|/{|/}|/{}|/{*}|/{*a}/b|/{a}|/{a}}|\
-                 /{{{a}|/\u{e9}{a}|/%|/%e9|/?|/#|/\n|/:a|/*|*/8|1/|::/129|\"|\\|,|;|=|a=b; c|a, b|a/b|\u{202e}";
+    let short = [
+        "|/| |\0|\r\n|a\r\nb: c|\t|\u{e9}|\u{85}|\u{10ffff}|%|%zz|%0|%0d%0a|{|}|{}|{*}|{a}{b}|:a|*",
+        "<a>|[|[]|[::1|[::1]:|://|a://|::|:99999|null|//|/..|/{|/}|/{}|/{*}|/{*a}/b|/{a}",
+        "/{a}}|/{{{a}|/\u{e9}{a}|/%|/%e9|/?|/#|/\n|/:a|/*|*/8|1/|::/129|\"|\\|,|;|=|a=b; c|a, b|a/b|\u{202e}",
+    ];
     let long = ["a", "\u{e9}", "/", "%", "{", "/{a}", "a,", "\0"].map(|text| text.repeat(2000));
-    short.split('|').map(str::to_owned).chain(long).collect()
+    let short = short.iter().flat_map(|texts| texts.split('|')).map(str::to_owned);
+    short.chain(long).collect()
 }
 
 fn greeter() -> Callbacks<()> {
