@@ -71,7 +71,7 @@ impl Handler for Echo {
 }
 
 fn unauthorized() -> Upgrade {
-    Upgrade::reject(Response::new(401).header("WWW-Authenticate", "Bearer"))
+    Upgrade::reject(401).header("WWW-Authenticate", "Bearer").into()
 }
 
 pub(crate) fn app(members: Members) -> Builder {

@@ -109,7 +109,7 @@ fn serve(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
     }
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
 
-    let page = Response::html(PAGE).header("Content-Security-Policy", PAGE_POLICY);
+    let page = Response::html(PAGE).header("Content-Security-Policy", PAGE_POLICY)?;
     let mut builder = Server::builder().get("/", page).websocket("/web_socket", Chat::default());
     if let Some(count) = options.shard_count {
         builder = builder.shards(count);

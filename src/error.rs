@@ -1,6 +1,7 @@
 //! What can go wrong, and who is to blame: [`Error`] (the embedder's start-up), [`SendError`] (a
-//! message that was not accepted), `Violation` (the peer misbehaved), `Refusal` (a request that is
-//! not granted). The tables from a fault to what goes on the wire stand here and nowhere else.
+//! message that was not accepted), [`HeaderError`] (a header that cannot be sent), `Violation` (the
+//! peer misbehaved), `Refusal` (a request that is not granted). The tables from a fault to what
+//! goes on the wire stand here and nowhere else.
 
 use std::net::SocketAddr;
 use std::{fmt, io};
@@ -55,6 +56,8 @@ pub enum Error {
     },
     /// A proxy that is to be trusted is neither an address nor a network such as `10.0.0.0/8`.
     Proxy(String),
+    /// A header of a page cannot be sent.
+    Header(HeaderError),
     /// More shards than a [`ConnectionId`](crate::ConnectionId) can name (4096), or none.
     Shards(usize),
     /// A closure given to [`Builder::on_shard_thread`](crate::Builder::on_shard_thread) panicked on
@@ -94,6 +97,7 @@ impl fmt::Display for Error {
             Self::Proxy(network) => {
                 write!(f, "the proxy {network:?} is neither an address nor a network")
             }
+            Self::Header(error) => error.fmt(f),
             Self::Shards(count) => write!(f, "{count} shards: there must be between 1 and 4096"),
             Self::ShardThread(shard) => {
                 write!(f, "a closure given to on_shard_thread panicked for shard {shard}")
@@ -107,8 +111,15 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Io(error) | Self::Bind { error, .. } => Some(error),
+            Self::Header(error) => Some(error),
             _ => None,
         }
+    }
+}
+
+impl From<HeaderError> for Error {
+    fn from(error: HeaderError) -> Self {
+        Self::Header(error)
     }
 }
 
@@ -147,6 +158,34 @@ impl fmt::Display for SendError {
 }
 
 impl std::error::Error for SendError {}
+
+/// Why a header was not added to an answer. The text in it is the header's name, at most 64
+/// characters of it. The value is not told: it may be a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HeaderError {
+    /// The name is not a token (RFC 9110 section 5.6.2).
+    Name(String),
+    /// The value holds a control character other than a tab (RFC 9110 section 5.5). With a line
+    /// break, whoever wrote the value could add headers of their own, or a body.
+    Value(String),
+    /// The server itself writes this header.
+    Reserved(String),
+}
+
+impl fmt::Display for HeaderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => write!(f, "{name:?} is not the name of a header"),
+            Self::Value(name) => {
+                write!(f, "the value of the header {name:?} holds a control character")
+            }
+            Self::Reserved(name) => write!(f, "the server itself writes the header {name:?}"),
+        }
+    }
+}
+
+impl std::error::Error for HeaderError {}
 
 /// How a peer broke RFC 6455 or a limit. [`Violation::close_code`] is the table to the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,7 +248,7 @@ pub(crate) enum Refusal {
     UpgradeRequired,
     /// The head is too large.
     HeadTooLarge,
-    /// `on_upgrade` panicked.
+    /// `on_upgrade` panicked, or decided on what cannot be done.
     Internal,
     /// Too many connections, too much to do, or the server shuts down.
     Unavailable,

@@ -135,7 +135,11 @@ fn cuts(length: usize) -> impl Iterator<Item = usize> {
 /// Calls all that is ever asked of a head.
 fn exercise(head: &Head<'_>) {
     assert!(!head.path.contains('?'));
-    let _ = (head.keeps_alive(), head.has_body(), handshake::is_upgrade(head));
+    let _ = (head.keeps_alive(), head.has_body(), handshake::is_upgrade(head), head.host());
+    for offered in head.subprotocols() {
+        // It may stand in the answer.
+        assert!(!offered.is_empty() && offered.bytes().all(|byte| byte.is_ascii_graphic()));
+    }
     let _ = Origins::Own.check(head);
 }
 

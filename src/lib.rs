@@ -110,7 +110,7 @@ mod sync;
 pub mod testing;
 
 pub use self::config::{Limits, Overflow};
-pub use self::error::{Error, SendError};
+pub use self::error::{Error, HeaderError, SendError};
 #[cfg(feature = "serde")]
 #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
 pub use self::handler::Json;

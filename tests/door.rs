@@ -1,10 +1,15 @@
-//! Who gets in, and as whom: origins, cookies, subprotocols and decisions are here, what trusted
-//! proxies tell is in `door/proxies.rs`.
+//! Who gets in, and as whom: origins, cookies, subprotocols and decisions are here. Which host a
+//! request names is in `door/hosts.rs`, headers of which a part is malformed in `door/parts.rs`,
+//! what trusted proxies tell in `door/proxies.rs`.
 
 #![allow(clippy::expect_used, reason = "a test says what it expects")]
 #![allow(unreachable_pub, reason = "the modules are those of one program")]
 
 mod common;
+#[path = "door/hosts.rs"]
+mod hosts;
+#[path = "door/parts.rs"]
+mod parts;
 #[path = "door/proxies.rs"]
 mod proxies;
 #[path = "common/raw.rs"]
@@ -135,11 +140,11 @@ fn a_cookie_decides_who_comes_in() {
             .on_upgrade(|request, session| match request.cookie("token") {
                 Some("secret") => {
                     *session = request.cookie("name").unwrap_or("nobody").to_owned();
-                    Upgrade::accept().header("Set-Cookie", "seen=1; HttpOnly")
+                    Upgrade::accept().header("Set-Cookie", "seen=1; HttpOnly").into()
                 }
-                _ => Upgrade::reject(
-                    Response::new(401).header("WWW-Authenticate", "Cookie").with_text("log in"),
-                ),
+                _ => Upgrade::reject(Response::new(401).with_text("log in"))
+                    .header("WWW-Authenticate", "Cookie")
+                    .into(),
             })
             .on_connect(|ws| ws.session().clone().into());
         let server = serve(members);

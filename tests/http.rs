@@ -38,7 +38,8 @@ static BIG: LazyLock<Bytes> =
     LazyLock::new(|| (0..BIG_BYTES).map(|at| at.to_le_bytes()[at % 3]).collect());
 
 fn big() -> Response {
-    Response::new(200).header("Content-Type", "application/octet-stream").body(BIG.clone())
+    let page = Response::new(200).header("Content-Type", "application/octet-stream");
+    page.expect("a header").body(BIG.clone())
 }
 
 /// The site that all these tests visit.
@@ -46,7 +47,7 @@ fn site(limits: Limits) -> Running {
     start(1, |builder| {
         builder
             .limits(limits)
-            .get("/", Response::html("<h1>home</h1>").header("X-Page", "home"))
+            .get("/", Response::html("<h1>home</h1>").header("X-Page", "home").expect("a header"))
             .get("/b", "b")
             .get("/big", big())
             .get("/both", "a page beside an endpoint")

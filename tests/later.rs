@@ -236,7 +236,7 @@ fn an_upgrade_may_be_decided_later_and_its_first_messages_wait() {
                         thread::spawn(move || sender.send(name));
                         Upgrade::later(async {
                             match receiver.await.as_deref() {
-                                Ok("alice") => Upgrade::accept().header("X-Name", "alice"),
+                                Ok("alice") => Upgrade::accept().header("X-Name", "alice").into(),
                                 _ => Upgrade::reject(Response::new(401)),
                             }
                         })

@@ -1,5 +1,6 @@
 //! Routers within routers, as clients meet them: paths, parameters, what is demanded of a request.
-//! What is inherited is in `routers/dependencies.rs` and `routers/limits.rs`.
+//! What is inherited is in `routers/dependencies.rs` and `routers/limits.rs`, how paths are written
+//! in `routers/paths.rs`.
 
 #![allow(clippy::expect_used, reason = "a test says what it expects")]
 #![allow(unreachable_pub, reason = "the modules are those of one program")]
@@ -9,6 +10,8 @@ mod common;
 mod dependencies;
 #[path = "routers/limits.rs"]
 mod limits;
+#[path = "routers/paths.rs"]
+mod paths;
 #[path = "common/raw.rs"]
 mod raw;
 
@@ -110,7 +113,7 @@ fn path_parameters_are_found_by_name_and_decoded() {
             Callbacks::<()>::new()
                 .on_upgrade(|request, ()| match request.param("room") {
                     Some(room) if room == "closed" => Upgrade::reject(Response::new(409)),
-                    _ => Upgrade::accept().header("X-Seat", seat(request.param_as("seat"))),
+                    _ => Upgrade::accept().header("X-Seat", seat(request.param_as("seat"))).into(),
                 })
                 .on_connect(|ws| {
                     let text = |name| ws.param(name).map_or("-".to_owned(), |text| text.into());

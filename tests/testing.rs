@@ -108,11 +108,11 @@ fn a_refusal_comes_with_status_headers_and_body() {
         fn on_upgrade(&self, request: &Request<'_>, (): &mut ()) -> Upgrade {
             if request.cookie("member") != Some("yes") {
                 let response = Response::new(401).with_text("Who are you?");
-                return Upgrade::reject(response.header("X-Hint", "a cookie"));
+                return response.header("X-Hint", "a cookie").map(Upgrade::reject).into();
             }
             assert_eq!(request.peer_addr().to_string(), "10.1.2.3:4567");
             assert_eq!(request.header("Host"), Some("example.com"));
-            Upgrade::accept().subprotocol("v2").header("X-Greeting", "hello")
+            Upgrade::accept().subprotocol("v2").header("X-Greeting", "hello").into()
         }
     }
     let pages = Server::builder().get("/page", "a page").get("/none", Response::new(204));
@@ -134,6 +134,44 @@ fn a_refusal_comes_with_status_headers_and_body() {
     assert_eq!(server.header(client, "sec-websocket-protocol"), Some("v2"));
     assert_eq!(server.header(client, "X-Greeting"), Some("hello"));
     assert_eq!(server.hub().connection_counts(), [1], "the refused are gone");
+}
+
+#[test]
+fn a_request_that_would_be_another_one_is_not_sent() {
+    let mut server = start(Server::builder().websocket("/", Callbacks::<()>::new()));
+    let smuggled = "x HTTP/1.1\r\nHost: a\r\n\r\nGET /";
+    for (request, why) in [
+        (TestRequest::new(format!("/{smuggled}")), "the path holds a control character"),
+        (TestRequest::new("/").header("X", smuggled), "control character"),
+        (TestRequest::new("/").header(smuggled, "x"), "not the name"),
+        (TestRequest::new("/").header("", "x"), "not the name"),
+    ] {
+        let refused = server.connect(request).expect_err("it is not sent");
+        assert!(refused.status == 0 && refused.body.contains(why), "{refused:?}");
+        assert!(refused.to_string().starts_with("the request was not sent: "), "{refused}");
+    }
+    assert_eq!(server.hub().connection_counts(), [0]);
+    for (path, status) in [("/a b", 400), ("a", 404), ("", 400), ("/\u{e9}", 404)] {
+        assert_eq!(server.connect(path).expect_err("no endpoint").status, status, "{path:?}");
+    }
+}
+
+#[test]
+fn frames_that_no_client_may_send_end_the_connection_and_not_the_test() {
+    let mut server = start(Server::builder().websocket("/", Callbacks::<()>::new()));
+    let long = "\u{e9}".repeat(100);
+    for say in [
+        |server: &mut TestServer, client, long: &str| server.ping(client, long),
+        |server: &mut TestServer, client, long: &str| server.close(client, 1000, long),
+        |server: &mut TestServer, client, _: &str| server.close(client, 1005, "\0"),
+        |server: &mut TestServer, client, _: &str| server.close(client, 0, ""),
+        |server: &mut TestServer, client, _: &str| server.send_bytes(client, "\r\n"),
+    ] {
+        let client = server.connect("/").expect("an endpoint");
+        say(&mut server, client, &long);
+        let end = server.receive(client);
+        assert!(matches!(end, Some(Received::Close { .. })), "{end:?}");
+    }
 }
 
 #[test]

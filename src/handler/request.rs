@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use super::Dependencies;
 use super::later::{Later, Unawaited};
+use crate::error::HeaderError;
 use crate::http::{self, Head, Response};
 use crate::routing::{Params, Query};
 
@@ -110,19 +111,29 @@ impl<'r> Request<'r> {
         self.head.headers.iter().map(|header| (header.name, header.value))
     }
 
-    /// The value of a cookie (RFC 6265 section 5.4), as sent.
+    /// The host that the request is for, with its port if one is named, such as
+    /// `example.com:8080`. It comes from the request's target if that is in absolute form
+    /// (`GET https://example.com/chat`), else from the `Host` header (RFC 9112 section 3.2.2).
+    /// Returns `None` if that is not UTF-8.
+    #[must_use]
+    pub fn host(&self) -> Option<&'r str> {
+        self.head.host()
+    }
+
+    /// The value of a cookie (RFC 6265 section 5.4), as sent. Returns the first one of that name.
+    /// A cookie that is not UTF-8 is left out; the others count.
     #[must_use]
     pub fn cookie(&self, name: &str) -> Option<&'r str> {
-        self.head
-            .all("Cookie")
-            .filter_map(|value| str::from_utf8(value).ok())
-            .flat_map(|value| value.split(';'))
-            .filter_map(|pair| pair.trim().split_once('='))
-            .find_map(|(key, value)| (key == name).then_some(value))
+        let mut pairs = self.head.parts("Cookie", b';').filter_map(|pair| pair.split_once('='));
+        pairs.find_map(|(key, value)| (key == name).then_some(value))
     }
 
     /// The subprotocols that the client offers, in its order of preference
-    /// (RFC 6455 section 4.1).
+    /// (RFC 6455 section 4.1). Each of them can be the [answer](Upgrade::subprotocol).
+    ///
+    /// An offer is a name of visible ASCII characters without comma, quotation mark and backslash.
+    /// The RFC allows tokens only, and browsers offer nothing else. Other clients also offer
+    /// Base64 with its padding (`YWJjZA==`). What is no such name is left out; the others count.
     pub fn subprotocols(&self) -> impl Iterator<Item = &'r str> + Clone + use<'r> {
         self.head.subprotocols()
     }
@@ -170,6 +181,8 @@ pub(crate) enum Decision {
     Accept(Acceptance),
     Reject(Response),
     Later(Box<Later<Upgrade>>),
+    /// A header cannot be sent.
+    Failed(HeaderError),
 }
 
 /// What an upgrade is granted with.
@@ -297,13 +310,11 @@ impl Upgrade {
 
     /// Names the subprotocol that was chosen. It must be one that the client
     /// [offers](Request::subprotocols): another one would make it fail the connection
-    /// (RFC 6455 section 4.1), so it is not sent, and that is logged. On a rejection, and on a
-    /// decision that comes later, it has no effect.
-    ///
-    /// # Panics
-    /// If the name is not a token.
+    /// (RFC 6455 section 4.1), so it is not sent, and that is logged. That goes for any text, also
+    /// for one that is not the name of a subprotocol. On a rejection, and on a decision that comes
+    /// later, it has no effect.
     pub fn subprotocol(self, name: &str) -> Self {
-        self.speaks(Subprotocol::Named(checked_name(name)))
+        self.speaks(Subprotocol::Named(name.into()))
     }
 
     /// Lists the subprotocols that the server speaks, best first: the first one that the client
@@ -326,10 +337,9 @@ impl Upgrade {
     ///     });
     /// ```
     ///
-    /// # Panics
-    /// If a name is not a token.
+    /// A text that is not the name of a subprotocol is never offered, and so never chosen.
     pub fn subprotocols<'n>(self, names: impl IntoIterator<Item = &'n str>) -> Self {
-        self.speaks(Subprotocol::Preferred(names.into_iter().map(checked_name).collect()))
+        self.speaks(Subprotocol::Preferred(names.into_iter().map(Into::into).collect()))
     }
 
     fn speaks(mut self, chosen: Subprotocol) -> Self {
@@ -350,36 +360,53 @@ impl Upgrade {
         self
     }
 
-    /// Adds a header to the response. On a decision that comes later it has no effect.
+    /// Adds a header to the response. Nothing that stands in `name` or `value` can add another one:
+    /// a value may come from a client. On a decision that comes later it has no effect.
     ///
-    /// # Panics
-    /// As [`Response::header`]; in an accepted upgrade also if it is `Upgrade`,
+    /// The result becomes an `Upgrade` by `into()`. If the header was refused, the request then
+    /// gets status 500, and the log says why. A function that returns the result adds several by
+    /// `?`.
+    ///
+    /// ```
+    /// use peregrine::{Callbacks, HeaderError, Request, Upgrade};
+    ///
+    /// let greeter = Callbacks::<()>::new().on_upgrade(|_request, _session| {
+    ///     Upgrade::accept().header("Set-Cookie", "seen=1; HttpOnly").into()
+    /// });
+    ///
+    /// fn decide(request: &Request<'_>) -> Result<Upgrade, HeaderError> {
+    ///     let name = request.query("name").unwrap_or_default().into_owned();
+    ///     Upgrade::accept().header("X-Name", name)?.header("X-Path", request.path().to_owned())
+    /// }
+    /// let mirror = Callbacks::<()>::new().on_upgrade(|request, _session| decide(request).into());
+    /// ```
+    ///
+    /// # Errors
+    /// As of [`Response::header`]. In an accepted upgrade also if the header is `Upgrade`,
     /// `Sec-WebSocket-Accept`, `-Extensions` or `-Protocol`, for which there is
     /// [`subprotocols`](Self::subprotocols).
     pub fn header(
         mut self,
         name: impl Into<Cow<'static, str>>,
         value: impl Into<Cow<'static, str>>,
-    ) -> Self {
+    ) -> Result<Self, HeaderError> {
         let (name, value) = (name.into(), value.into());
+        http::check_header(&name, &value, &http::FRAMING)?;
         match &mut self.0 {
             Decision::Accept(acceptance) => {
-                http::check_header(&name, &value);
-                http::check_free(&name, &http::FRAMING);
-                http::check_free(&name, &http::HANDSHAKE);
+                http::check_header(&name, &value, &http::HANDSHAKE)?;
                 acceptance.headers.push((name, value));
             }
-            Decision::Reject(response) => {
-                let taken = std::mem::replace(response, Response::new(403));
-                *response = taken.header(name, value);
-            }
-            Decision::Later(_) => {}
+            Decision::Reject(response) => response.push_header(name, value),
+            Decision::Later(_) | Decision::Failed(_) => {}
         }
-        self
+        Ok(self)
     }
 }
 
-fn checked_name(name: &str) -> Box<str> {
-    assert!(http::is_token(name), "{name:?} is not the name of a subprotocol");
-    name.into()
+impl From<Result<Self, HeaderError>> for Upgrade {
+    /// A header that cannot be sent refuses the request with status 500, and is logged.
+    fn from(decided: Result<Self, HeaderError>) -> Self {
+        decided.unwrap_or_else(|error| Self(Decision::Failed(error)))
+    }
 }

@@ -119,7 +119,8 @@ mod tests {
             .iter()
             .map(|&(name, value)| httparse::Header { name, value: value.as_bytes() })
             .collect();
-        let head = Head { method: "GET", path: "/", query: "", version: 1, headers: &headers };
+        let (method, path, query) = ("GET", "/", "");
+        let head = Head { method, authority: None, path, query, version: 1, headers: &headers };
         let proxies = ["10.0.0.0/8".to_owned(), "fd00::/8".to_owned()];
         let proxies = Networks::parse(&proxies).expect("networks");
         let client = client_ip(&head, peer.parse().expect("an address"), &proxies)?;

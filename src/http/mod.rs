@@ -4,6 +4,7 @@
 //! Knows text; knows neither which paths exist nor where the bytes come from.
 
 pub(crate) mod forwarded;
+pub(crate) mod host;
 mod origin;
 
 use std::borrow::Cow;
@@ -12,12 +13,17 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 
 pub(crate) use self::origin::Origins;
-use crate::error::Refusal;
+use crate::error::{HeaderError, Refusal};
+
+/// How much of the name of a refused header is told, in characters.
+const TOLD_CHARS: usize = 64;
 
 /// A request's head, borrowed from the bytes that it was parsed from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Head<'r> {
     pub(crate) method: &'r str,
+    /// That of a target in absolute form, well-formed: `https://host:port/path`.
+    pub(crate) authority: Option<&'r str>,
     /// As sent, still percent-encoded.
     pub(crate) path: &'r str,
     /// What stands behind the `?`.
@@ -62,13 +68,33 @@ impl<'r> Head<'r> {
         })
     }
 
-    /// The subprotocols that the client offers, in its order of preference.
+    /// The host that the request is for, with its port if one is named: that of the target, or
+    /// else `Host` (RFC 9112 section 3.2.2).
+    pub(crate) fn host(&self) -> Option<&'r str> {
+        self.authority.or_else(|| str::from_utf8(self.only("Host")?).ok())
+    }
+
+    /// The elements of a list that is made of texts: each is decoded for itself, so that one that
+    /// is no UTF-8 hides no other.
+    pub(crate) fn parts(
+        &self,
+        name: &'static str,
+        separator: u8,
+    ) -> impl Iterator<Item = &'r str> + Clone + use<'r> {
+        self.all(name)
+            .flat_map(move |value| value.split(move |&byte| byte == separator))
+            .filter_map(|part| str::from_utf8(part.trim_ascii()).ok())
+    }
+
+    /// The subprotocols that the client offers, in its order of preference. Each of them may be
+    /// answered as it is: it holds nothing that could end the header, or begin another element.
+    ///
+    /// RFC 6455 section 4.1 wants tokens. Programs also offer Base64, which may end with `=`, and
+    /// fail unless the answer is just that. A client that offers tokens is answered with a token.
     pub(crate) fn subprotocols(&self) -> impl Iterator<Item = &'r str> + Clone + use<'r> {
-        self.all("Sec-WebSocket-Protocol")
-            .filter_map(|value| str::from_utf8(value).ok())
-            .flat_map(|value| value.split(','))
-            .map(str::trim)
-            .filter(|name| !name.is_empty())
+        let is_offered_byte = |b: u8| b.is_ascii_graphic() && !b"\"\\,".contains(&b);
+        self.parts("Sec-WebSocket-Protocol", b',')
+            .filter(move |name| !name.is_empty() && name.bytes().all(is_offered_byte))
     }
 
     /// Whether the connection stays open after the response (RFC 9112 section 9.3).
@@ -132,32 +158,52 @@ impl Response {
     /// Status 200 with an HTML page.
     #[must_use]
     pub fn html(body: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(200).header("Content-Type", "text/html; charset=utf-8").body(owned(body.into()))
+        Self::new(200).with("Content-Type", "text/html; charset=utf-8").body(owned(body.into()))
     }
 
     /// Status 200 with JSON text.
     #[must_use]
     pub fn json(body: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(200).header("Content-Type", "application/json").body(owned(body.into()))
+        Self::new(200).with("Content-Type", "application/json").body(owned(body.into()))
     }
 
-    /// Adds a header.
+    /// Adds a header. Nothing that stands in `name` or `value` can add another one: a value may
+    /// come from a client.
     ///
-    /// # Panics
-    /// If the name is not a token, or the value holds a control character (RFC 9110 section 5):
-    /// either could smuggle a header. If it is `Content-Length`, `Transfer-Encoding` or
-    /// `Connection`, which are the server's to write.
-    #[must_use]
+    /// ```
+    /// use peregrine::{HeaderError, Response};
+    ///
+    /// let page = Response::html("<h1>Welcome</h1>").header("Cache-Control", "no-store")?;
+    /// let refused = page.header("X-Name", "a\r\nSet-Cookie: stolen=1");
+    /// assert_eq!(refused, Err(HeaderError::Value("X-Name".into())));
+    /// # Ok::<(), peregrine::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the name is not a token, or the value holds a control character; if the header is
+    /// `Content-Length`, `Transfer-Encoding` or `Connection`, which the server writes.
     pub fn header(
         mut self,
         name: impl Into<Cow<'static, str>>,
         value: impl Into<Cow<'static, str>>,
-    ) -> Self {
+    ) -> Result<Self, HeaderError> {
         let (name, value) = (name.into(), value.into());
-        check_header(&name, &value);
-        check_free(&name, &FRAMING);
-        self.headers.push((name, value));
+        check_header(&name, &value, &FRAMING)?;
+        self.push_header(name, value);
+        Ok(self)
+    }
+
+    /// Adds a header of this crate's own.
+    #[must_use]
+    pub(crate) fn with(mut self, name: &'static str, value: &'static str) -> Self {
+        self.push_header(name.into(), value.into());
         self
+    }
+
+    /// Adds a header that has been [checked](check_header).
+    pub(crate) fn push_header(&mut self, name: Cow<'static, str>, value: Cow<'static, str>) {
+        debug_assert_eq!(check_header(&name, &value, &FRAMING), Ok(()));
+        self.headers.push((name, value));
     }
 
     /// Sets the body; the content type is the caller's to set.
@@ -177,7 +223,7 @@ impl Response {
     #[must_use]
     pub fn with_text(mut self, body: impl Into<Cow<'static, str>>) -> Self {
         self.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("content-type"));
-        self.header("Content-Type", "text/plain; charset=utf-8").body(owned(body.into()))
+        self.with("Content-Type", "text/plain; charset=utf-8").body(owned(body.into()))
     }
 
     /// The same, with a status that does not tell of success.
@@ -251,14 +297,14 @@ impl From<Refusal> for Response {
         let response = Self::new(status).with_text(text);
         match refusal {
             Refusal::UpgradeRequired => {
-                response.header("Upgrade", "websocket").header("Sec-WebSocket-Version", "13")
+                response.with("Upgrade", "websocket").with("Sec-WebSocket-Version", "13")
             }
-            Refusal::MethodNotAllowed => response.header("Allow", "GET, HEAD"),
+            Refusal::MethodNotAllowed => response.with("Allow", "GET, HEAD"),
             Refusal::Unavailable
             | Refusal::Undecided
             | Refusal::PoolFull
             | Refusal::TooManyConnections
-            | Refusal::TooManyUpgrades => response.header("Retry-After", "1"),
+            | Refusal::TooManyUpgrades => response.with("Retry-After", "1"),
             _ => response,
         }
     }
@@ -285,15 +331,6 @@ fn owned(text: Cow<'static, str>) -> Bytes {
     }
 }
 
-/// Panics on a header that could smuggle another one (RFC 9110 sections 5.1 and 5.5).
-pub(crate) fn check_header(name: &str, value: &str) {
-    assert!(is_token(name), "{name:?} is not a header name");
-    assert!(
-        value.bytes().all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7F)),
-        "the value of header {name:?} holds a control character"
-    );
-}
-
 /// The headers by which a response is told from the next one (RFC 9112 section 6): a second one
 /// that says otherwise would let a proxy see another response than the client.
 pub(crate) const FRAMING: [&str; 3] = ["content-length", "transfer-encoding", "connection"];
@@ -302,10 +339,20 @@ pub(crate) const FRAMING: [&str; 3] = ["content-length", "transfer-encoding", "c
 pub(crate) const HANDSHAKE: [&str; 4] =
     ["upgrade", "sec-websocket-accept", "sec-websocket-protocol", "sec-websocket-extensions"];
 
-/// Panics on a header that is the server's to write.
-pub(crate) fn check_free(name: &str, written: &[&str]) {
-    let is_written = written.iter().any(|header| name.eq_ignore_ascii_case(header));
-    assert!(!is_written, "{name} is written by the server");
+/// Refuses a header that could smuggle another one (RFC 9110 sections 5.1 and 5.5), or that is
+/// `written` by the server.
+pub(crate) fn check_header(name: &str, value: &str, written: &[&str]) -> Result<(), HeaderError> {
+    let is_value_byte = |byte: u8| byte == b'\t' || (byte >= b' ' && byte != 0x7F);
+    let blame = if !is_token(name) {
+        HeaderError::Name
+    } else if !value.bytes().all(is_value_byte) {
+        HeaderError::Value
+    } else if written.iter().any(|header| name.eq_ignore_ascii_case(header)) {
+        HeaderError::Reserved
+    } else {
+        return Ok(());
+    };
+    Err(blame(name.chars().take(TOLD_CHARS).collect()))
 }
 
 /// Whether the text is a token (RFC 9110 section 5.6.2).
@@ -355,8 +402,27 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "control character")]
-    fn a_header_value_cannot_smuggle_another_header() {
-        let _ = Response::new(200).header("X-Name", "a\r\nSet-Cookie: stolen=1");
+    fn a_header_that_could_smuggle_another_one_is_refused_with_blame() {
+        let name = |text: &str| HeaderError::Name(text.to_owned());
+        let value = |name: &str| HeaderError::Value(name.to_owned());
+        for (given, text, expected) in [
+            ("", "a", name("")),
+            ("a b", "a", name("a b")),
+            ("a:", "a", name("a:")),
+            ("a\r\nb", "\n", name("a\r\nb")),
+            ("\u{e9}", "a", name("\u{e9}")),
+            ("X-Name", "a\r\nSet-Cookie: stolen=1", value("X-Name")),
+            ("X-Name", "\0", value("X-Name")),
+            ("X-Name", "\u{7f}", value("X-Name")),
+            ("Content-length", "7", HeaderError::Reserved("Content-length".to_owned())),
+        ] {
+            let refused = Response::new(200).header(given.to_owned(), text.to_owned());
+            assert_eq!(refused, Err(expected));
+        }
+        let long = Response::new(200).header("\u{e9}".repeat(1000), "a");
+        assert_eq!(long, Err(name(&"\u{e9}".repeat(TOLD_CHARS))));
+        for text in ["", "a\tb", " \u{e9}\u{85} "] {
+            assert!(Response::new(200).header("X-Name", text).is_ok(), "{text:?}");
+        }
     }
 }

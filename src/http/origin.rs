@@ -3,8 +3,7 @@
 //!
 //! Knows origins and hosts as text; must not know endpoints.
 
-use std::net::Ipv6Addr;
-
+use super::host::{Host, default_port, split_port};
 use super::{Head, Response};
 use crate::error::Error;
 
@@ -15,7 +14,7 @@ const TOLD_CHARS: usize = 200;
 /// passes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Origins {
-    /// The server's own host, as the request's `Host` names it.
+    /// The server's own host, as the [request](Head::host) names it.
     #[default]
     Own,
     /// The server's own host, and these; as they were given.
@@ -61,7 +60,7 @@ impl Origins {
         if origin.is_own(head) || self.lists(&origin) {
             return Ok(());
         }
-        let told: String = text.chars().take(TOLD_CHARS).collect();
+        let told: String = to_list(text).chars().take(TOLD_CHARS).collect();
         Err(refuse(format!(
             "Pages of {told} may not open WebSockets here. If they should, the server has to be \
              built with .allow_origin(\"{told}\")"
@@ -70,7 +69,7 @@ impl Origins {
 
     fn lists(&self, origin: &Origin<'_>) -> bool {
         let Self::Listed(listed) = self else { return false };
-        listed.iter().any(|listed| Origin::parse(listed).as_ref() == Some(origin))
+        listed.iter().filter_map(|listed| Origin::parse(listed)).any(|listed| origin.is(&listed))
     }
 }
 
@@ -78,114 +77,117 @@ fn refuse(text: impl Into<std::borrow::Cow<'static, str>>) -> Response {
     Response::new(403).with_text(text)
 }
 
-/// What is wrong with an origin that the embedder lists.
-fn check_listed(origin: &str) -> Result<(), &'static str> {
-    match Origin::parse(origin) {
-        Some(Origin::Page { scheme, .. })
-            if ["ws", "wss"].iter().any(|socket| scheme.eq_ignore_ascii_case(socket)) =>
-        {
-            Err("a page's origin begins with http:// or https://")
-        }
-        Some(_) => Ok(()),
-        None if origin.contains('*') => Err("it has a wildcard; there is .any_origin()"),
-        None => Err("it is not of the form https://host or https://host:port"),
+/// An origin that was sent, as it can be [allowed](Origins::allow).
+fn to_list(origin: &str) -> String {
+    let origin = without_slash(origin);
+    match origin.split_once("://") {
+        Some((scheme, authority)) => format!("{}://{authority}", page_scheme(scheme)),
+        None if is_null(origin) => "null".to_owned(),
+        None => format!("https://{origin}"),
     }
 }
 
-/// An origin (RFC 6454 section 6.2).
+/// What is wrong with an origin that the embedder lists.
+fn check_listed(origin: &str) -> Result<(), &'static str> {
+    let scheme = origin.split_once("://").map_or("", |(scheme, _)| scheme);
+    match Origin::parse(origin) {
+        Some(Origin::Page { .. }) if page_scheme(scheme) != scheme => {
+            Err("a page's origin begins with http:// or https://")
+        }
+        Some(Origin::Page { .. } | Origin::Null) => Ok(()),
+        _ if origin.contains('*') => Err("it has a wildcard; there is .any_origin()"),
+        _ => Err("it is not of the form https://host or https://host:port"),
+    }
+}
+
+/// An origin (RFC 6454 section 6.2), or what a program writes in its place that is no browser.
+///
+/// A browser writes `null`, or a scheme and a host, and a port unless it is the scheme's own.
+/// Whatever else is understood here cannot come from a page. That is why it may be generous.
 #[derive(Clone, Copy, Debug)]
 enum Origin<'t> {
     /// A page that has no origin to speak of: a sandboxed frame, a redirect across origins.
     Null,
     /// `port` is the scheme's own if none is named.
     Page { scheme: &'t str, host: Host<'t>, port: Option<u16> },
-}
-
-impl PartialEq for Origin<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Null, Self::Null) => true,
-            (
-                Self::Page { scheme, host, port },
-                Self::Page { scheme: other_scheme, host: other_host, port: other_port },
-            ) => {
-                scheme.eq_ignore_ascii_case(other_scheme)
-                    && host == other_host
-                    && port == other_port
-            }
-            _ => false,
-        }
-    }
+    /// A host without a scheme: no browser's.
+    Bare { host: Host<'t>, port: Option<u16> },
 }
 
 impl<'t> Origin<'t> {
     fn parse(text: &'t str) -> Option<Self> {
-        if text == "null" {
+        let text = without_slash(text);
+        if is_null(text) {
             return Some(Self::Null);
         }
-        let (scheme, authority) = text.split_once("://")?;
+        let Some((scheme, authority)) = text.split_once("://") else {
+            let (host, port) = split_port(text)?;
+            // `data:` and the like are no hosts.
+            let is_bare = !host.is_empty() && !text.ends_with(':');
+            return is_bare.then_some(Self::Bare { host, port });
+        };
         let is_scheme_byte = |b: u8| b.is_ascii_alphanumeric() || b"+-.".contains(&b);
         if scheme.is_empty() || !scheme.bytes().all(is_scheme_byte) {
             return None;
         }
         let (host, port) = split_port(authority)?;
+        let scheme = page_scheme(scheme);
         Some(Self::Page { scheme, host, port: port.or_else(|| default_port(scheme)) })
     }
 
     /// Whether it is the host that the request was sent to. The scheme is not compared: a proxy
     /// may have taken the encryption off; a missing port means the same in both.
     fn is_own(&self, head: &Head<'_>) -> bool {
-        let Self::Page { scheme, host, port } = self else { return false };
-        let own = head.only("Host").and_then(|text| split_port(str::from_utf8(text).ok()?));
-        own.is_some_and(|(own_host, own_port)| {
-            *host != Host::Name("")
-                && *host == own_host
-                && *port == own_port.or_else(|| default_port(scheme))
-        })
+        let Some((own_host, own_port)) = head.host().and_then(split_port) else { return false };
+        match self {
+            Self::Null => false,
+            Self::Page { scheme, host, port } => {
+                !host.is_empty()
+                    && *host == own_host
+                    && *port == own_port.or_else(|| default_port(scheme))
+            }
+            Self::Bare { host, port } => *host == own_host && *port == own_port,
+        }
     }
-}
 
-/// A host as it stands in an origin or in `Host`.
-#[derive(Clone, Copy, Debug)]
-enum Host<'t> {
-    /// A name or an IPv4 address. Empty for files (`file://`).
-    Name(&'t str),
-    V6(Ipv6Addr),
-}
-
-impl PartialEq for Host<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Name(name), Self::Name(other)) => name.eq_ignore_ascii_case(other),
-            (Self::V6(address), Self::V6(other)) => address == other,
+    /// Whether it is one that is listed. Without a scheme, it is one of the same host and port.
+    fn is(&self, listed: &Self) -> bool {
+        match (self, listed) {
+            (Self::Null, Self::Null) => true,
+            (
+                Self::Page { scheme, host, port },
+                Self::Page { scheme: listed_scheme, host: listed_host, port: listed_port },
+            ) => {
+                scheme.eq_ignore_ascii_case(listed_scheme)
+                    && host == listed_host
+                    && port == listed_port
+            }
+            (
+                Self::Bare { host, port },
+                Self::Page { scheme, host: listed_host, port: listed_port },
+            ) => host == listed_host && port.or_else(|| default_port(scheme)) == *listed_port,
             _ => false,
         }
     }
 }
 
-/// Splits `host` or `host:port`; `None` if there is anything else, such as a path or a user.
-fn split_port(authority: &str) -> Option<(Host<'_>, Option<u16>)> {
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(rest) => {
-            let (address, port) = rest.split_once(']')?;
-            (Host::V6(address.parse().ok()?), port)
-        }
-        None => {
-            let (name, port) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
-            let is_name_byte = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-            (Host::Name(name.bytes().all(is_name_byte).then_some(name)?), port)
-        }
-    };
-    let Some(digits) = port.strip_prefix(':') else {
-        return port.is_empty().then_some((host, None));
-    };
-    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
-    Some((host, Some(digits.parse().ok().filter(|_| is_number)?)))
+/// One slash at the end is no path: programs that have a URL at hand leave it there. The two behind
+/// a scheme stay.
+fn without_slash(text: &str) -> &str {
+    let shorter = text.strip_suffix('/').filter(|shorter| !shorter.ends_with(":/"));
+    shorter.unwrap_or(text)
 }
 
-fn default_port(scheme: &str) -> Option<u16> {
-    let ports = [("https", 443), ("http", 80), ("wss", 443), ("ws", 80)];
-    ports.iter().find(|(name, _)| scheme.eq_ignore_ascii_case(name)).map(|&(_, port)| port)
+/// Browsers write it in lower case. In another one it must not pass for a host.
+fn is_null(text: &str) -> bool {
+    text.eq_ignore_ascii_case("null")
+}
+
+/// The scheme of the pages at a URL of this scheme: programs write the one that they connect to.
+fn page_scheme(scheme: &str) -> &str {
+    let schemes = [("ws", "http"), ("wss", "https")];
+    let found = schemes.iter().find(|(socket, _)| scheme.eq_ignore_ascii_case(socket));
+    found.map_or(scheme, |&(_, page)| page)
 }
 
 #[cfg(test)]
@@ -198,8 +200,23 @@ mod tests {
             .iter()
             .map(|&(name, value)| httparse::Header { name, value: value.as_bytes() })
             .collect();
-        let head = Head { method: "GET", path: "/", query: "", version: 1, headers: &headers };
+        let head = head(None, &headers);
         origins.check(&head).map_or_else(|refusal| refusal.status(), |()| 101)
+    }
+
+    fn head<'h>(authority: Option<&'h str>, headers: &'h [httparse::Header<'h>]) -> Head<'h> {
+        Head { method: "GET", authority, path: "/", query: "", version: 1, headers }
+    }
+
+    #[test]
+    fn the_targets_authority_goes_before_the_host_header() {
+        let headers = [("Host", "b"), ("Origin", "http://a")];
+        let headers =
+            headers.map(|(name, value)| httparse::Header { name, value: value.as_bytes() });
+        for (authority, expected) in [(None, false), (Some("a"), true), (Some("b"), false)] {
+            let passes = Origins::Own.check(&head(authority, &headers)).is_ok();
+            assert_eq!(passes, expected, "{authority:?}");
+        }
     }
 
     fn listed(origin: &str) -> Origins {
@@ -222,6 +239,13 @@ mod tests {
             ("http://[::1]:8080", "[::1]:8080"),
             ("http://[::1]", "[0:0:0:0:0:0:0:1]"),
             ("capacitor://localhost", "localhost"),
+            ("https://example.com", "example.com:"),
+            ("https://example.com:", "example.com"),
+            ("https://example.com/", "example.com"),
+            ("wss://example.com:443/", "example.com"),
+            ("example.com", "example.com"),
+            ("example.com:8080/", "Example.com:8080"),
+            ("[::1]", "[::1]:"),
         ] {
             assert_eq!(
                 status(&Origins::Own, &[("ORIGIN", origin), ("Host", host)]),
@@ -243,19 +267,27 @@ mod tests {
             ("http://example.com", "example.com:443"),
             ("https://example.com@evil.example", "example.com"),
             ("https://evil.example/example.com", "example.com"),
-            ("https://example.com/", "example.com"),
-            ("https://example.com:", "example.com"),
+            ("https://example.com//", "example.com"),
+            ("https://example.com:/:", "example.com"),
             ("https://example.com:+443", "example.com"),
             ("https://example.com:99999", "example.com"),
             ("https://a, https://example.com", "example.com"),
             ("//example.com", "example.com"),
-            ("example.com", "example.com"),
+            ("example.com/page", "example.com"),
+            ("user@example.com", "example.com"),
+            ("example.com:", "example.com"),
+            ("example.com", "example.com:80"),
+            ("example.com:443", "example.com"),
             ("://example.com", "example.com"),
             ("http://[::2]", "[::1]"),
             ("http://[::1", "[::1"),
             ("file://", ""),
             ("null", "null"),
+            ("Null/", "null"),
+            ("data:", "data"),
+            ("about:blank", "about"),
             ("", ""),
+            ("/", ""),
             ("h\u{e9}ttp://\u{e9}", "\u{e9}"),
         ] {
             assert_eq!(
@@ -291,6 +323,16 @@ mod tests {
             ("file://", "file://", 101),
             ("chrome-extension://abc", "chrome-extension://abc", 101),
             ("chrome-extension://abc", "moz-extension://abc", 403),
+            ("https://app.example/", "https://app.example", 101),
+            ("https://app.example", "https://app.example/", 101),
+            ("https://app.example", "wss://app.example", 101),
+            ("https://app.example", "ws://app.example", 403),
+            ("https://app.example", "app.example", 101),
+            ("https://app.example", "app.example:80", 403),
+            ("http://app.example:81", "app.example:81", 101),
+            ("http://app.example:81", "app.example", 403),
+            ("file://", "file:///", 101),
+            ("null", "app.example", 403),
         ] {
             let headers = [("Origin", origin), ("Host", "own")];
             assert_eq!(status(&listed(allowed), &headers), expected, "{allowed} {origin}");
@@ -302,11 +344,14 @@ mod tests {
         for origin in [
             "",
             "app.example",
-            "https://app.example/",
+            "https://app.example//",
             "https://app.example/path",
+            "app.example:443",
+            "/",
             "https://*.example",
             "*",
             "wss://app.example",
+            "WS://app.example/",
             "https://user@app.example",
             "https://\u{e9}.example",
             "https://app.example:http",

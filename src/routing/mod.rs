@@ -3,6 +3,7 @@
 //! Knows paths; must not know connections.
 
 mod params;
+mod pattern;
 mod query;
 
 use std::collections::HashMap;
@@ -26,9 +27,10 @@ pub(crate) struct Route {
 /// are meant.
 #[derive(Debug, Default)]
 pub(crate) struct Routes {
-    /// From a path to the index of its route.
+    /// From a path, in the form that is compared, to the index of its route.
     router: Router<usize>,
     routes: Vec<Route>,
+    /// In the same form.
     patterns: HashMap<String, usize>,
 }
 
@@ -49,23 +51,15 @@ impl Routes {
         index: T,
     ) -> Result<(), Error> {
         let refuse = |problem: &str| Error::Path { path: path.to_owned(), problem: problem.into() };
-        if !path.starts_with('/') {
-            return Err(refuse("it does not begin with a slash"));
-        }
-        if path.contains(['?', '#']) {
-            return Err(refuse("it holds one of the characters ?, #"));
-        }
-        if let Some(name) = repeated_name(path) {
-            return Err(refuse(&format!("the parameter {name:?} stands in it twice")));
-        }
-        let route = match self.patterns.get(path) {
+        let pattern = pattern::canonical_pattern(path).map_err(|problem| refuse(&problem))?;
+        let route = match self.patterns.get(&pattern) {
             Some(&route) => route,
             None => {
                 let route = self.routes.len();
                 self.router
-                    .insert(path, route)
+                    .insert(&*pattern, route)
                     .map_err(|error: InsertError| refuse(&error.to_string()))?;
-                self.patterns.insert(path.to_owned(), route);
+                self.patterns.insert(pattern, route);
                 self.routes.push(Route::default());
                 route
             }
@@ -80,7 +74,8 @@ impl Routes {
 
     /// What is served at a path, and the parameters that it holds if an endpoint is.
     pub(crate) fn find(&self, path: &str) -> Option<(Route, Params)> {
-        let found = self.router.at(path).ok()?;
+        let path = pattern::canonical(path);
+        let found = self.router.at(&path).ok()?;
         let route = self.routes[*found.value];
         let params = match route.endpoint {
             Some(_) if !found.params.is_empty() => Params::new(&found.params),
@@ -88,10 +83,6 @@ impl Routes {
         };
         Some((route, params))
     }
-}
-
-fn repeated_name(path: &str) -> Option<&str> {
-    names(path).enumerate().find_map(|(at, name)| names(path).take(at).find(|&other| other == name))
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-/// The parameters of a request's path, as sent: still percent-encoded.
+/// The parameters of a request's path, percent-decoded (RFC 3986 section 2.1). What is not UTF-8
+/// then is replaced by U+FFFD.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Params {
     pairs: Box<[(Box<str>, Box<str>)]>,
@@ -12,18 +13,19 @@ pub(crate) struct Params {
 
 impl Params {
     pub(super) fn new(found: &matchit::Params<'_, '_>) -> Self {
-        Self { pairs: found.iter().map(|(name, value)| (name.into(), value.into())).collect() }
+        let decoded = |value| percent_decode_str(value).decode_utf8_lossy();
+        let pairs = found.iter().map(|(name, value)| (name.into(), decoded(value).into()));
+        Self { pairs: pairs.collect() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.pairs.is_empty()
     }
 
-    /// The value of that name, percent-decoded (RFC 3986 section 2.1); what is not UTF-8 then is
-    /// replaced by U+FFFD.
+    /// The value of that name.
     pub(crate) fn find(&self, name: &str) -> Option<Cow<'_, str>> {
         let (_, value) = self.pairs.iter().find(|(key, _)| **key == *name)?;
-        Some(percent_decode_str(value).decode_utf8_lossy())
+        Some(Cow::Borrowed(value))
     }
 }
 

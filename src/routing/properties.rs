@@ -48,6 +48,68 @@ fn what_stands_in_a_path_is_found_decoded() {
     });
 }
 
+/// Encodes some of the letters that need not be, and decodes nothing: the choice is one bit each.
+fn encoded_more(path: &str, choices: u64) -> String {
+    let mut out = String::new();
+    for (at, byte) in path.bytes().enumerate() {
+        let is_chosen = choices >> (at % 64) & 1 == 1;
+        match byte {
+            // What may be half of something encoded is left alone.
+            b'g'..=b'z' | b'_' | b'~' if is_chosen => out += &format!("%{byte:02x}"),
+            0x80.. => out += &format!("%{byte:02X}"),
+            _ => out.push(char::from(byte)),
+        }
+    }
+    out
+}
+
+#[test]
+fn a_path_finds_the_same_however_it_is_encoded() {
+    let mut routes = Routes::default();
+    for (index, pattern) in
+        ["/{*all}", "/r\u{f6}\u{f6}m/{room}", "/room/{room}/x"].iter().enumerate()
+    {
+        let index = u16::try_from(index).expect("few");
+        assert!(routes.add_endpoint(pattern, index).is_ok(), "{pattern}");
+    }
+    let prefix = prop_oneof![Just("/r\u{f6}\u{f6}m/"), Just("/room/"), Just("/")];
+    let end = prop_oneof![Just("/x"), Just("")];
+    cases::check(256, (prefix, part(), end, any::<u64>()), |(prefix, part, end, choices)| {
+        let path = format!("{prefix}{part}{end}");
+        let other = encoded_more(&path, choices);
+        let (route, params) = routes.find(&path).expect("a route");
+        let (other_route, other_params) = routes.find(&other).expect("a route");
+        assert_eq!(route.endpoint, other_route.endpoint, "{path} {other}");
+        for name in ["all", "room"] {
+            assert_eq!(params.find(name), other_params.find(name), "{path} {other}");
+        }
+    });
+}
+
+/// The embedder may have read it from anywhere.
+#[test]
+fn any_text_is_a_path_that_is_served_or_refused_and_never_a_panic() {
+    let piece = prop_oneof![
+        4 => r"[/{}*:%<>.a\u{e9}]{1,3}",
+        1 => r"\{[a-c*]{1,2}\}",
+        1 => "\\PC{0,4}",
+        1 => Just("{a}/{b}".to_owned()),
+    ];
+    let text =
+        prop::collection::vec(piece, 1..12).prop_map(|pieces| format!("/{}", pieces.concat()));
+    cases::check(256, prop::collection::vec(text, 1..6), |paths| {
+        let mut routes = Routes::default();
+        for (index, path) in paths.iter().enumerate() {
+            let added = routes.add_page(path, index);
+            if added.is_ok() && !path.contains(['{', '}']) {
+                let (route, _) =
+                    routes.find(path).expect("what is literal is found as it is given");
+                assert_eq!(route.page, Some(index), "{path}");
+            }
+        }
+    });
+}
+
 #[test]
 fn a_query_is_read_as_forms_are_written() {
     let text = prop::collection::vec(

@@ -73,7 +73,7 @@ impl Gathered {
     pub(super) fn add_readiness(&mut self, path: &str) -> Result<(usize, Page), Error> {
         let page = |status, text| {
             let response = Response::new(status).with_text(text);
-            Page::new(&response.header("Cache-Control", "no-store"))
+            Page::new(&response.with("Cache-Control", "no-store"))
         };
         let index = self.pages.len();
         self.routes.add_page(path, index)?;

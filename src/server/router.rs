@@ -20,7 +20,12 @@ use crate::http::Response;
 /// A path begins with a slash. `{name}` stands for one whole segment, or the rest of one
 /// (`/img-{name}`), `{*name}` at the end for all that follows, slashes included; doubled braces are
 /// literal. What is literal goes before what is a parameter: `/rooms/lobby` before `/rooms/{room}`.
-/// Paths are compared as they are sent, in their case, without percent-decoding.
+/// Paths are compared in their case. How they are percent-encoded does not matter: `/größe` serves
+/// a request for `/gr%C3%B6%C3%9Fe`, `/a b` one for `/a%20b`. Only for the reserved characters of
+/// RFC 3986 (such as `/`, `+`, `@`) it does: `%2F` is no slash, and `/a%2Bb` is not `/a+b`.
+///
+/// `bind` refuses a path that no client can ask for, and the parameters of other routers (`:room`,
+/// `*path`, `<room>`, `{id:[0-9]+}`), and says what to write in their place.
 ///
 /// ```
 /// use peregrine::{Callbacks, Router, Server};
@@ -118,12 +123,18 @@ impl Router {
     ///
     /// A browser lets any page connect anywhere, with its visitor's cookies, and names the page's
     /// origin (RFC 6455 section 10.2). Pages of the server's own host pass: those whose origin has
-    /// the host and port that the request's `Host` names. So do requests without `Origin`, which
-    /// are not a browser's. All others get status 403.
+    /// the host and port that the [request](crate::Request::host) names. So do requests without
+    /// `Origin`, which are not a browser's. All others get status 403.
+    ///
+    /// Programs that are no browsers also write an origin with a slash at its end
+    /// (`https://app.example.com/`), without its scheme (`app.example.com`), or with the scheme of
+    /// the WebSocket (`wss://app.example.com`). The server takes these for the same origin. No
+    /// browser sends one for a page.
     ///
     /// Behind a proxy that rewrites `Host`, the server's own pages have to be listed, too. And a
     /// name of an attacker's that is made to resolve to this server looks like its own host: who
-    /// serves within a private network should compare `Host` in `on_upgrade`.
+    /// serves within a private network should compare [`Request::host`](crate::Request::host) in
+    /// `on_upgrade`.
     ///
     /// `null` is the origin of sandboxed frames and the like, of any site.
     ///

@@ -204,6 +204,11 @@ impl EventLoop {
             }
             Decision::Accept(acceptance) => acceptance,
             Decision::Reject(response) => return Answer::Refuse(response, Body::Whole),
+            Decision::Failed(error) => {
+                let path = self.shard.hub.path_of(endpoint);
+                log::error!("on_upgrade of {path:?}: {error}; the request is refused with 500");
+                return Answer::Refuse(Refusal::Internal.into(), Body::Whole);
+            }
             Decision::Later(later) => {
                 return match self.application.await_upgrade(&mut self.shard, slot, *later) {
                     Some(upgrade) => self.conclude(slot, endpoint, params, head, key, upgrade),

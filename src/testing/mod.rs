@@ -150,11 +150,12 @@ impl TestServer {
     ///
     /// # Errors
     /// [`Refused`], with the server's answer, also if that is a page; with status 0 if there was
-    /// none in time.
+    /// none in time, or the request cannot be sent.
     pub fn connect(&mut self, request: impl Into<TestRequest>) -> Result<TestClient, Refused> {
         let request = request.into();
+        let text = request.encode()?;
         let client = self.open_from(request.peer);
-        self.clients[client.0].ask(&request.encode());
+        self.clients[client.0].ask(&text);
         let give_up_at = clock::now() + PATIENCE;
         let answer = loop {
             self.settle();

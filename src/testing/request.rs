@@ -37,18 +37,14 @@ impl TestRequest {
         Self { path: path.into(), headers: Vec::new(), peer: None }
     }
 
-    /// Adds a header; `Host` replaces the one that it has.
-    ///
-    /// # Panics
-    /// If the name is not a token, or the value holds a control character.
+    /// Adds a header; `Host` replaces the one that it has. If the name is not a token, or the value
+    /// holds a control character, the request cannot be [sent](super::TestServer::connect).
     pub fn header(
         mut self,
         name: impl Into<Cow<'static, str>>,
         value: impl Into<Cow<'static, str>>,
     ) -> Self {
-        let (name, value) = (name.into(), value.into());
-        check_header(&name, &value);
-        self.headers.push((name, value));
+        self.headers.push((name.into(), value.into()));
         self
     }
 
@@ -59,7 +55,15 @@ impl TestRequest {
         self
     }
 
-    pub(super) fn encode(&self) -> String {
+    /// The bytes of the request. If its parts would make another request of it, [`Refused`] says
+    /// so.
+    pub(super) fn encode(&self) -> Result<String, Refused> {
+        if self.path.contains(char::is_control) {
+            return Err(Refused::unsent("the path holds a control character".to_owned()));
+        }
+        for (name, value) in &self.headers {
+            check_header(name, value, &[]).map_err(|error| Refused::unsent(error.to_string()))?;
+        }
         let mut text = format!(
             "GET {} HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n",
@@ -72,7 +76,7 @@ impl TestRequest {
             text.extend([name, ": ", value, "\r\n"]);
         }
         text.push_str("\r\n");
-        text
+        Ok(text)
     }
 }
 
@@ -86,18 +90,20 @@ impl<P: Into<String>> From<P> for TestRequest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refused {
-    /// The status; 0 if the connection ended without an answer, or none came in time.
+    /// The status; 0 if the connection ended without an answer, none came in time, or the request
+    /// was not sent, because a line break or the like in it would have made another request of it.
     pub status: u16,
     /// The headers, names and values as sent.
     pub headers: Vec<(String, String)>,
-    /// The body; what is not UTF-8 is replaced.
+    /// The body; what is not UTF-8 is replaced. If the request was not sent, why not.
     pub body: String,
 }
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.status {
-            0 => f.write_str("no answer came"),
+            0 if self.body.is_empty() => f.write_str("no answer came"),
+            0 => write!(f, "the request was not sent: {}", self.body),
             status => write!(f, "refused with {status}: {}", self.body),
         }
     }
@@ -107,7 +113,11 @@ impl std::error::Error for Refused {}
 
 impl Refused {
     pub(super) fn unanswered() -> Self {
-        Self { status: 0, headers: Vec::new(), body: String::new() }
+        Self::unsent(String::new())
+    }
+
+    fn unsent(why: String) -> Self {
+        Self { status: 0, headers: Vec::new(), body: why }
     }
 }
 

@@ -191,10 +191,17 @@ fn a_key_is_sixteen_bytes_in_base64_once() {
         key("dGhlIHNhbXBsZSBub25jZQ="),
         key("dGhlIHNhbXBsZSBub25jZQ==="),
         key("dGhlIHNhbXBsZSBub25jZQ===="),
-        key("dGhlIHNhbXBsZSBub25jZR=="),
         key("dGhlIHNhbXBsZSBub25jZTEyMw=="),
         key("dGhlIHNhbXBsZSBub25j"),
         key("dGhlIHNhbXBsZSBub24="),
+        // 13, 15, 17 and 32 bytes, one of the paddings in another place.
+        key("AAAAAAAAAAAAAAAAAA=="),
+        key("AAAAAAAAAAAAAAAAAAAA"),
+        key("AAAAAAAAAAAAAAAAAAAAAAA="),
+        key("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+        key("=AAAAAAAAAAAAAAAAAAAAAA="),
+        key("AAAAAAAAAAAAAAAAAAAAA==="),
+        key("AAAAAAAAAAAAAAAAAAAAA\u{e9}=="),
         key("dGhl-HNhbXBsZSBub25jZQ=="),
         key("dGhl_HNhbXBsZSBub25jZQ=="),
         key("dGhl HNhbXBsZSBub25jZQ=="),
@@ -202,6 +209,24 @@ fn a_key_is_sixteen_bytes_in_base64_once() {
         key("\"dGhlIHNhbXBsZSBub25jZQ==\""),
         key(&"A".repeat(4000)),
     ]);
+}
+
+/// Two bits of the last digit belong to the sixteenth byte. Section 4.1 sets others in its example.
+#[test]
+fn the_spare_bits_of_a_key_are_ignored_and_the_key_is_hashed_as_it_was_sent() {
+    within(LIMIT, || {
+        let server = start(1, site);
+        let digits = ('A'..='Z').chain('a'..='z').chain('0'..='9').chain(['+', '/']);
+        for key in digits.map(|digit| format!("AQIDBAUGBwgJCgsMDQ4PE{digit}==")) {
+            let Request { bytes, .. } = request(KEY, format!("Sec-WebSocket-Key: {key}\r\n"), 101);
+            let mut raw = Raw::connect(server.local_addr());
+            raw.send(bytes);
+            let answer = raw.head();
+            assert_eq!(answer.status, 101, "{key}");
+            let proof = tungstenite::handshake::derive_accept_key(key.as_bytes());
+            assert_eq!(answer.header("Sec-WebSocket-Accept"), Some(&*proof), "{key}");
+        }
+    });
 }
 
 #[test]
@@ -251,6 +276,39 @@ fn what_is_not_http_is_refused() {
     ]);
 }
 
+/// RFC 9112 section 3.2.2, RFC 9110 sections 4.2.1 and 4.2.4.
+#[test]
+fn the_authority_of_an_absolute_target_is_well_formed_and_names_no_user() {
+    let target = |target: &str| request("GET / ", format!("GET {target} "), 400);
+    run(vec![
+        target("http://user@localhost/"),
+        target("http://user:secret@localhost/"),
+        target("https://@localhost/"),
+        target("http:///"),
+        target("ws://"),
+        target("wss://?x"),
+        target("http://:80/"),
+        target("http://localhost:8o/"),
+        target("http://localhost:+80/"),
+        target("http://localhost:65536/"),
+        target("http://localhost:80:80/"),
+        target("http://[::1/"),
+        target("http://[::1]80/"),
+        target("http://[localhost]/"),
+        target("http://local\\host/"),
+        target("http://local^host/"),
+        target("http://local%zzhost/"),
+        target("http://local%6"),
+        target("http://l\u{f6}cal/"),
+        // The authority does not stand in for the header (section 3.2).
+        request("/ HTTP/1.1\r\nHost: localhost", "http://localhost/ HTTP/1.1", 400),
+        request("GET / ", "GET http:/localhost/ ", 404),
+        request("GET / ", "GET ftp://localhost/ ", 404),
+        request("GET / ", "GET localhost ", 404),
+        request("GET / ", "GET * ", 404),
+    ]);
+}
+
 #[test]
 fn a_head_that_is_too_large_is_refused() {
     let many = |count: usize| (0..count).map(|at| format!("X-{at}: y\r\n")).collect::<String>();
@@ -295,12 +353,19 @@ fn what_the_rfc_leaves_open_is_accepted() {
         adding("Cookie: a=b; c=\"d e\"", 101),
         adding("X-Empty:", 101),
         adding(b"X-Latin-1: \xE9", 101),
+        adding(b"Cookie: \xE9=1\r\nSec-WebSocket-Protocol: \xE9", 101),
+        request(CONNECTION, b"Connection: \xE9, Upgrade\r\n", 101),
+        request(UPGRADE, b"Upgrade: \xE9\xFF,websocket\r\n", 101),
         adding("!#$%&'*+-.^_`|~: every letter that a name may have", 101),
         request("GET / ", "GET /? ", 101),
         request("GET / ", "GET /?a=1&b=%00 ", 101),
         request("GET / ", "GET http://localhost/ ", 101),
         request("GET / ", "GET HTTP://example.com:8080/?x=/y ", 101),
         request("GET / ", "GET ws://example.com ", 101),
+        request("GET / ", "GET https://example.com/ ", 101),
+        request("GET / ", "GET WSS://[::1]:/?x ", 101),
+        request("GET / ", "GET wSs://ex%61mple-1_a.com:65535 ", 101),
+        request(HOST, "Host: h:\r\n", 101),
         request("GET / ", "GET /nothing ", 404),
         request("GET", "\r\n\r\nGET", 101),
         // RFC 9112 section 2.2 allows a line feed alone.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use peregrine::{Callbacks, Response, Running, Upgrade};
+use peregrine::{Callbacks, HeaderError, Response, Running, Upgrade};
 
 use super::{LIMIT, echo};
 use crate::common::{start, within};
@@ -20,7 +20,8 @@ fn a_rejection_is_sent_as_it_was_given() {
         let doorman = Callbacks::<()>::new().on_upgrade(|request, _| {
             let name = request.query("name").unwrap_or_default().into_owned();
             let response = Response::new(401).with_text(format!("Who is {name}?"));
-            Upgrade::reject(response.header("WWW-Authenticate", "Basic")).header("X-Late", "yes")
+            let rejection = response.header("WWW-Authenticate", "Basic").map(Upgrade::reject);
+            rejection.and_then(|rejection| rejection.header("X-Late", "yes")).into()
         });
         let server = serve(doorman);
         let mut raw = Raw::connect(server.local_addr());
@@ -72,6 +73,7 @@ fn an_acceptance_carries_the_subprotocol_and_the_headers() {
                 Upgrade::accept()
                     .subprotocol(chosen.expect("v1 is offered"))
                     .header("Set-Cookie", "seen=1; HttpOnly")
+                    .into()
             })
             .on_connect(|ws| ws.subprotocol().map(str::to_owned).into());
         let server = serve(chooser);
@@ -120,6 +122,112 @@ fn the_session_set_at_the_upgrade_is_there_when_connected() {
         raw.send(upgrade("/"));
         assert_eq!(raw.head().status, 101);
         assert_eq!(raw.text(), "GET /|nobody|none|");
+    });
+}
+
+/// What `on_upgrade` may have told with the header that it made of the query.
+fn told(refused: &Result<Upgrade, HeaderError>) -> String {
+    match refused {
+        Ok(_) => "added".to_owned(),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn a_header_made_of_what_a_client_sends_adds_no_other_and_is_no_panic() {
+    within(LIMIT, || {
+        let mirror = Callbacks::<()>::new().on_upgrade(|request, _| {
+            let [name, value] = ["name", "value"].map(|key| request.query(key).unwrap_or_default());
+            let (name, value) = (name.into_owned(), value.into_owned());
+            let header = |upgrade: Upgrade| upgrade.header(name.clone(), value.clone());
+            match request.query("how").as_deref() {
+                Some("accept") => header(Upgrade::accept()).into(),
+                Some("reject") => header(Upgrade::reject(401)).into(),
+                Some("later") => {
+                    Upgrade::later(std::future::ready(header(Upgrade::accept()).into()))
+                }
+                Some("offload") => Upgrade::offload(
+                    move || (name, value),
+                    |(name, value)| Upgrade::accept().header(name, value).into(),
+                ),
+                Some("response") => {
+                    let response = Response::new(401).header(name.clone(), value.clone());
+                    response.map(Upgrade::reject).into()
+                }
+                _ => Upgrade::reject(Response::text(told(&header(Upgrade::accept())))),
+            }
+        });
+        let server = serve(mirror);
+        for (query, blame) in [
+            ("name=X-Name&value=a%0d%0aSet-Cookie:%20stolen=1", "control character"),
+            ("name=X-Name&value=a%0aX:%20y", "control character"),
+            ("name=X-Name&value=%0d%0a%0d%0a%81%02hi", "control character"),
+            ("name=X-Name&value=%00", "control character"),
+            ("name=X%0d%0aSet-Cookie&value=stolen=1", "not the name"),
+            ("name=X:%20y&value=z", "not the name"),
+            ("name=&value=z", "not the name"),
+            ("name=%C3%A9&value=z", "not the name"),
+            ("name=content-length&value=7", "itself writes"),
+            ("name=CONNECTION&value=close", "itself writes"),
+        ] {
+            let answer = |how: &str| {
+                let mut raw = Raw::connect(server.local_addr());
+                raw.send(upgrade(&format!("/?how={how}&{query}")));
+                let answer = raw.answer();
+                raw.ended();
+                answer
+            };
+            for how in ["accept", "reject", "later", "offload", "response"] {
+                let answer = answer(how);
+                assert_eq!(answer.status, 500, "{how} {query}");
+                assert_eq!(answer.header("Set-Cookie"), None, "{how} {query}");
+            }
+            let text = String::from_utf8(answer("tell").body).expect("text");
+            assert!(text.contains(blame), "{query}: {text}");
+        }
+        for (how, status) in [("accept", 101), ("later", 101), ("reject", 401), ("response", 401)] {
+            let mut raw = Raw::connect(server.local_addr());
+            raw.send(upgrade(&format!("/?how={how}&name=X-Name&value=J%C3%BCrgen%09B")));
+            let answer = raw.head();
+            assert_eq!((answer.status, answer.header("X-Name")), (status, Some("J\u{fc}rgen\tB")));
+        }
+        next_is_served(server.local_addr(), "/echo");
+    });
+}
+
+/// No name is a panic; what is answered is always one of the offers.
+#[test]
+fn a_subprotocol_that_no_client_can_offer_is_never_chosen() {
+    within(LIMIT, || {
+        let chooser = Callbacks::<()>::new().on_upgrade(|request, _| {
+            let name = request.query("name").unwrap_or_default();
+            match request.query("list") {
+                Some(_) => Upgrade::accept().subprotocols([&*name, "", "v\r\n1", "v1"]),
+                None => Upgrade::accept().subprotocol(&name),
+            }
+        });
+        let server = serve(chooser);
+        for (query, chosen) in [
+            ("name=v1", Some("v1")),
+            ("name=v1%0d%0aSet-Cookie:%20stolen=1", None),
+            ("name=", None),
+            ("name=v0,%20v1", None),
+            ("name=v0,v1", None),
+            ("name=%20v1", None),
+            ("name=%C3%A9", None),
+            ("name=YWJjZA==", Some("YWJjZA==")),
+            ("list&name=v1%0d%0a", Some("v1")),
+            ("list&name=YWJjZA==", Some("YWJjZA==")),
+            ("list&name=%00", Some("v1")),
+        ] {
+            let mut raw = Raw::connect(server.local_addr());
+            let offers = "Sec-WebSocket-Protocol: v0, v1, YWJjZA==\r\nHost";
+            raw.send(upgrade(&format!("/?{query}")).replacen("Host", offers, 1));
+            let answer = raw.head();
+            assert_eq!(answer.status, 101, "{query}");
+            assert_eq!(answer.header("Sec-WebSocket-Protocol"), chosen, "{query}");
+            assert_eq!(answer.header("Set-Cookie"), None, "{query}");
+        }
     });
 }
 

@@ -11,7 +11,13 @@ use crate::raw::{BINARY, PING, PONG, Raw, TEXT, close, frame, get, upgrade};
 fn the_absolute_form_without_a_path_means_the_root() {
     within(LIMIT, || {
         let site = site(Limits::default());
-        for target in ["http://localhost", "http://localhost/", "http://localhost?next=/b"] {
+        for target in [
+            "http://localhost",
+            "http://localhost/",
+            "http://localhost?next=/b",
+            "HTTPS://localhost:443",
+            "wss://[::1]:?next=/b",
+        ] {
             let mut raw = Raw::connect(site.local_addr());
             raw.send(get(target));
             assert_eq!(raw.answer().body, b"<h1>home</h1>", "{target}");
