@@ -146,8 +146,12 @@ pub(super) enum Heard {
     Nothing,
     /// For whom the proxy speaks.
     Proxy,
-    /// A request. A page was served, so that silence is no offence.
-    Request,
+    /// A request for a page, of whose response the kernel has not taken everything.
+    Answered,
+    /// The same, and the kernel has taken everything: the connection is between two requests.
+    Served,
+    /// The first byte of the next request.
+    Next,
 }
 
 /// Why a connection leaves, and how far it can still be talked to.

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::connection::{Closing, Farewell, Leaving, Phase};
+use super::connection::{Closing, Farewell, Heard, Leaving, Phase};
 use super::state::{Shard, Slot};
 use crate::error::SendError;
 use crate::message::{Close, CloseCode, ClosedBy};
@@ -142,6 +142,7 @@ impl Shard {
                 connection.deadline = deadline;
                 self.arm(slot, deadline);
             }
+            Phase::Upgrading { heard: Heard::Answered } => self.begin_keep_alive(slot),
             _ => {}
         }
     }

@@ -213,8 +213,8 @@ impl EventLoop {
             // So would closing one that is still on its way; between requests that is how
             // keep-alive ends.
             let closing = match heard {
-                Heard::Request => Closing::Outbox,
-                Heard::Nothing | Heard::Proxy => Closing::OutboxThenEnd,
+                Heard::Answered | Heard::Served => Closing::Outbox,
+                Heard::Nothing | Heard::Proxy | Heard::Next => Closing::OutboxThenEnd,
             };
             self.shard.begin_closing(slot, closing);
             self.shard.settle(slot);

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use super::EventLoop;
 use super::connection::{Admission, Closing, Details, Heard, Phase};
 use super::shutdown::Life;
-use super::state::Slot;
+use super::state::{Shard, Slot};
 use crate::config::HEADER_COUNT_MAX;
 use crate::error::Refusal;
 use crate::handler::{Acceptance, Decision, Upgrade};
@@ -74,6 +74,10 @@ impl EventLoop {
     }
 
     fn request(&mut self, slot: Slot, input: &[u8]) -> Option<usize> {
+        if input.is_empty() {
+            return None;
+        }
+        self.shard.begin_request(slot);
         let mut room: HeaderRoom<'_> = [MaybeUninit::uninit(); HEADER_COUNT_MAX];
         let (answer, used) = match handshake::parse(input, &mut room, self.shard.limits.server()) {
             Ok(None) => return None,
@@ -138,7 +142,10 @@ impl EventLoop {
             if !matches!(head.method, "GET" | "HEAD") {
                 return refuse(Refusal::MethodNotAllowed);
             }
-            let stays = head.keeps_alive() && !head.has_body() && self.life == Life::Running;
+            let stays = head.keeps_alive()
+                && !head.has_body()
+                && self.life == Life::Running
+                && !self.shard.limits.server().page_keep_alive.is_zero();
             let after = if stays { http::Connection::KeepAlive } else { http::Connection::Close };
             return Answer::Page(page, after, body);
         }
@@ -260,8 +267,9 @@ impl EventLoop {
         }
         let deadline = self.shard.now + self.shard.limits.server().handshake;
         let connection = &mut self.shard.connections[slot];
-        connection.phase = Phase::Upgrading { heard: Heard::Request };
+        connection.phase = Phase::Upgrading { heard: Heard::Answered };
         connection.deadline = deadline;
+        self.shard.arm(slot, deadline);
     }
 
     fn refuse(&mut self, slot: Slot, response: &Response, body: Body) {
@@ -272,18 +280,15 @@ impl EventLoop {
         self.shard.begin_closing(slot, Closing::OutboxThenEnd);
     }
 
-    /// The handshake's deadline has passed: who has begun a request is told so; silence on a
-    /// connection that was served is how keep-alive ends.
+    /// The deadline of a connection that speaks HTTP has passed. A request that has begun is
+    /// refused. A connection that has sent nothing, or nothing since its last page, is closed
+    /// without a word.
     pub(super) fn time_out_upgrade(&mut self, slot: Slot) {
-        if self.shard.connections[slot].flags.is_waiting {
+        let connection = &self.shard.connections[slot];
+        if connection.flags.is_waiting {
             self.application.cancel(&mut self.shard, slot);
             self.turn_away(slot, Refusal::Undecided);
-            return;
-        }
-        let connection = &self.shard.connections[slot];
-        let is_over = matches!(connection.phase, Phase::Upgrading { heard: Heard::Request })
-            && connection.backlog.is_empty();
-        if is_over {
+        } else if connection.backlog.is_empty() {
             self.shard.begin_closing(slot, Closing::Outbox);
             self.shard.settle(slot);
         } else {
@@ -297,5 +302,31 @@ impl EventLoop {
         self.refuse(slot, &refusal.into(), Body::Whole);
         self.shard.exit(slot);
         self.shard.settle(slot);
+    }
+}
+
+impl Shard {
+    /// A request has begun. The time of the first one began with the connection; that of any other
+    /// begins here.
+    fn begin_request(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot];
+        let Phase::Upgrading { heard: heard @ (Heard::Answered | Heard::Served) } =
+            &mut connection.phase
+        else {
+            return;
+        };
+        *heard = Heard::Next;
+        let deadline = self.now + self.limits.server().handshake;
+        connection.deadline = deadline;
+        self.arm(slot, deadline);
+    }
+
+    /// The kernel has taken the whole response: the connection may be silent now.
+    pub(super) fn begin_keep_alive(&mut self, slot: Slot) {
+        let deadline = self.now + self.limits.server().page_keep_alive;
+        let connection = &mut self.connections[slot];
+        connection.phase = Phase::Upgrading { heard: Heard::Served };
+        connection.deadline = deadline;
+        self.arm(slot, deadline);
     }
 }
