@@ -102,10 +102,20 @@ pub(super) enum Admission {
     Placed,
     /// And is counted for its client's address, which is known for good.
     Counted,
-    /// There is no place for it: it is kept for as long as it takes to tell it so.
+    /// Beyond the server's limit: it has one of the few places of the surplus, gets pages, and no
+    /// upgrade.
     Surplus,
     /// The same, because its client's address has too many.
     SurplusOfAddress,
+    /// It was in surplus and has lost its place to a newer connection; it is dead.
+    Evicted,
+}
+
+impl Admission {
+    /// Whether it has one of the places of the surplus.
+    pub(super) fn is_surplus(self) -> bool {
+        matches!(self, Self::Surplus | Self::SurplusOfAddress)
+    }
 }
 
 /// What not every connection has: what is kept of the upgrade and of what a proxy said before it,
@@ -222,6 +232,18 @@ impl Connection {
 
     pub(super) fn is_dead(&self) -> bool {
         matches!(self.phase, Phase::Dead)
+    }
+
+    /// How willingly a connection in surplus gives its place to a newer one; `None` if not at all.
+    /// First the one that has said nothing, then the one that has got all that it gets.
+    pub(super) fn yields(&self, now: Instant) -> Option<u8> {
+        let is_old = self.heard_at < now;
+        let is_silent = self.backlog.is_empty() && self.outbox.is_empty() && !self.flags.is_ready;
+        match self.phase {
+            Phase::Upgrading { .. } if is_old && is_silent => Some(0),
+            Phase::Closing(Closing::PeerEnd) => Some(1),
+            _ => None,
+        }
     }
 
     /// The client's address: the peer's, unless trusted proxies told another.

@@ -148,6 +148,8 @@ pub(crate) struct EventLoop {
     /// What the test kit has told.
     #[cfg(feature = "testing")]
     told: Vec<(Token, Readiness)>,
+    /// The connections in surplus, the oldest first, and some that have ended.
+    surplus: Vec<Address>,
     turned_away: Unreported,
     /// How often the listener had to rest.
     rests: Unreported,
@@ -180,6 +182,7 @@ impl EventLoop {
             fired: Vec::new(),
             #[cfg(feature = "testing")]
             told: Vec::new(),
+            surplus: Vec::new(),
             turned_away: Unreported::default(),
             rests: Unreported::default(),
             budgets: Budgets::default(),

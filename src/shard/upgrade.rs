@@ -128,11 +128,6 @@ impl EventLoop {
     fn answer(&mut self, slot: Slot, head: &Head<'_>) -> Answer {
         let body = if head.method == "HEAD" { Body::Omitted } else { Body::Whole };
         let refuse = |refusal: Refusal| Answer::Refuse(refusal.into(), body);
-        match self.shard.connections[slot].flags.admission {
-            Admission::Surplus => return refuse(Refusal::Unavailable),
-            Admission::SurplusOfAddress => return refuse(Refusal::TooManyConnections),
-            Admission::Placed | Admission::Counted => {}
-        }
         let Some((route, params)) = self.application.service.routes.find(head.path) else {
             return refuse(Refusal::NotFound);
         };
@@ -145,6 +140,7 @@ impl EventLoop {
             let stays = head.keeps_alive()
                 && !head.has_body()
                 && self.life == Life::Running
+                && !self.shard.connections[slot].flags.admission.is_surplus()
                 && !self.shard.limits.server().page_keep_alive.is_zero();
             let after = if stays { http::Connection::KeepAlive } else { http::Connection::Close };
             return Answer::Page(page, after, body);
@@ -163,7 +159,7 @@ impl EventLoop {
         }
     }
 
-    /// Asks the endpoint about a valid upgrade.
+    /// Asks the endpoint about a valid upgrade, if there is a place for the connection.
     fn decide(
         &mut self,
         slot: Slot,
@@ -184,11 +180,14 @@ impl EventLoop {
         if !self.admit_client(slot) {
             return Answer::Drop;
         }
-        if self.shard.connections[slot].flags.admission == Admission::SurplusOfAddress {
-            return Answer::Refuse(Refusal::TooManyConnections.into(), Body::Whole);
+        let refuse = |refusal: Refusal| Answer::Refuse(refusal.into(), Body::Whole);
+        match self.shard.connections[slot].flags.admission {
+            Admission::Surplus => return refuse(Refusal::Unavailable),
+            Admission::SurplusOfAddress => return refuse(Refusal::TooManyConnections),
+            Admission::Placed | Admission::Counted | Admission::Evicted => {}
         }
         if !self.may_upgrade(slot) {
-            return Answer::Refuse(Refusal::TooManyUpgrades.into(), Body::Whole);
+            return refuse(Refusal::TooManyUpgrades);
         }
         let upgrade = self.application.upgrade(slot, endpoint, head, (peer, client), &params);
         self.conclude(slot, endpoint, params, head, key, upgrade)
