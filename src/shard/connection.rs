@@ -111,6 +111,15 @@ pub(super) enum Admission {
     Evicted,
 }
 
+/// Why a connection in surplus yields its place. The first kind does so before the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Yielding {
+    /// It has said nothing, though there was time.
+    Silent,
+    /// It has got all that it gets.
+    Answered,
+}
+
 impl Admission {
     /// Whether it has one of the places of the surplus.
     pub(super) fn is_surplus(self) -> bool {
@@ -162,6 +171,8 @@ pub(super) enum Heard {
     Served,
     /// The first byte of the next request.
     Next,
+    /// A valid upgrade to this endpoint, which has not been decided.
+    Upgrade(EndpointIndex),
 }
 
 /// Why a connection leaves, and how far it can still be talked to.
@@ -230,18 +241,25 @@ impl Connection {
             && self.outbox.is_empty()
     }
 
+    /// The endpoint that serves it, or is asked to; else the one that stands for none.
+    pub(super) fn asked(&self) -> EndpointIndex {
+        match self.phase {
+            Phase::Upgrading { heard: Heard::Upgrade(endpoint) } => endpoint,
+            _ => self.endpoint,
+        }
+    }
+
     pub(super) fn is_dead(&self) -> bool {
         matches!(self.phase, Phase::Dead)
     }
 
-    /// How willingly a connection in surplus gives its place to a newer one; `None` if not at all.
-    /// First the one that has said nothing, then the one that has got all that it gets.
-    pub(super) fn yields(&self, now: Instant) -> Option<u8> {
+    /// Whether a connection in surplus yields its place to a newer one.
+    pub(super) fn yields(&self, now: Instant) -> Option<Yielding> {
         let is_old = self.heard_at < now;
         let is_silent = self.backlog.is_empty() && self.outbox.is_empty() && !self.flags.is_ready;
         match self.phase {
-            Phase::Upgrading { .. } if is_old && is_silent => Some(0),
-            Phase::Closing(Closing::PeerEnd) => Some(1),
+            Phase::Upgrading { .. } if is_old && is_silent => Some(Yielding::Silent),
+            Phase::Closing(Closing::PeerEnd) => Some(Yielding::Answered),
             _ => None,
         }
     }

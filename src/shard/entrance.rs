@@ -6,13 +6,13 @@
 //! older one that says nothing. Without such a one it is dropped without a word.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
 
 use mio::Token;
 
-use super::connection::{Admission, Connection, Flags, Heard, Phase};
+use super::connection::{Admission, Connection, Flags, Heard, Phase, Yielding};
 use super::listener::{self, Accepted};
 use super::outbox::Outbox;
+use super::reports::Kind;
 use super::shutdown::Life;
 use super::state::Slot;
 use super::transport::{self, Transport};
@@ -23,8 +23,6 @@ use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many places the surplus of all shards has.
 const SURPLUS_COUNT: usize = 64;
-/// How often it is reported that connections are turned away, or have to wait.
-const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How many connections there may be, and how many there are: the one count that all shards share,
 /// touched when a connection comes and when it goes.
@@ -68,27 +66,6 @@ fn add_one(count: &AtomicUsize, limit: usize) -> bool {
     count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
 }
 
-/// What may happen often and is reported rarely: how often it did since it was. Each shard reports
-/// its own.
-#[derive(Debug, Default)]
-pub(super) struct Unreported {
-    count: u64,
-    reported_at: Option<Instant>,
-}
-
-impl Unreported {
-    /// Counts one more; if it is time, how many are to be reported.
-    fn add(&mut self, now: Instant) -> Option<u64> {
-        self.count += 1;
-        let is_time = |at| now.saturating_duration_since(at) >= REPORT_INTERVAL;
-        if !self.reported_at.is_none_or(is_time) {
-            return None;
-        }
-        self.reported_at = Some(now);
-        Some(std::mem::take(&mut self.count))
-    }
-}
-
 impl EventLoop {
     /// Phase 3: accepts waiting sockets, here or for a shard with fewer connections.
     pub(super) fn accept(&mut self) {
@@ -98,10 +75,14 @@ impl EventLoop {
             let (socket, peer) = match listener.accept(now) {
                 Accepted::Socket(socket, peer) => (socket, peer),
                 Accepted::Nobody => return,
+                Accepted::Failed(error) => {
+                    let case = format_args!("a connection could not be accepted: {error}");
+                    self.shard.report(Kind::NotAccepted, case);
+                    continue;
+                }
                 Accepted::Exhausted(error) => {
-                    if let Some(count) = self.rests.add(now) {
-                        log::warn!("accepting rested {count} times for a moment: {error}");
-                    }
+                    let case = format_args!("the listener rests for a moment: {error}");
+                    self.shard.report(Kind::Rests, case);
                     return;
                 }
             };
@@ -193,9 +174,7 @@ impl EventLoop {
         {
             visitors.leave(peer, self.shard.now);
         }
-        let has_place = self.take_surplus();
-        self.report_refusal(peer, "there are too many connections");
-        has_place.then_some(Admission::Surplus)
+        self.take_surplus(peer, "the server").then_some(Admission::Surplus)
     }
 
     /// Counts a connection for its client, who is known for good; `None` if that has too many, and
@@ -206,20 +185,35 @@ impl EventLoop {
         if visitors.enter(client, self.shard.now) {
             return Some(Admission::Counted);
         }
-        let has_place = self.take_surplus();
-        self.report_refusal(client, "its address has too many connections");
-        has_place.then_some(Admission::SurplusOfAddress)
+        self.take_surplus(client, "its address").then_some(Admission::SurplusOfAddress)
     }
 
-    /// Takes one of the surplus's places, that of an older connection if need be: in a storm of
-    /// new connections all places are always taken, and yet a probe has to get its answer.
-    fn take_surplus(&mut self) -> bool {
-        self.application.service.places.take_surplus() || self.evict()
+    /// Takes one of the surplus's places for a connection, because `full` has as many as it may:
+    /// that of an older connection if need be, for in a storm of new connections all places are
+    /// always taken, and yet a probe has to get its answer.
+    fn take_surplus(&mut self, client: IpAddr, full: &str) -> bool {
+        if self.application.service.places.take_surplus() {
+            return true;
+        }
+        let evicted = self.evict();
+        let dropped = match evicted {
+            Some((Yielding::Answered, _)) => return true,
+            Some((Yielding::Silent, older)) => older,
+            None => client,
+        };
+        self.shard.report(
+            Kind::Dropped,
+            format_args!(
+                "a connection of {dropped} is dropped without a response: {full} has too many \
+                 connections, and all {SURPLUS_COUNT} places for more are taken"
+            ),
+        );
+        evicted.is_some()
     }
 
     /// Ends the connection of this shard's surplus that yields its place first, if one does. The
-    /// place is the caller's.
-    fn evict(&mut self) -> bool {
+    /// place is the caller's. Returns why, and the address of the client that lost it.
+    fn evict(&mut self) -> Option<(Yielding, IpAddr)> {
         let shard = &self.shard;
         let candidates = self.surplus.iter().filter_map(|&address| {
             let connection = &shard.connections[shard.find(address)?];
@@ -227,11 +221,13 @@ impl EventLoop {
             Some((connection.yields(shard.now)?, address)).filter(|_| is_surplus)
         });
         // The first of equals is the oldest.
-        let Some((_, address)) = candidates.min_by_key(|&(yields, _)| yields) else { return false };
+        let (yielding, address) = candidates.min_by_key(|&(yields, _)| yields)?;
         let slot = address.slot();
-        self.shard.connections[slot].flags.admission = Admission::Evicted;
+        let connection = &mut self.shard.connections[slot];
+        connection.flags.admission = Admission::Evicted;
+        let client = connection.client_ip();
         self.shard.lose(slot);
-        true
+        Some((yielding, client))
     }
 
     /// Notes a connection that may have come into surplus.
@@ -262,14 +258,10 @@ impl EventLoop {
 
     /// Whether the client may upgrade at this moment.
     #[must_use]
-    pub(super) fn may_upgrade(&mut self, slot: Slot) -> bool {
+    pub(super) fn may_upgrade(&self, slot: Slot) -> bool {
         let Some(visitors) = &self.application.service.visitors else { return true };
         let client = self.shard.connections[slot].client_ip();
-        let may_upgrade = visitors.upgrade(client, self.shard.now);
-        if !may_upgrade {
-            self.report_refusal(client, "its address upgrades too often");
-        }
-        may_upgrade
+        visitors.upgrade(client, self.shard.now)
     }
 
     /// A connection is gone: its place is free, and its address has one less.
@@ -285,12 +277,6 @@ impl EventLoop {
             && let Some(visitors) = visitors
         {
             visitors.leave(connection.client_ip(), self.shard.now);
-        }
-    }
-
-    fn report_refusal(&mut self, address: IpAddr, why: &str) {
-        if let Some(count) = self.turned_away.add(self.shard.now) {
-            log::warn!("{count} turned away, the last of them {address}: {why}");
         }
     }
 }

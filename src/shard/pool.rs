@@ -10,6 +10,8 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::clock;
+use super::reports::{Kind, Reports};
 use crate::handler::Job;
 use crate::panics::contain;
 
@@ -40,10 +42,18 @@ impl Pool {
         let start = |index: usize| {
             let queue = self.queue.clone();
             let work = move || {
+                let mut reports = Reports::default();
                 for job in queue {
                     // What the work itself does is caught by whoever made the job.
-                    contain("what offloaded work returned", job);
+                    if contain(job) {
+                        let (kind, now) = (Kind::OffloadPanicked, clock::now());
+                        let case = format_args!("what offloaded work returned panicked in drop");
+                        // The next panic writes the summary that is due by then.
+                        let _ = reports.add(now, kind, case);
+                        reports.summarise(now);
+                    }
                 }
+                reports.finish(clock::now());
             };
             thread::Builder::new().name(format!("peregrine-pool-{index}")).spawn(work)
         };

@@ -214,7 +214,9 @@ impl EventLoop {
             // keep-alive ends.
             let closing = match heard {
                 Heard::Answered | Heard::Served => Closing::Outbox,
-                Heard::Nothing | Heard::Proxy | Heard::Next => Closing::OutboxThenEnd,
+                Heard::Nothing | Heard::Proxy | Heard::Next | Heard::Upgrade(_) => {
+                    Closing::OutboxThenEnd
+                }
             };
             self.shard.begin_closing(slot, closing);
             self.shard.settle(slot);

@@ -18,6 +18,7 @@ use super::links::Links;
 use super::news::Readiness;
 use super::outbox::Spares;
 use super::output::SCRATCH_BYTES;
+use super::reports::Reports;
 use super::room::Room;
 use super::timers::Wheel;
 use super::watch::Watch;
@@ -48,6 +49,8 @@ pub(super) struct Shard {
     /// What a connection is about to get of the log.
     pub(super) due: Vec<Position>,
     pub(super) watch: Watch,
+    /// What is to be in the log; see [`Shard::report`].
+    pub(super) reports: Reports,
     /// Whose turn it is; its own output goes to `scratch`.
     pub(super) current: Option<Slot>,
     /// Output of the current connection, after what is in its outbox.
@@ -98,6 +101,7 @@ impl Shard {
             links: Links::new(hub.clone(), index, limits.server()),
             fanout: Fanout::new(limits.endpoint_count()),
             watch: Watch::new(limits.no_endpoint()),
+            reports: Reports::default(),
             limits,
             hub,
             now,

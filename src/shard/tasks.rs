@@ -116,7 +116,7 @@ impl Application {
                 Err(panic) => {
                     discard(panic);
                     if is_upgrade {
-                        log::error!("on_upgrade panicked; the request is refused");
+                        shard.report_upgrade_panic(slot);
                         return Some(Upgrade::reject(Refusal::Internal));
                     }
                     shard.fail(slot);
@@ -148,7 +148,7 @@ impl Application {
                     if let Some(message) = reply.message() {
                         shard.reply(slot, message);
                     }
-                    discard(reply);
+                    shard.discard(slot, reply);
                     return false;
                 }
             }
@@ -188,10 +188,10 @@ impl Application {
         if let Some(job) = job
             && let Err(job) = self.service.pool.submit(job)
         {
-            log::warn!("the pool for offloaded work is full");
+            shard.report_full_pool(slot);
             // One by one: two panics must not meet.
-            discard(job);
-            discard(future);
+            shard.discard(slot, job);
+            shard.discard(slot, future);
             return Err(Overloaded);
         }
         let connection = &mut shard.connections[slot];
@@ -212,17 +212,17 @@ impl Application {
     }
 
     fn end(&mut self, shard: &mut Shard, slot: Slot) {
-        self.drop_task(slot);
+        self.drop_task(shard, slot);
         shard.end_waiting(slot);
     }
 
     /// Drops the future of a connection that is gone.
-    pub(super) fn drop_task(&mut self, slot: Slot) {
+    pub(super) fn drop_task(&mut self, shard: &mut Shard, slot: Slot) {
         // Mostly nobody waits, and nothing has to be hashed to know it.
         if !self.tasks.0.is_empty()
             && let Some(task) = self.tasks.0.remove(&slot)
         {
-            discard(task);
+            shard.discard(slot, task);
         }
     }
 }
