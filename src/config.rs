@@ -186,8 +186,9 @@ pub struct Limits {
     pub offload_queue_count: usize,
     /// Handlers that keep their shard for longer, while all its other connections wait, are
     /// reported as a warning in the log, with their endpoint: the first time at once, then summed
-    /// up every ten seconds. Default 50 ms, measured to a few milliseconds. What is timed is the handling of all that one connection has sent; where that
-    /// takes no time worth telling, of up to eight connections of an endpoint, one after another.
+    /// up every ten seconds. Default 50 ms, measured to a few milliseconds. What is timed is the
+    /// handling of all that one connection has sent; where that takes no time worth telling, of up
+    /// to eight connections of an endpoint, one after another.
     ///
     /// Counts per endpoint.
     pub slow_handler: Duration,

@@ -93,15 +93,14 @@ impl Shard {
         let endpoint = self.watch.endpoint;
         // Without an endpoint no handler had the shard: its thread did not run.
         if held > self.limits[endpoint].slow_handler && endpoint != self.limits.no_endpoint() {
-            let (path, shard) = (self.hub.path_of(endpoint).to_owned(), self.index);
-            let millis = held.as_millis();
-            self.report(
-                Kind::Slow(endpoint),
-                format_args!(
-                    "the handler of {path} kept shard {shard} for {millis} ms: \
-                     the others had to wait"
-                ),
+            // In the middle of a turn: nothing is allocated unless somebody listens.
+            let (path, shard, millis) = (self.hub.path_of(endpoint), self.index, held.as_millis());
+            let case = format_args!(
+                "the handler of {path} kept shard {shard} for {millis} ms: the others had to wait"
             );
+            if let Some(due) = self.reports.add(self.now, Kind::Slow(endpoint), case) {
+                self.wheel.look_at(due);
+            }
         }
     }
 }
