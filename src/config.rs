@@ -78,10 +78,22 @@ pub struct Limits {
     /// Counts for the server.
     pub header_count: usize,
     /// How long a request may take to arrive. Default 5 s; then status 408. Its decision, if that
-    /// [comes later](crate::Upgrade::later), has what is left of it; then status 503.
+    /// [comes later](crate::Upgrade::later), has what is left of it; then status 503. The time of a
+    /// connection's first request begins with the connection, that of every other request with its
+    /// first byte. A connection that has sent nothing at all is closed without a response: a
+    /// browser that has connected in advance, or a pool, would take the 408 for the response to its
+    /// next request.
     ///
     /// Counts for the server.
     pub handshake: Duration,
+    /// How long a connection may be silent after a page, from the end of the response to the first
+    /// byte of the next request. Default 75 s, above the 60 s of common load balancers: the
+    /// balancer closes first, so it never sends a request into a connection that the server is
+    /// about to close. Then the connection is closed without a response. 0 closes it after each
+    /// page, and the page says so (`Connection: close`).
+    ///
+    /// Counts for the server.
+    pub page_keep_alive: Duration,
     /// After how much silence the server sends a ping. Default 25 s, under the 30 s after which
     /// common proxies give up; up to a tenth less, so that pings do not come in herds.
     ///
@@ -105,15 +117,18 @@ pub struct Limits {
     /// open descriptors (`RLIMIT_NOFILE`), which `bind`
     /// [raises](crate::Builder::raise_descriptor_limit) before: an eighth of the descriptors, and
     /// at least 64, are kept for the application. The log tells the result when the server starts.
-    /// Beyond it status 503 with `Retry-After`; beyond 64 of those at a time, each of which has a
-    /// descriptor, too, they are dropped without a word.
+    /// A connection beyond it still gets pages, with `Connection: close`, so that probes see a
+    /// server that is alive; an upgrade gets status 503 with `Retry-After`. At most 64 such
+    /// connections, each of which has a descriptor, too, are kept at a time. A further one takes
+    /// the place of the oldest that has said nothing or has got its response; without one it is
+    /// dropped. Both get no response.
     ///
     /// Counts for the server.
     pub connection_count: Option<usize>,
     /// The most connections at once from one client address. `None` (the default) does not count
     /// them, because clients behind one NAT share an address: a school, an office, most phones.
-    /// Beyond it status 429 with `Retry-After`; beyond 64 of those at a time they are dropped
-    /// without a word.
+    /// A connection beyond it still gets pages, an upgrade status 429 with `Retry-After`; the same
+    /// 64 places as of [`connection_count`](Self::connection_count) are for such connections.
     ///
     /// The address is what [`Request::client_ip`](crate::Request::client_ip) tells, behind proxies
     /// that are [trusted](crate::Builder::trust_proxies) the client's own; of IPv6 the first 64
@@ -180,9 +195,10 @@ pub struct Limits {
     /// Counts for the server.
     pub offload_queue_count: usize,
     /// Handlers that keep their shard for longer, while all its other connections wait, are
-    /// reported as a warning in the log, with their endpoint. Default 50 ms, told to a few
-    /// milliseconds. What is timed is the handling of all that one connection has sent; where that
-    /// takes no time worth telling, of up to eight connections of an endpoint, one after another.
+    /// reported as a warning in the log, with their endpoint: the first time at once, then summed
+    /// up every ten seconds. Default 50 ms, measured to a few milliseconds. What is timed is the
+    /// handling of all that one connection has sent; where that takes no time worth telling, of up
+    /// to eight connections of an endpoint, one after another.
     ///
     /// Counts per endpoint.
     pub slow_handler: Duration,
@@ -214,6 +230,7 @@ impl Default for Limits {
             head_bytes: 16 << 10,
             header_count: 64,
             handshake: Duration::from_secs(5),
+            page_keep_alive: Duration::from_secs(75),
             ping_after: Duration::from_secs(25),
             dead_after: Duration::from_secs(60),
             closing: Duration::from_secs(5),
@@ -241,6 +258,7 @@ impl Limits {
     pub(crate) fn tame(&mut self) {
         for time in [
             &mut self.handshake,
+            &mut self.page_keep_alive,
             &mut self.ping_after,
             &mut self.dead_after,
             &mut self.closing,
@@ -289,7 +307,8 @@ impl Limits {
     pub(crate) fn is_same_server(&self, server: &Self) -> bool {
         let of_the_server = |limits: &Self| {
             (
-                (limits.head_bytes, limits.header_count, limits.handshake),
+                (limits.head_bytes, limits.header_count),
+                (limits.handshake, limits.page_keep_alive),
                 (limits.connection_count, limits.shard_outbox_bytes, limits.shard_input_bytes),
                 (limits.max_connections_per_ip, limits.upgrades_per_second),
                 (limits.mailbox_count, limits.mailbox_bytes),

@@ -234,7 +234,7 @@ impl Violation {
 }
 
 /// Why a request is not granted. [`Refusal::status`] is the table to the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Refusal {
     /// Not HTTP/1, or malformed; the text tells the client's author what is wrong.
     BadRequest(&'static str),

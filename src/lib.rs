@@ -74,6 +74,25 @@
 //! * **Isolation.** A handler that panics loses its connection (1011), a client that breaks the
 //!   protocol or reads too slowly loses its own; the others notice nothing.
 //!
+//! # What is logged
+//!
+//! The server writes to the [`log`](https://docs.rs/log) crate. Whatever a client can cause again
+//! and again is bounded: each shard writes the first case of a kind at once, and then at most one
+//! line of that kind in ten seconds, which gives the last case and says how many there were. A kind
+//! is a reason, for one endpoint where there is one.
+//!
+//! * **error**: panics of handlers and destructors; mistakes in what `on_upgrade` grants.
+//! * **warn**: refusals with 403 (with the `.allow_origin(..)` to write), 429 or 503; dropped
+//!   connections; handlers that keep their shard for longer than [`Limits::slow_handler`]; a full
+//!   pool; a listener without descriptors; too many topics.
+//! * **info**: the server's other refusals: 400, 404, 405, 408, 426, 431.
+//! * **debug**: rejections by `on_upgrade`; connections that the server closes, with code and
+//!   reason.
+//!
+//! A line names the client's address, and the endpoint or the path that it asked for, escaped, at
+//! most 128 bytes of it. Queries and headers are not logged, for they may hold secrets; only the
+//! origin of a refused page is.
+//!
 //! # Features
 //!
 //! * `serde` (off): messages as JSON, by [serde](https://docs.rs/serde): `Message::json`,

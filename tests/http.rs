@@ -20,7 +20,7 @@ use bytes::Bytes;
 use peregrine::{Callbacks, Limits, Response, Running, Server};
 
 use crate::common::{start, within};
-use crate::raw::{Answer, Bystander, Raw, get, next_is_served, until};
+use crate::raw::{Answer, Bystander, Raw, get, next_is_served, timed, until};
 
 /// How long any of these tests may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -427,7 +427,7 @@ fn a_head_limit_above_the_receive_buffer_works_or_is_refused_at_the_start() {
 fn a_request_that_does_not_arrive_in_time_is_told_so() {
     within(LIMIT, || {
         let site = site(short_limits());
-        for beginning in ["", "G", "GET / HTTP/1.1\r\nHost: a\r\n"] {
+        for beginning in ["G", "GET / HTTP/1.1\r\nHost: a\r\n"] {
             let mut raw = Raw::connect(site.local_addr());
             raw.send(beginning);
             let answer = raw.answer();
@@ -451,11 +451,22 @@ fn a_request_that_does_not_arrive_in_time_is_told_so() {
     });
 }
 
+/// A browser connects in advance, a pool keeps connections: both would take a 408 for the response
+/// to their next request.
+#[test]
+fn a_connection_that_has_said_nothing_is_closed_in_order_and_without_a_word() {
+    within(LIMIT, || {
+        let site = site(short_limits());
+        let mut raw = Raw::connect(site.local_addr());
+        assert_eq!(raw.end(), Ok(()));
+    });
+}
+
 #[test]
 fn silence_after_a_page_is_the_end_of_keep_alive_and_no_offence() {
     within(LIMIT, || {
         let mut limits = short_limits();
-        limits.handshake = SHORT * 3;
+        limits.page_keep_alive = SHORT * 3;
         let site = site(limits);
         let mut raw = Raw::connect(site.local_addr());
         for _ in 0..8 {
@@ -464,7 +475,15 @@ fn silence_after_a_page_is_the_end_of_keep_alive_and_no_offence() {
             raw.send(get("/b"));
             assert_eq!(raw.answer().body, b"b");
         }
-        raw.ended();
+        assert_eq!(raw.end(), Ok(()));
+        // The next request has less time, once it has begun.
+        let mut raw = Raw::connect(site.local_addr());
+        raw.send([get("/b").as_str(), "GET"].concat());
+        assert_eq!(raw.answer().body, b"b");
+        let (late, took) = timed(|| raw.answer());
+        assert_eq!(late.status, 408);
+        assert!(took < SHORT * 3, "not {took:?}");
+        has_end(&mut raw, &late);
     });
 }
 
@@ -477,14 +496,12 @@ fn who_is_too_many_is_told_to_come_back() {
         let hub = site.hub();
         let mut first = Bystander::connect(site.local_addr(), "/echo");
         let second = Bystander::connect(site.local_addr(), "/echo");
-        for path in ["/b", "/echo"] {
-            let mut third = Raw::connect(site.local_addr());
-            third.send(raw::upgrade(path));
-            let answer = third.answer();
-            assert_eq!(answer.status, 503);
-            assert!(answer.header("Retry-After").is_some());
-            has_end(&mut third, &answer);
-        }
+        let mut third = Raw::connect(site.local_addr());
+        third.send(raw::upgrade("/echo"));
+        let answer = third.answer();
+        assert_eq!(answer.status, 503);
+        assert!(answer.header("Retry-After").is_some());
+        has_end(&mut third, &answer);
         // Those beyond even the room for refusals do not take it from those inside.
         let crowd: Vec<Raw> = (0..200).map(|_| Raw::connect(site.local_addr())).collect();
         first.is_served();

@@ -18,6 +18,8 @@ mod pressure;
 mod raw;
 #[path = "limits/refusal.rs"]
 mod refusal;
+#[path = "limits/surplus.rs"]
+mod surplus;
 #[path = "limits/time.rs"]
 mod time;
 

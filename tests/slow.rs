@@ -5,24 +5,13 @@
 
 mod common;
 
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use common::gate::gate;
 use common::{Client, reports, start, within};
-use peregrine::{Callbacks, Endpoint, Reply};
-
-/// The tests of this program share the log.
-static TURN: Mutex<()> = Mutex::new(());
-
-fn listen() -> MutexGuard<'static, ()> {
-    static LISTENING: Once = Once::new();
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    LISTENING.call_once(reports::listen);
-    reports::take();
-    turn
-}
+use log::LevelFilter;
+use peregrine::{Builder, Callbacks, Endpoint, Reply};
 
 /// Does what it is told for so many milliseconds: on the shard, or elsewhere.
 fn worker() -> Callbacks<()> {
@@ -49,14 +38,16 @@ fn limited(milliseconds: u64) -> Endpoint {
 
 #[test]
 fn a_handler_that_keeps_its_shard_is_reported_with_its_endpoint_and_no_other() {
-    let _turn = listen();
+    let _turn = reports::listen_alone(LevelFilter::Warn);
     within(Duration::from_secs(60), || {
         // A busy machine may keep a quick handler waiting, but not for so long.
         let quick = Endpoint::new(worker()).adjust_limits(|l| l.slow_handler = Duration::MAX);
-        let server =
-            start(1, |builder| builder.websocket("/quick", quick).websocket("/slow", limited(400)));
-        let mut quick = Client::connect(server.local_addr(), "/quick");
-        let mut slow = Client::connect(server.local_addr(), "/slow");
+        let server = start(1, |builder| {
+            let builder = builder.websocket("/quick", quick);
+            builder.websocket("/shard", limited(400)).websocket("/future", limited(400))
+        });
+        let connect = |path: &str| Client::connect(server.local_addr(), path);
+        let mut quick = connect("/quick");
         let mut ask = |client: &mut Client, text: &str| {
             client.send(text);
             assert_eq!(client.text(), "done");
@@ -65,32 +56,39 @@ fn a_handler_that_keeps_its_shard_is_reported_with_its_endpoint_and_no_other() {
             assert_eq!(quick.text(), "done");
             reports::take()
         };
-        assert_eq!(ask(&mut slow, "shard 0"), [""; 0]);
-        assert_eq!(ask(&mut slow, "pool 500"), [""; 0]);
         for place in ["shard", "future"] {
+            let mut slow = connect(&format!("/{place}"));
+            assert_eq!(ask(&mut slow, "shard 0"), [""; 0]);
+            assert_eq!(ask(&mut slow, "pool 500"), [""; 0]);
             let reports = ask(&mut slow, &format!("{place} 500"));
             assert_eq!(reports.len(), 1, "{reports:?}");
-            assert!(reports[0].starts_with("WARN the handler of /slow kept shard 0 for "));
+            let report = &reports[0];
+            let begin = format!("WARN the handler of /{place} kept shard 0 for ");
+            let rest = report.strip_prefix(&begin).expect(report);
+            let time = rest.strip_suffix(" ms: the others had to wait").expect(report);
+            assert!(time.parse::<u32>().is_ok_and(|time| time >= 490), "{report}");
         }
     });
 }
 
 #[test]
 fn of_several_endpoints_in_one_turn_of_the_loop_the_slow_one_is_reported() {
-    let _turn = listen();
+    let _turn = reports::listen_alone(LevelFilter::Warn);
     within(Duration::from_secs(60), || {
+        // Before it, after it, and so many that the clock is looked at among them.
+        const BEFORE: [usize; 4] = [0, 1, 10, 20];
         let (gate, arrived, open) = gate();
         let server = start(1, |builder| {
-            builder
-                .websocket("/gate", gate)
-                .websocket("/quick", limited(400))
-                .websocket("/slow", limited(400))
+            let builder = builder.websocket("/gate", gate).websocket("/quick", limited(400));
+            // Only its first case is reported at once.
+            let add = |builder: Builder, at| builder.websocket(format!("/slow-{at}"), limited(400));
+            BEFORE.into_iter().fold(builder, add)
         });
-        let connect = |path| Client::connect(server.local_addr(), path);
-        let (mut gate, mut slow) = (connect("/gate"), connect("/slow"));
+        let connect = |path: &str| Client::connect(server.local_addr(), path);
+        let mut gate = connect("/gate");
         let mut quick: Vec<Client> = (0..20).map(|_| connect("/quick")).collect();
-        // Before it, after it, and so many that the clock is looked at among them.
-        for before in [0, 1, 10, 20] {
+        for before in BEFORE {
+            let mut slow = connect(&format!("/slow-{before}"));
             gate.send("");
             arrived.recv().expect("the shard waits at the gate");
             quick[..before].iter_mut().for_each(|client| client.send("shard 0"));
@@ -105,7 +103,8 @@ fn of_several_endpoints_in_one_turn_of_the_loop_the_slow_one_is_reported() {
             assert_eq!(quick[0].text(), "done");
             let reports = reports::take();
             assert_eq!(reports.len(), 1, "{reports:?}");
-            assert!(reports[0].starts_with("WARN the handler of /slow kept shard 0 for "));
+            let expected = format!("WARN the handler of /slow-{before} kept shard 0 for ");
+            assert!(reports[0].starts_with(&expected), "{reports:?}");
         }
     });
 }
@@ -113,7 +112,7 @@ fn of_several_endpoints_in_one_turn_of_the_loop_the_slow_one_is_reported() {
 /// Each keeps its shard for a fifth of what it may; so many have their turns one after another.
 #[test]
 fn handlers_none_of_which_keeps_its_shard_for_long_are_not_reported() {
-    let _turn = listen();
+    let _turn = reports::listen_alone(LevelFilter::Warn);
     within(Duration::from_secs(60), || {
         let (gate, arrived, open) = gate();
         let server =

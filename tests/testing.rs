@@ -10,6 +10,8 @@ mod addresses;
 mod pressure;
 #[path = "testing/time.rs"]
 mod time;
+#[path = "testing/waiting.rs"]
+mod waiting;
 
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;

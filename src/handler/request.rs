@@ -207,22 +207,19 @@ pub(crate) enum Subprotocol {
 
 impl Subprotocol {
     /// The subprotocol that is answered: always one of those that the client offers, or it would
-    /// fail the connection (RFC 6455 section 4.1).
+    /// fail the connection (RFC 6455 section 4.1). `Err` is the name that the handler took for
+    /// offered.
     pub(crate) fn choose<'o>(
         self,
         mut offered: impl Iterator<Item = &'o str> + Clone,
-    ) -> Option<Box<str>> {
+    ) -> Result<Option<Box<str>>, Box<str>> {
         match self {
-            Self::None => None,
-            Self::Named(name) => {
-                let is_offered = offered.any(|offer| offer == &*name);
-                if !is_offered {
-                    log::error!("the subprotocol {name:?} was not offered, and is not answered");
-                }
-                is_offered.then_some(name)
-            }
+            Self::None => Ok(None),
+            Self::Named(name) if offered.any(|offer| offer == &*name) => Ok(Some(name)),
+            Self::Named(name) => Err(name),
             Self::Preferred(names) => {
-                names.into_iter().find(|name| offered.clone().any(|offer| offer == &**name))
+                let mut names = names.into_iter();
+                Ok(names.find(|name| offered.clone().any(|offer| offer == &**name)))
             }
         }
     }

@@ -247,8 +247,8 @@ impl<T> Default for Answer<T> {
 impl<T> Answer<T> {
     pub(super) fn tell(&mut self, value: T) {
         if let Some(sender) = self.0.take() {
-            // Nobody may be waiting any more.
-            contain("a waker", || drop(sender.send(value)));
+            // Nobody may be waiting any more. A waker's panic is its executor's to report.
+            contain(|| drop(sender.send(value)));
         }
     }
 }
@@ -256,7 +256,7 @@ impl<T> Answer<T> {
 impl<T> Drop for Answer<T> {
     fn drop(&mut self) {
         if let Some(sender) = self.0.take() {
-            contain("a waker", || drop(sender));
+            contain(|| drop(sender));
         }
     }
 }

@@ -13,6 +13,7 @@ use super::entrance::Places;
 use super::erased::ErasedHandler;
 use super::limits::Quick;
 use super::pool::Pool;
+use super::reports::Kind;
 use super::state::{Shard, Slot};
 use super::tasks::Tasks;
 use super::visit::{Intake, RunEnd, Visit};
@@ -92,7 +93,7 @@ impl Application {
     }
 
     /// Asks the endpoint about an upgrade, its handler only if what it demands is there. The
-    /// session is kept.
+    /// session is kept. `None` if that panicked.
     pub(super) fn upgrade(
         &mut self,
         slot: Slot,
@@ -100,7 +101,7 @@ impl Application {
         head: &Head<'_>,
         (peer, client): (SocketAddr, IpAddr),
         params: &Params,
-    ) -> Upgrade {
+    ) -> Option<Upgrade> {
         let ServedEndpoint { handler, dependencies, checks, .. } =
             &self.service.endpoints[usize::from(endpoint)];
         let request = &Request::new(*head, peer, client, params, dependencies);
@@ -120,30 +121,32 @@ impl Application {
                 catch_unwind(AssertUnwindSafe(|| handler.upgrade(request, &mut **session)))
             }
         });
-        match decided {
-            Ok(upgrade) => upgrade,
-            Err(panic) => {
-                discard(panic);
-                log::error!("on_upgrade panicked at {:?}; the request is refused", head.path);
-                Upgrade::reject(Refusal::Internal)
-            }
-        }
+        decided.map_err(discard).ok()
     }
 
     /// Replaces the session that the endpoint made by the one that the upgrade was granted with.
     pub(super) fn replace_session(
         &mut self,
+        shard: &mut Shard,
         slot: Slot,
         session: Box<dyn Any>,
     ) -> Result<(), Refusal> {
         match &mut self.sessions[slot] {
             Some(made) if (**made).type_id() == (*session).type_id() => {
-                discard(std::mem::replace(made, session));
+                shard.discard(slot, std::mem::replace(made, session));
                 Ok(())
             }
             _ => {
-                discard(session);
-                log::error!("Upgrade::session got another type than the handler's Session");
+                shard.discard(slot, session);
+                let (kind, path) =
+                    (Kind::WrongSession(shard.connections[slot].asked()), shard.path_for(slot));
+                shard.report(
+                    kind,
+                    format_args!(
+                        "on_upgrade of {path} granted an upgrade with a session of another type \
+                         than the handler's Session: the request gets 500"
+                    ),
+                );
                 Err(Refusal::Internal)
             }
         }
@@ -278,10 +281,10 @@ impl Application {
     }
 
     /// Drops the session of a connection that is gone, and what it waited for.
-    pub(super) fn forget(&mut self, slot: Slot) {
-        self.drop_task(slot);
+    pub(super) fn forget(&mut self, shard: &mut Shard, slot: Slot) {
+        self.drop_task(shard, slot);
         if let Some(session) = self.sessions.get_mut(slot).and_then(Option::take) {
-            discard(session);
+            shard.discard(slot, session);
         }
     }
 }

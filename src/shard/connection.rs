@@ -103,10 +103,29 @@ pub(super) enum Admission {
     Placed,
     /// And is counted for its client's address, which is known for good.
     Counted,
-    /// There is no place for it: it is kept for as long as it takes to tell it so.
+    /// Beyond the server's limit: it has one of the few places of the surplus, gets pages, and no
+    /// upgrade.
     Surplus,
     /// The same, because its client's address has too many.
     SurplusOfAddress,
+    /// It was in surplus and has lost its place to a newer connection; it is dead.
+    Evicted,
+}
+
+/// Why a connection in surplus yields its place. The first kind does so before the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Yielding {
+    /// It has said nothing, though there was time.
+    Silent,
+    /// It has got all that it gets.
+    Answered,
+}
+
+impl Admission {
+    /// Whether it has one of the places of the surplus.
+    pub(super) fn is_surplus(self) -> bool {
+        matches!(self, Self::Surplus | Self::SurplusOfAddress)
+    }
 }
 
 /// What not every connection has: what is kept of the upgrade and of what a proxy said before it,
@@ -160,8 +179,14 @@ pub(super) enum Heard {
     Nothing,
     /// For whom the proxy speaks.
     Proxy,
-    /// A request. A page was served, so that silence is no offence.
-    Request,
+    /// A request for a page, of whose response the kernel has not taken everything.
+    Answered,
+    /// The same, and the kernel has taken everything: the connection is between two requests.
+    Served,
+    /// The first byte of the next request.
+    Next,
+    /// A valid upgrade to this endpoint, which has not been decided.
+    Upgrade(EndpointIndex),
 }
 
 /// Why a connection leaves, and how far it can still be talked to.
@@ -232,8 +257,27 @@ impl Connection {
             && self.outbox.is_empty()
     }
 
+    /// The endpoint that serves it, or is asked to; else the one that stands for none.
+    pub(super) fn asked(&self) -> EndpointIndex {
+        match self.phase {
+            Phase::Upgrading { heard: Heard::Upgrade(endpoint) } => endpoint,
+            _ => self.endpoint,
+        }
+    }
+
     pub(super) fn is_dead(&self) -> bool {
         matches!(self.phase, Phase::Dead)
+    }
+
+    /// Whether a connection in surplus yields its place to a newer one.
+    pub(super) fn yields(&self, now: Instant) -> Option<Yielding> {
+        let is_old = self.heard_at < now;
+        let is_silent = self.backlog.is_empty() && self.outbox.is_empty() && !self.flags.is_ready;
+        match self.phase {
+            Phase::Upgrading { .. } if is_old && is_silent => Some(Yielding::Silent),
+            Phase::Closing(Closing::PeerEnd) => Some(Yielding::Answered),
+            _ => None,
+        }
     }
 
     /// The client's address: the peer's, unless trusted proxies told another.

@@ -3,7 +3,8 @@
 
 use std::time::Instant;
 
-use super::connection::{Closing, Farewell, Leaving, Phase};
+use super::connection::{Closing, Farewell, Heard, Leaving, Phase};
+use super::reports::Kind;
 use super::state::{Shard, Slot};
 use crate::error::SendError;
 use crate::message::{Close, CloseCode, ClosedBy};
@@ -21,6 +22,7 @@ impl Shard {
             // Catching up has overflowed its outbox: that decided.
             return;
         }
+        self.report_close(slot, &close);
         self.leave(slot);
         self.connections[slot].phase = Phase::Leaving(Box::new(Leaving {
             close,
@@ -43,8 +45,15 @@ impl Shard {
     /// A handler panicked: that ends its connection. If its end was decided before, that stands,
     /// unless it is `on_close` that panicked.
     pub(super) fn fail(&mut self, slot: Slot) {
-        let path = self.hub.path_of(self.connections[slot].endpoint);
-        log::error!("the handler of {path} panicked; its connection {} is closed", self.id(slot));
+        let connection = &self.connections[slot];
+        let (kind, client) = (Kind::Panicked(connection.endpoint), connection.client_ip());
+        let (id, path) = (self.id(slot), self.path_for(slot));
+        self.report(
+            kind,
+            format_args!(
+                "the handler of {path} panicked; its connection {id} with {client} is closed"
+            ),
+        );
         if let Phase::Leaving(leaving) = &mut self.connections[slot].phase {
             leaving.has_panicked |= leaving.was_told;
             return;
@@ -182,6 +191,7 @@ impl Shard {
                 self.connections[slot].deadline = deadline;
                 self.arm(slot, deadline);
             }
+            Phase::Upgrading { heard: Heard::Answered } => self.begin_keep_alive(slot),
             _ => {}
         }
     }

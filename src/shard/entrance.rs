@@ -1,17 +1,18 @@
 //! How connections come in: sockets are accepted, here or for a shard with fewer connections, and
 //! given a slot, unless there are too many: in all, or from one client address.
 //!
-//! Who is too many is told so, as long as only a few have to be: until its request has come, it has
-//! a slot like any other. The rest is dropped without a word.
+//! A connection beyond these limits is in surplus. It has a slot like any other and gets pages, but
+//! no upgrade. The surplus has few places; when all are taken, a newer connection gets that of an
+//! older one that says nothing. Without such a one it is dropped without a word.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
 
 use mio::Token;
 
-use super::connection::{Admission, Connection, Flags, Heard, Phase};
+use super::connection::{Admission, Connection, Flags, Heard, Phase, Yielding};
 use super::listener::{self, Accepted};
 use super::outbox::Outbox;
+use super::reports::Kind;
 use super::shutdown::Life;
 use super::state::Slot;
 use super::transport::{self, Transport};
@@ -20,10 +21,8 @@ use crate::hub::{Address, Envelope, SLOT_COUNT_MAX};
 use crate::protocol::Protocol;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many connections that are too many are kept for as long as it takes to tell them so.
+/// How many places the surplus of all shards has.
 const SURPLUS_COUNT: usize = 64;
-/// How often it is reported that connections are turned away, or have to wait.
-const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How many connections there may be, and how many there are: the one count that all shards share,
 /// touched when a connection comes and when it goes.
@@ -31,13 +30,13 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 pub(crate) struct Places {
     limit: usize,
     taken_count: AtomicUsize,
-    /// Those that are too many: they take no place from the others.
-    kept_count: AtomicUsize,
+    /// Those in surplus: they take no place from the others.
+    surplus_count: AtomicUsize,
 }
 
 impl Places {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, taken_count: AtomicUsize::new(0), kept_count: AtomicUsize::new(0) }
+        Self { limit, taken_count: AtomicUsize::new(0), surplus_count: AtomicUsize::new(0) }
     }
 
     /// Takes a place, if one is free.
@@ -50,14 +49,14 @@ impl Places {
         self.taken_count.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Takes one of the places of those that are too many.
+    /// Takes one of the surplus's places, if one is free.
     #[must_use]
-    fn keep(&self) -> bool {
-        add_one(&self.kept_count, SURPLUS_COUNT)
+    fn take_surplus(&self) -> bool {
+        add_one(&self.surplus_count, SURPLUS_COUNT)
     }
 
-    fn let_go(&self) {
-        self.kept_count.fetch_sub(1, Ordering::Relaxed);
+    fn give_back_surplus(&self) {
+        self.surplus_count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -65,27 +64,6 @@ impl Places {
 fn add_one(count: &AtomicUsize, limit: usize) -> bool {
     let one_more = |count| (count < limit).then_some(count + 1);
     count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
-}
-
-/// What may happen often and is reported rarely: how often it did since it was. Each shard reports
-/// its own.
-#[derive(Debug, Default)]
-pub(super) struct Unreported {
-    count: u64,
-    reported_at: Option<Instant>,
-}
-
-impl Unreported {
-    /// Counts one more; if it is time, how many are to be reported.
-    fn add(&mut self, now: Instant) -> Option<u64> {
-        self.count += 1;
-        let is_time = |at| now.saturating_duration_since(at) >= REPORT_INTERVAL;
-        if !self.reported_at.is_none_or(is_time) {
-            return None;
-        }
-        self.reported_at = Some(now);
-        Some(std::mem::take(&mut self.count))
-    }
 }
 
 impl EventLoop {
@@ -97,10 +75,14 @@ impl EventLoop {
             let (socket, peer) = match listener.accept(now) {
                 Accepted::Socket(socket, peer) => (socket, peer),
                 Accepted::Nobody => return,
+                Accepted::Failed(error) => {
+                    let case = format_args!("a connection could not be accepted: {error}");
+                    self.shard.report(Kind::NotAccepted, case);
+                    continue;
+                }
                 Accepted::Exhausted(error) => {
-                    if let Some(count) = self.rests.add(now) {
-                        log::warn!("accepting rested {count} times for a moment: {error}");
-                    }
+                    let case = format_args!("the listener rests for a moment: {error}");
+                    self.shard.report(Kind::Rests, case);
                     return;
                 }
             };
@@ -173,11 +155,12 @@ impl EventLoop {
             flags: Flags { admission, ..Flags::default() },
         });
         self.shard.arm(slot, deadline);
+        self.note_surplus(slot);
         Some(address)
     }
 
-    /// Counts a fresh connection and takes a place for it; `None` if there is none, not even to be
-    /// told so.
+    /// Counts a fresh connection and takes a place for it, in the surplus if need be; `None` if
+    /// there is none.
     fn admit(&mut self, peer: IpAddr) -> Option<Admission> {
         let is_proxy = self.application.service.proxies.contains(peer);
         // A proxy speaks for others: whose the connection is is told later.
@@ -191,26 +174,73 @@ impl EventLoop {
         {
             visitors.leave(peer, self.shard.now);
         }
-        let is_kept = places.keep();
-        self.report_refusal(peer, "there are too many connections");
-        is_kept.then_some(Admission::Surplus)
+        self.take_surplus(peer, "the server").then_some(Admission::Surplus)
     }
 
     /// Counts a connection for its client, who is known for good; `None` if that has too many, and
-    /// there is no place to be told so.
+    /// the surplus has no place.
     fn count(&mut self, client: IpAddr) -> Option<Admission> {
-        let Service { places, visitors, .. } = &*self.application.service;
+        let Service { visitors, .. } = &*self.application.service;
         let Some(visitors) = visitors else { return Some(Admission::Placed) };
         if visitors.enter(client, self.shard.now) {
             return Some(Admission::Counted);
         }
-        let is_kept = places.keep();
-        self.report_refusal(client, "its address has too many connections");
-        is_kept.then_some(Admission::SurplusOfAddress)
+        self.take_surplus(client, "its address").then_some(Admission::SurplusOfAddress)
+    }
+
+    /// Takes one of the surplus's places for a connection, because `full` has as many as it may:
+    /// that of an older connection if need be, for in a storm of new connections all places are
+    /// always taken, and yet a probe has to get its answer.
+    fn take_surplus(&mut self, client: IpAddr, full: &str) -> bool {
+        if self.application.service.places.take_surplus() {
+            return true;
+        }
+        let evicted = self.evict();
+        let dropped = match evicted {
+            Some((Yielding::Answered, _)) => return true,
+            Some((Yielding::Silent, older)) => older,
+            None => client,
+        };
+        self.shard.report(
+            Kind::Dropped,
+            format_args!(
+                "a connection of {dropped} is dropped without a response: {full} has too many \
+                 connections, and all {SURPLUS_COUNT} places for more are taken"
+            ),
+        );
+        evicted.is_some()
+    }
+
+    /// Ends the connection of this shard's surplus that yields its place first, if one does. The
+    /// place is the caller's. Returns why, and the address of the client that lost it.
+    fn evict(&mut self) -> Option<(Yielding, IpAddr)> {
+        let shard = &self.shard;
+        let candidates = self.surplus.iter().filter_map(|&address| {
+            let connection = &shard.connections[shard.find(address)?];
+            let is_surplus = connection.flags.admission.is_surplus();
+            Some((connection.yields(shard.now)?, address)).filter(|_| is_surplus)
+        });
+        // The first of equals is the oldest.
+        let (yielding, address) = candidates.min_by_key(|&(yields, _)| yields)?;
+        let slot = address.slot();
+        let connection = &mut self.shard.connections[slot];
+        connection.flags.admission = Admission::Evicted;
+        let client = connection.client_ip();
+        self.shard.lose(slot);
+        Some((yielding, client))
+    }
+
+    /// Notes a connection that may have come into surplus.
+    fn note_surplus(&mut self, slot: Slot) {
+        let connection = &self.shard.connections[slot];
+        if connection.flags.admission.is_surplus() {
+            self.surplus.retain(|&address| self.shard.find(address).is_some());
+            self.surplus.push(connection.address);
+        }
     }
 
     /// Counts a connection that came by a trusted proxy, once its client is known; `false` if there
-    /// is no place for it, not even to be told so.
+    /// is no place for it.
     #[must_use]
     pub(super) fn admit_client(&mut self, slot: Slot) -> bool {
         let connection = &self.shard.connections[slot];
@@ -221,39 +251,32 @@ impl EventLoop {
         self.shard.connections[slot].flags.admission = admission;
         if admission == Admission::SurplusOfAddress {
             self.application.service.places.give_back();
+            self.note_surplus(slot);
         }
         true
     }
 
     /// Whether the client may upgrade at this moment.
     #[must_use]
-    pub(super) fn may_upgrade(&mut self, slot: Slot) -> bool {
+    pub(super) fn may_upgrade(&self, slot: Slot) -> bool {
         let Some(visitors) = &self.application.service.visitors else { return true };
         let client = self.shard.connections[slot].client_ip();
-        let may_upgrade = visitors.upgrade(client, self.shard.now);
-        if !may_upgrade {
-            self.report_refusal(client, "its address upgrades too often");
-        }
-        may_upgrade
+        visitors.upgrade(client, self.shard.now)
     }
 
     /// A connection is gone: its place is free, and its address has one less.
     pub(super) fn let_out(&self, connection: &Connection) {
         let Service { places, visitors, .. } = &*self.application.service;
         match connection.flags.admission {
-            Admission::Surplus | Admission::SurplusOfAddress => return places.let_go(),
+            Admission::Surplus | Admission::SurplusOfAddress => return places.give_back_surplus(),
+            // Another connection has its place.
+            Admission::Evicted => return,
             Admission::Placed | Admission::Counted => places.give_back(),
         }
         if connection.flags.admission == Admission::Counted
             && let Some(visitors) = visitors
         {
             visitors.leave(connection.client_ip(), self.shard.now);
-        }
-    }
-
-    fn report_refusal(&mut self, address: IpAddr, why: &str) {
-        if let Some(count) = self.turned_away.add(self.shard.now) {
-            log::warn!("{count} turned away, the last of them {address}: {why}");
         }
     }
 }

@@ -82,6 +82,9 @@ pub(super) enum Accepted {
     Socket(transport::Socket, SocketAddr),
     /// Nobody is waiting.
     Nobody,
+    /// One could not be accepted: it is gone, or has an error of its own (accept(2)). The next may
+    /// be fine.
+    Failed(io::Error),
     /// The process is out of descriptors or memory.
     Exhausted(io::Error),
 }
@@ -157,27 +160,24 @@ impl Listener {
     }
 
     pub(super) fn accept(&mut self, now: Instant) -> Accepted {
-        loop {
-            #[cfg(feature = "testing")]
-            let accepted = self.socket.accept();
-            #[cfg(not(feature = "testing"))]
-            let accepted = accept(&self.socket);
-            let error = match accepted {
-                Ok((socket, peer)) => return Accepted::Socket(socket, peer),
-                Err(error) => error,
-            };
-            if error.kind() == ErrorKind::WouldBlock {
-                self.is_ready = false;
-                return Accepted::Nobody;
-            }
-            let exhaustion = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-            if Errno::from_io_error(&error).is_some_and(|errno| exhaustion.contains(&errno)) {
-                self.resting_until = Some(now + REST);
-                return Accepted::Exhausted(error);
-            }
-            // That one is gone, or has an error of its own (accept(2)): the next may be fine.
-            log::debug!("a socket could not be accepted: {error}");
+        #[cfg(feature = "testing")]
+        let accepted = self.socket.accept();
+        #[cfg(not(feature = "testing"))]
+        let accepted = accept(&self.socket);
+        let error = match accepted {
+            Ok((socket, peer)) => return Accepted::Socket(socket, peer),
+            Err(error) => error,
+        };
+        if error.kind() == ErrorKind::WouldBlock {
+            self.is_ready = false;
+            return Accepted::Nobody;
         }
+        let exhaustion = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+        if Errno::from_io_error(&error).is_some_and(|errno| exhaustion.contains(&errno)) {
+            self.resting_until = Some(now + REST);
+            return Accepted::Exhausted(error);
+        }
+        Accepted::Failed(error)
     }
 
     /// Lets nobody begin to connect any more, while the handshakes under way are completed: closing

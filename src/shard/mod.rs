@@ -42,6 +42,7 @@ mod pool;
 mod progress;
 mod publish;
 mod receive;
+mod reports;
 mod room;
 mod shutdown;
 mod state;
@@ -67,7 +68,6 @@ pub(crate) use self::application::{Page, ServedEndpoint, Service};
 pub(crate) use self::arrivals::Arrivals;
 use self::connection::{Flags, Phase};
 pub(crate) use self::entrance::Places;
-use self::entrance::Unreported;
 pub(crate) use self::erased::ErasedHandler;
 pub(crate) use self::limits::{LimitTable, Quick};
 use self::listener::Listener;
@@ -78,6 +78,7 @@ use self::news::Readiness;
 #[cfg(feature = "testing")]
 pub(crate) use self::pipe::{ClientEnd, Unread, pipe};
 pub(crate) use self::pool::Pool;
+use self::reports::Kind;
 use self::shutdown::Life;
 use self::state::{Outgoing, Shard, Slot};
 use self::transport::Transport;
@@ -150,9 +151,8 @@ pub(crate) struct EventLoop {
     /// What the test kit has told.
     #[cfg(feature = "testing")]
     told: Vec<(Token, Readiness)>,
-    turned_away: Unreported,
-    /// How often the listener had to rest.
-    rests: Unreported,
+    /// The connections in surplus, the oldest first, and some that have ended.
+    surplus: Vec<Address>,
     budgets: Budgets,
     life: Life,
 }
@@ -182,8 +182,7 @@ impl EventLoop {
             fired: Vec::new(),
             #[cfg(feature = "testing")]
             told: Vec::new(),
-            turned_away: Unreported::default(),
-            rests: Unreported::default(),
+            surplus: Vec::new(),
             budgets: Budgets::default(),
             life: Life::Running,
             poll,
@@ -203,7 +202,9 @@ impl EventLoop {
             self.turn(&mut events);
         }
         // The last shard drops the handlers; a panic there is not the shard's.
-        discard(self.application);
+        if discard(self.application) {
+            log::error!("a handler panicked when it was dropped");
+        }
         Ok(())
     }
 
@@ -219,6 +220,7 @@ impl EventLoop {
         self.reap();
         if self.is_over() {
             self.lose_mail();
+            self.shard.reports.finish(self.shard.now);
         }
     }
 
@@ -349,7 +351,12 @@ impl EventLoop {
                 if let Some(slot) = shard.find(to)
                     && shard.subscribe(slot, &topic) == Err(SendError::Overloaded)
                 {
-                    log::warn!("connection {} has too many topics for {topic:?}", shard.id(slot));
+                    let kind = Kind::TooManyTopics(shard.connections[slot].endpoint);
+                    let (id, path) = (shard.id(slot), shard.path_for(slot));
+                    shard.report(
+                        kind,
+                        format_args!("connection {id} to {path} has too many topics for {topic:?}"),
+                    );
                 }
             }
             Envelope::Unsubscribe { to, topic } => {
@@ -381,6 +388,7 @@ impl EventLoop {
         self.file_all_events(events);
         let mut fired = std::mem::take(&mut self.fired);
         self.shard.wheel.expire(self.shard.now, &mut fired);
+        self.shard.summarise();
         for slot in fired.drain(..) {
             if self.shard.connections.contains(slot) {
                 self.time_out(slot);
@@ -501,10 +509,10 @@ impl EventLoop {
     fn reap(&mut self) {
         debug_assert!(self.shard.leaving.is_empty(), "whoever leaves is told before the reaping");
         while let Some(slot) = self.shard.dead.pop() {
+            self.application.forget(&mut self.shard, slot);
             let connection = self.shard.connections.remove(slot);
             self.shard.wheel.disarm(slot);
             debug_assert!(connection.is_dead() && connection.outbox.is_empty());
-            self.application.forget(slot);
             self.let_out(&connection);
             self.inbox.mailbox().remove_connection();
             if let Some(listener) = &mut self.listener {

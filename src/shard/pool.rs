@@ -12,6 +12,8 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::clock;
+use super::reports::{Kind, Reports};
 use crate::handler::Job;
 use crate::panics::contain;
 use crate::sync::Mutex;
@@ -90,11 +92,19 @@ impl Pool {
     fn start(&self, index: usize) -> io::Result<()> {
         let (queue, job_count) = (self.queue.clone(), Arc::clone(&self.job_count));
         let work = move || {
+            let mut reports = Reports::default();
             for job in queue {
                 // What the work itself does is caught by whoever made the job.
-                contain("what offloaded work returned", job);
+                if contain(job) {
+                    let (kind, now) = (Kind::OffloadPanicked, clock::now());
+                    let case = format_args!("what offloaded work returned panicked in drop");
+                    // The next panic writes the summary that is due by then.
+                    let _ = reports.add(now, kind, case);
+                    reports.summarise(now);
+                }
                 job_count.fetch_sub(1, Ordering::Relaxed);
             }
+            reports.finish(clock::now());
         };
         thread::Builder::new().name(format!("peregrine-pool-{index}")).spawn(work).map(drop)
     }

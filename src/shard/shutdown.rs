@@ -213,8 +213,10 @@ impl EventLoop {
             // So would closing one that is still on its way; between requests that is how
             // keep-alive ends.
             let closing = match heard {
-                Heard::Request => Closing::Outbox,
-                Heard::Nothing | Heard::Proxy => Closing::OutboxThenEnd,
+                Heard::Answered | Heard::Served => Closing::Outbox,
+                Heard::Nothing | Heard::Proxy | Heard::Next | Heard::Upgrade(_) => {
+                    Closing::OutboxThenEnd
+                }
             };
             self.shard.begin_closing(slot, closing);
             self.shard.settle(slot);

@@ -18,6 +18,7 @@ use super::links::Links;
 use super::news::Readiness;
 use super::outbox::Spares;
 use super::output::SCRATCH_BYTES;
+use super::reports::Reports;
 use super::room::Room;
 use super::timers::Wheel;
 use super::watch::Watch;
@@ -48,6 +49,8 @@ pub(super) struct Shard {
     /// What a connection is about to get of the log.
     pub(super) due: Vec<Position>,
     pub(super) watch: Watch,
+    /// What is to be in the log; see [`Shard::report`].
+    pub(super) reports: Reports,
     /// Whose turn it is; its own output goes to `scratch`.
     pub(super) current: Option<Slot>,
     /// Output of the current connection, after what is in its outbox.
@@ -98,6 +101,7 @@ impl Shard {
             links: Links::new(hub.clone(), index, limits.server()),
             fanout: Fanout::new(limits.endpoint_count()),
             watch: Watch::new(limits.no_endpoint()),
+            reports: Reports::default(),
             limits,
             hub,
             now,
@@ -232,11 +236,9 @@ impl Shard {
         self.hub.shared().mailboxes[self.index].count_dropped(count);
     }
 
-    /// Counts and reports work of a handler that is cut.
-    pub(super) fn count_cancelled(&self, slot: Slot, why: &str) {
+    /// Counts work of a handler that is cut.
+    pub(super) fn count_cancelled(&self) {
         self.hub.shared().mailboxes[self.index].count_cancelled();
-        let path = self.hub.path_of(self.connections[slot].endpoint);
-        log::warn!("work that the handler of {path} left for {} was cut: {why}", self.id(slot));
     }
 
     // Sending.

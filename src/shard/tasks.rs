@@ -116,7 +116,7 @@ impl Application {
                 Err(panic) => {
                     discard(panic);
                     if is_upgrade {
-                        log::error!("on_upgrade panicked; the request is refused");
+                        shard.report_upgrade_panic(slot);
                         return Some(Upgrade::reject(Refusal::Internal));
                     }
                     shard.fail(slot);
@@ -134,7 +134,8 @@ impl Application {
         }
         let task = self.tasks.0.get(&slot);
         if task.is_some_and(|task| matches!(task.future, Promise::Reply(_))) {
-            shard.count_cancelled(slot, "its time is over");
+            shard.count_cancelled();
+            shard.report_cancelled(slot);
         }
         self.end(shard, slot);
     }
@@ -154,7 +155,7 @@ impl Application {
                     if let Some(message) = reply.message() {
                         shard.reply(slot, message);
                     }
-                    discard(reply);
+                    shard.discard(slot, reply);
                     return false;
                 }
             }
@@ -163,7 +164,7 @@ impl Application {
         let begun = self.begin(shard, slot, Promise::Reply(future), job);
         if begun.is_err() {
             let reason = "too much work is waiting";
-            shard.count_cancelled(slot, reason);
+            shard.count_cancelled();
             let close = Close::new(CloseCode::TRY_AGAIN_LATER, reason, ClosedBy::Server);
             shard.begin_close(slot, close, Farewell::Close);
         }
@@ -195,9 +196,10 @@ impl Application {
         if let Some(job) = job
             && let Err(job) = self.service.pool.submit(job)
         {
+            shard.report_full_pool(slot);
             // One by one: two panics must not meet.
-            discard(job);
-            discard(future);
+            shard.discard(slot, job);
+            shard.discard(slot, future);
             return Err(Overloaded);
         }
         let connection = &mut shard.connections[slot];
@@ -218,17 +220,17 @@ impl Application {
     }
 
     fn end(&mut self, shard: &mut Shard, slot: Slot) {
-        self.drop_task(slot);
+        self.drop_task(shard, slot);
         shard.end_waiting(slot);
     }
 
     /// Drops the future of a connection that is gone.
-    pub(super) fn drop_task(&mut self, slot: Slot) {
+    pub(super) fn drop_task(&mut self, shard: &mut Shard, slot: Slot) {
         // Mostly nobody waits, and nothing has to be hashed to know it.
         if !self.tasks.0.is_empty()
             && let Some(task) = self.tasks.0.remove(&slot)
         {
-            discard(task);
+            shard.discard(slot, task);
         }
     }
 }

@@ -131,6 +131,12 @@ impl Wheel {
         }
     }
 
+    /// Sees to it that something is due at this instant, or before, though no connection's entry
+    /// is. It holds until entries [expire](Self::expire).
+    pub(super) fn look_at(&mut self, due: Instant) {
+        self.due_at = Some(self.due_at.map_or(due, |nearest| nearest.min(due)));
+    }
+
     /// Whether an entry is due.
     #[inline]
     pub(super) fn is_due(&self, now: Instant) -> bool {

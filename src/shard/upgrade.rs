@@ -5,14 +5,14 @@ use std::mem::MaybeUninit;
 
 use super::EventLoop;
 use super::connection::{Admission, Closing, Details, Heard, Phase};
+use super::reports::{Kind, Quote};
 use super::shutdown::Life;
-use super::state::Slot;
+use super::state::{Shard, Slot};
 use crate::config::HEADER_COUNT_MAX;
 use crate::error::Refusal;
 use crate::handler::{Acceptance, Decision, Upgrade};
 use crate::http::{self, Body, Head, Response, forwarded};
 use crate::hub::EndpointIndex;
-use crate::panics::discard;
 use crate::protocol::handshake::{self, HeaderRoom};
 use crate::protocol::proxy::{self, Malformed, Preface};
 use crate::routing::{Params, Route};
@@ -55,6 +55,7 @@ impl EventLoop {
             }
             Err(Malformed) => {
                 let refusal = Refusal::BadRequest("The PROXY header is malformed.");
+                self.report_unparsed(slot, input, refusal);
                 self.refuse(slot, &refusal.into(), Body::Whole);
                 Some(input.len())
             }
@@ -74,11 +75,18 @@ impl EventLoop {
     }
 
     fn request(&mut self, slot: Slot, input: &[u8]) -> Option<usize> {
+        if input.is_empty() {
+            return None;
+        }
+        self.shard.begin_request(slot);
         let mut room: HeaderRoom<'_> = [MaybeUninit::uninit(); HEADER_COUNT_MAX];
         let (answer, used) = match handshake::parse(input, &mut room, self.shard.limits.server()) {
             Ok(None) => return None,
             Ok(Some((head, used))) => (self.answer(slot, &head), used),
-            Err(refusal) => (Answer::Refuse(refusal.into(), Body::Whole), input.len()),
+            Err(refusal) => {
+                self.report_unparsed(slot, input, refusal);
+                (Answer::Refuse(refusal.into(), Body::Whole), input.len())
+            }
         };
         self.act(slot, answer).then_some(used)
     }
@@ -89,7 +97,7 @@ impl EventLoop {
             Answer::Page(page, after, body) => self.serve(slot, page, after, body),
             Answer::Refuse(response, body) => {
                 self.refuse(slot, &response, body);
-                discard(response);
+                self.shard.discard(slot, response);
             }
             Answer::Open(endpoint) => self.open(slot, endpoint),
             Answer::Undecided => return false,
@@ -112,6 +120,7 @@ impl EventLoop {
         else {
             unreachable!("what was decided about was a valid upgrade");
         };
+        self.shard.watch.ask(endpoint);
         let answer = self.conclude(slot, endpoint, params, &head, key, upgrade);
         self.act(slot, answer);
         self.shard.connections[slot].backlog = backlog[used..].to_vec();
@@ -122,41 +131,45 @@ impl EventLoop {
     /// Decides what a request comes to. If it is the upgrade, the handshake's answer has been
     /// written.
     fn answer(&mut self, slot: Slot, head: &Head<'_>) -> Answer {
-        let body = if head.method == "HEAD" { Body::Omitted } else { Body::Whole };
-        let refuse = |refusal: Refusal| Answer::Refuse(refusal.into(), body);
-        match self.shard.connections[slot].flags.admission {
-            Admission::Surplus => return refuse(Refusal::Unavailable),
-            Admission::SurplusOfAddress => return refuse(Refusal::TooManyConnections),
-            Admission::Placed | Admission::Counted => {}
-        }
+        let body = body_for(head);
         let Some((route, params)) = self.application.service.routes.find(head.path) else {
-            return refuse(Refusal::NotFound);
+            return self.deny(slot, head, Refusal::NotFound);
         };
         if let Some(page) = route.page
             && (route.endpoint.is_none() || !handshake::is_upgrade(head))
         {
             if !matches!(head.method, "GET" | "HEAD") {
-                return refuse(Refusal::MethodNotAllowed);
+                return self.deny(slot, head, Refusal::MethodNotAllowed);
             }
-            let stays = head.keeps_alive() && !head.has_body() && self.life == Life::Running;
+            let stays = head.keeps_alive()
+                && !head.has_body()
+                && self.life == Life::Running
+                && !self.shard.connections[slot].flags.admission.is_surplus()
+                && !self.shard.limits.server().page_keep_alive.is_zero();
             let after = if stays { http::Connection::KeepAlive } else { http::Connection::Close };
             return Answer::Page(page, after, body);
         }
-        let Some(endpoint) = route.endpoint else { return refuse(Refusal::NotFound) };
+        let Some(endpoint) = route.endpoint else {
+            return self.deny(slot, head, Refusal::NotFound);
+        };
         if self.life != Life::Running {
-            return refuse(Refusal::Unavailable);
+            return self.deny(slot, head, Refusal::Unavailable);
         }
         let key = match handshake::check_upgrade(head) {
             Ok(key) => key,
-            Err(refusal) => return refuse(refusal),
+            Err(refusal) => return self.deny(slot, head, refusal),
         };
         match self.application.origins(endpoint).check(head) {
             Ok(()) => self.decide(slot, endpoint, params, head, key),
-            Err(response) => Answer::Refuse(response, body),
+            Err(response) => {
+                let why = response.whole_body();
+                self.report_response(slot, head, Kind::Origin(endpoint), &response, &why);
+                Answer::Refuse(response, body)
+            }
         }
     }
 
-    /// Asks the endpoint about a valid upgrade.
+    /// Asks the endpoint about a valid upgrade, if there is a place for the connection.
     fn decide(
         &mut self,
         slot: Slot,
@@ -169,7 +182,7 @@ impl EventLoop {
         let (peer, proxies) = (connection.peer, &self.application.service.proxies);
         let client = match forwarded::client_ip(head, connection.client_ip(), proxies) {
             Ok(client) => client,
-            Err(refusal) => return Answer::Refuse(refusal.into(), Body::Whole),
+            Err(refusal) => return self.deny(slot, head, refusal),
         };
         if client != connection.client_ip() {
             self.shard.connections[slot].details().client = Some(client);
@@ -177,13 +190,24 @@ impl EventLoop {
         if !self.admit_client(slot) {
             return Answer::Drop;
         }
-        if self.shard.connections[slot].flags.admission == Admission::SurplusOfAddress {
-            return Answer::Refuse(Refusal::TooManyConnections.into(), Body::Whole);
+        match self.shard.connections[slot].flags.admission {
+            Admission::Surplus => return self.deny(slot, head, Refusal::Unavailable),
+            Admission::SurplusOfAddress => {
+                return self.deny(slot, head, Refusal::TooManyConnections);
+            }
+            Admission::Placed | Admission::Counted | Admission::Evicted => {}
         }
         if !self.may_upgrade(slot) {
-            return Answer::Refuse(Refusal::TooManyUpgrades.into(), Body::Whole);
+            return self.deny(slot, head, Refusal::TooManyUpgrades);
         }
-        let upgrade = self.application.upgrade(slot, endpoint, head, (peer, client), &params);
+        let heard = Heard::Upgrade(endpoint);
+        self.shard.connections[slot].phase = Phase::Upgrading { heard };
+        self.shard.watch.ask(endpoint);
+        let decided = self.application.upgrade(slot, endpoint, head, (peer, client), &params);
+        let upgrade = decided.unwrap_or_else(|| {
+            self.shard.report_upgrade_panic(slot);
+            Upgrade::reject(Refusal::Internal)
+        });
         self.conclude(slot, endpoint, params, head, key, upgrade)
     }
 
@@ -200,13 +224,16 @@ impl EventLoop {
         let acceptance = match upgrade.0 {
             // Decided after the server has begun to close its connections.
             Decision::Accept(_) if self.life != Life::Running => {
-                return Answer::Refuse(Refusal::Unavailable.into(), Body::Whole);
+                return self.deny(slot, head, Refusal::Unavailable);
             }
             Decision::Accept(acceptance) => acceptance,
-            Decision::Reject(response) => return Answer::Refuse(response, Body::Whole),
+            Decision::Reject(response) => {
+                let why = b"The handler rejects the upgrade.";
+                self.report_response(slot, head, Kind::Rejected(endpoint), &response, why);
+                return Answer::Refuse(response, Body::Whole);
+            }
             Decision::Failed(error) => {
-                let path = self.shard.hub.path_of(endpoint);
-                log::error!("on_upgrade of {path:?}: {error}; the request is refused with 500");
+                self.shard.report_failed_upgrade(slot, &error);
                 return Answer::Refuse(Refusal::Internal.into(), Body::Whole);
             }
             Decision::Later(later) => {
@@ -218,11 +245,14 @@ impl EventLoop {
         };
         let Acceptance { subprotocol, headers, session } = acceptance;
         if let Some(session) = session
-            && let Err(refusal) = self.application.replace_session(slot, session)
+            && let Err(refusal) = self.application.replace_session(&mut self.shard, slot, session)
         {
             return Answer::Refuse(refusal.into(), Body::Whole);
         }
-        let subprotocol = subprotocol.choose(head.subprotocols());
+        let subprotocol = subprotocol.choose(head.subprotocols()).unwrap_or_else(|name| {
+            self.shard.report_not_offered(slot, &name);
+            None
+        });
         let headers = headers.iter().map(|(name, value)| (&**name, &**value));
         handshake::accept(&mut self.shard.scratch, key, subprotocol.as_deref(), headers);
         let query = head.query;
@@ -265,30 +295,64 @@ impl EventLoop {
         }
         let deadline = self.shard.now + self.shard.limits.server().handshake;
         let connection = &mut self.shard.connections[slot];
-        connection.phase = Phase::Upgrading { heard: Heard::Request };
+        connection.phase = Phase::Upgrading { heard: Heard::Answered };
         connection.deadline = deadline;
+        self.shard.arm(slot, deadline);
+    }
+
+    /// Refuses a request, which is reported.
+    fn deny(&mut self, slot: Slot, head: &Head<'_>, refusal: Refusal) -> Answer {
+        let (response, (_, why)) = (Response::from(refusal), refusal.status());
+        self.report_response(slot, head, Kind::Refused(refusal), &response, why.as_bytes());
+        Answer::Refuse(response, body_for(head))
+    }
+
+    /// Reports a refusal.
+    #[cold]
+    fn report_response(
+        &mut self,
+        slot: Slot,
+        head: &Head<'_>,
+        kind: Kind,
+        response: &Response,
+        why: &[u8],
+    ) {
+        let connection = &self.shard.connections[slot];
+        let known = connection.client_ip();
+        let told = forwarded::client_ip(head, known, &self.application.service.proxies);
+        let (client, path) = (told.unwrap_or(known), Quote(head.path.as_bytes()));
+        let (status, why) = (response.status(), String::from_utf8_lossy(why));
+        self.shard.report(kind, format_args!("{client} asked for {path} and got {status}: {why}"));
+    }
+
+    /// Reports the refusal of what could not be parsed, or did not arrive as a whole.
+    #[cold]
+    fn report_unparsed(&mut self, slot: Slot, input: &[u8], refusal: Refusal) {
+        let (client, said) = (self.shard.connections[slot].client_ip(), Quote(input));
+        let (status, why) = refusal.status();
+        self.shard.report(
+            Kind::Refused(refusal),
+            format_args!("{client} sent {said} and got {status}: {why}"),
+        );
     }
 
     fn refuse(&mut self, slot: Slot, response: &Response, body: Body) {
-        self.application.forget(slot);
+        self.application.forget(&mut self.shard, slot);
         // What else was said, and may have waited, is of no use.
         self.shard.connections[slot].backlog = Vec::new();
         self.shard.append(slot, response.encode(http::Connection::Close, body));
         self.shard.begin_closing(slot, Closing::OutboxThenEnd);
     }
 
-    /// The handshake's deadline has passed: who has begun a request is told so; silence on a
-    /// connection that was served is how keep-alive ends.
+    /// The deadline of a connection that speaks HTTP has passed. A request that has begun is
+    /// refused. A connection that has sent nothing, or nothing since its last page, is closed
+    /// without a word.
     pub(super) fn time_out_upgrade(&mut self, slot: Slot) {
-        if self.shard.connections[slot].flags.is_waiting {
+        let connection = &self.shard.connections[slot];
+        if connection.flags.is_waiting {
             self.application.cancel(&mut self.shard, slot);
             self.turn_away(slot, Refusal::Undecided);
-            return;
-        }
-        let connection = &self.shard.connections[slot];
-        let is_over = matches!(connection.phase, Phase::Upgrading { heard: Heard::Request })
-            && connection.backlog.is_empty();
-        if is_over {
+        } else if connection.backlog.is_empty() {
             self.shard.begin_closing(slot, Closing::Outbox);
             self.shard.settle(slot);
         } else {
@@ -298,9 +362,42 @@ impl EventLoop {
 
     /// Refuses a request that is not complete, outside of the connection's own turn.
     pub(super) fn turn_away(&mut self, slot: Slot, refusal: Refusal) {
+        let backlog = std::mem::take(&mut self.shard.connections[slot].backlog);
+        self.report_unparsed(slot, &backlog, refusal);
         self.shard.enter(slot);
         self.refuse(slot, &refusal.into(), Body::Whole);
         self.shard.exit(slot);
         self.shard.settle(slot);
+    }
+}
+
+/// What of a response's body is sent to this request.
+fn body_for(head: &Head<'_>) -> Body {
+    if head.method == "HEAD" { Body::Omitted } else { Body::Whole }
+}
+
+impl Shard {
+    /// A request has begun. The time of the first one began with the connection; that of any other
+    /// begins here.
+    fn begin_request(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot];
+        let Phase::Upgrading { heard: heard @ (Heard::Answered | Heard::Served) } =
+            &mut connection.phase
+        else {
+            return;
+        };
+        *heard = Heard::Next;
+        let deadline = self.now + self.limits.server().handshake;
+        connection.deadline = deadline;
+        self.arm(slot, deadline);
+    }
+
+    /// The kernel has taken the whole response: the connection may be silent now.
+    pub(super) fn begin_keep_alive(&mut self, slot: Slot) {
+        let deadline = self.now + self.limits.server().page_keep_alive;
+        let connection = &mut self.connections[slot];
+        connection.phase = Phase::Upgrading { heard: Heard::Served };
+        connection.deadline = deadline;
+        self.arm(slot, deadline);
     }
 }

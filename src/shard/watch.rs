@@ -4,6 +4,7 @@
 //! Knows turns and endpoints. Must not know what is done in a turn.
 
 use super::clock::{self, Moment};
+use super::reports::Kind;
 use super::state::{Shard, Slot};
 use crate::hub::EndpointIndex;
 
@@ -17,6 +18,8 @@ pub(super) struct Watch {
     since: Moment,
     /// Whose turns they were since.
     endpoint: EndpointIndex,
+    /// The endpoint that was asked for an upgrade in this turn.
+    asked: Option<EndpointIndex>,
     /// After how many turns it is looked at. It grows as long as they take no time that shows, so
     /// that slow ones are told apart.
     stride: u8,
@@ -25,7 +28,12 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn new(endpoint: EndpointIndex) -> Self {
-        Self { since: clock::coarse(), endpoint, stride: 1, turns_left: 1 }
+        Self { since: clock::coarse(), endpoint, asked: None, stride: 1, turns_left: 1 }
+    }
+
+    /// The handler of this endpoint is asked about an upgrade in this turn.
+    pub(super) fn ask(&mut self, endpoint: EndpointIndex) {
+        self.asked = Some(endpoint);
     }
 
     /// What went before was no handler's time.
@@ -60,8 +68,10 @@ impl Shard {
 
     /// A turn of this connection has ended that was not.
     pub(super) fn end_careful_turn(&mut self, slot: Slot) {
-        // It may have found its endpoint in this turn.
-        self.watch.endpoint = self.connections[slot].endpoint;
+        // It may have found its endpoint in this turn. A connection whose upgrade was refused has
+        // none, but a handler was asked.
+        let asked = self.watch.asked.take();
+        self.watch.endpoint = asked.unwrap_or_else(|| self.connections[slot].asked());
         self.look_at_watch();
     }
 
@@ -81,11 +91,16 @@ impl Shard {
         self.watch.step(1);
         let held = now.since(std::mem::replace(&mut self.watch.since, now));
         let endpoint = self.watch.endpoint;
-        if held > self.limits[endpoint].slow_handler {
-            let (path, shard) = (self.hub.path_of(endpoint), self.index);
-            log::warn!(
-                "the handler of {path} kept shard {shard} for {held:?}: the others had to wait"
+        // Without an endpoint no handler had the shard: its thread did not run.
+        if held > self.limits[endpoint].slow_handler && endpoint != self.limits.no_endpoint() {
+            // In the middle of a turn: nothing is allocated unless somebody listens.
+            let (path, shard, millis) = (self.hub.path_of(endpoint), self.index, held.as_millis());
+            let case = format_args!(
+                "the handler of {path} kept shard {shard} for {millis} ms: the others had to wait"
             );
+            if let Some(due) = self.reports.add(self.now, Kind::Slow(endpoint), case) {
+                self.wheel.look_at(due);
+            }
         }
     }
 }

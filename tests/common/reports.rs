@@ -1,7 +1,7 @@
 //! What the server reports in the log. A process has one log: tests that share one tell their
 //! endpoints apart, or run alone.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use log::{LevelFilter, Log, Metadata, Record};
 
@@ -27,6 +27,18 @@ impl Log for Reports {
 pub fn listen() {
     log::set_logger(&REPORTS).expect("the first logger");
     log::set_max_level(LevelFilter::Warn);
+}
+
+/// The log is the caller's alone until the guard is dropped, and empty: what is at least as grave
+/// as this level is kept. All tests of a program do so, or none.
+pub fn listen_alone(level: LevelFilter) -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    static LISTENING: Once = Once::new();
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    LISTENING.call_once(listen);
+    log::set_max_level(level);
+    take();
+    turn
 }
 
 /// What was reported since the last call.

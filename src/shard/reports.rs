@@ -1,0 +1,337 @@
+//! [`Reports`]: what the log says about clients, and about handlers that serve them. A client could
+//! repeat any of it at will. So each [`Kind`] gets one line at once, and then at most one line in
+//! ten seconds, which gives the last example and says how many there were.
+//!
+//! Knows kinds, texts and times. Must not know connections.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
+use std::time::{Duration, Instant};
+
+use log::Level;
+
+use super::state::{Shard, Slot};
+use crate::error::{HeaderError, Refusal};
+use crate::hub::EndpointIndex;
+use crate::message::{Close, ClosedBy};
+use crate::panics::discard;
+
+/// The shortest time between two lines of one kind.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// The longest example, in bytes. What a client chooses stands at its end, or is a [`Quote`].
+const EXAMPLE_BYTES: usize = 512;
+/// The most of a request that is quoted, in bytes.
+const QUOTE_BYTES: usize = 128;
+
+/// What is reported. Each kind has lines of its own; there are so many kinds as there are endpoints
+/// and reasons, whatever clients do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    /// The server refused a request.
+    Refused(Refusal),
+    /// A page of another origin asked for an upgrade to this endpoint.
+    Origin(EndpointIndex),
+    /// The handler of this endpoint rejected an upgrade.
+    Rejected(EndpointIndex),
+    /// A connection had no place, not even in the surplus.
+    Dropped,
+    /// The listener rests, because descriptors or memory have run out.
+    Rests,
+    /// A socket could not be accepted.
+    NotAccepted,
+    /// A handler of this endpoint panicked.
+    Panicked(EndpointIndex),
+    /// `on_upgrade` of this endpoint panicked.
+    UpgradePanicked(EndpointIndex),
+    /// What belongs to a connection of this endpoint panicked when it was dropped.
+    DropPanicked(EndpointIndex),
+    /// What offloaded work returned panicked when it was dropped.
+    OffloadPanicked,
+    /// A handler of this endpoint kept its shard for long.
+    Slow(EndpointIndex),
+    /// The pool for offloaded work had no room for this endpoint's.
+    PoolFull(EndpointIndex),
+    /// The handler of this endpoint named a subprotocol that the client had not offered.
+    NotOffered(EndpointIndex),
+    /// `on_upgrade` of this endpoint handed on a header that cannot be sent.
+    BadHeader(EndpointIndex),
+    /// Work that a handler of this endpoint had left to be done was cut.
+    Cancelled(EndpointIndex),
+    /// The handler of this endpoint granted an upgrade with a session of another type.
+    WrongSession(EndpointIndex),
+    /// `Hub::subscribe` found a connection of this endpoint with too many topics.
+    TooManyTopics(EndpointIndex),
+    /// The server closed a connection of this endpoint with this code.
+    Closed(EndpointIndex, u16),
+}
+
+impl Kind {
+    fn level(self) -> Level {
+        match self {
+            Self::Panicked(_)
+            | Self::UpgradePanicked(_)
+            | Self::DropPanicked(_)
+            | Self::OffloadPanicked
+            | Self::NotOffered(_)
+            | Self::BadHeader(_)
+            | Self::WrongSession(_) => Level::Error,
+            Self::Origin(_)
+            | Self::Dropped
+            | Self::Rests
+            | Self::Slow(_)
+            | Self::Cancelled(_)
+            | Self::PoolFull(_)
+            | Self::TooManyTopics(_) => Level::Warn,
+            // A server that lacks something; else the client's fault, which any scanner commits.
+            Self::Refused(refusal) if matches!(refusal.status().0, 429 | 503) => Level::Warn,
+            Self::Refused(_) => Level::Info,
+            Self::Rejected(_) | Self::NotAccepted | Self::Closed(..) => Level::Debug,
+        }
+    }
+}
+
+/// What has happened and is not in the log yet.
+#[derive(Debug, Default)]
+pub(super) struct Reports(BTreeMap<Kind, Unreported>);
+
+/// The cases of one kind since its last line.
+#[derive(Debug)]
+struct Unreported {
+    reported_at: Instant,
+    count: u64,
+    /// The last case; empty while there is none.
+    example: String,
+}
+
+impl Reports {
+    /// Reports one case, at once or in a summary. Returns when the summary is due, which
+    /// [`summarise`](Self::summarise) writes.
+    #[must_use]
+    pub(super) fn add(
+        &mut self,
+        now: Instant,
+        kind: Kind,
+        case: fmt::Arguments<'_>,
+    ) -> Option<Instant> {
+        let level = kind.level();
+        if !log::log_enabled!(level) {
+            return None;
+        }
+        let Some(unreported) = self.0.get_mut(&kind) else {
+            let mut example = String::new();
+            Example(&mut example).set(case);
+            log::log!(level, "{example}");
+            example.clear();
+            self.0.insert(kind, Unreported { reported_at: now, count: 0, example });
+            // Then this entry is dropped, or a summary written.
+            return Some(now + INTERVAL);
+        };
+        unreported.count += 1;
+        Example(&mut unreported.example).set(case);
+        Some(unreported.reported_at + INTERVAL)
+    }
+
+    /// Writes the summaries that are due. Returns when the next one is.
+    pub(super) fn summarise(&mut self, now: Instant) -> Option<Instant> {
+        self.0.retain(|kind, unreported| {
+            if now < unreported.reported_at + INTERVAL {
+                return true;
+            }
+            let is_over = unreported.count == 0;
+            unreported.report(*kind, now);
+            !is_over
+        });
+        self.0.values().map(|unreported| unreported.reported_at + INTERVAL).min()
+    }
+
+    /// Writes all summaries, due or not: nothing more will happen.
+    pub(super) fn finish(&mut self, now: Instant) {
+        for (kind, mut unreported) in std::mem::take(&mut self.0) {
+            unreported.report(kind, now);
+        }
+    }
+}
+
+impl Unreported {
+    fn report(&mut self, kind: Kind, now: Instant) {
+        let Self { reported_at, count, example } = self;
+        let seconds = now.saturating_duration_since(*reported_at).as_secs_f64();
+        match *count {
+            0 => {}
+            1 => log::log!(kind.level(), "{example}"),
+            count => {
+                log::log!(kind.level(), "{example} (the last of {count} in {seconds:.0} s)");
+            }
+        }
+        (*reported_at, *count) = (now, 0);
+        example.clear();
+    }
+}
+
+/// An example as it is written: bounded, and without control characters.
+struct Example<'e>(&'e mut String);
+
+impl Example<'_> {
+    fn set(&mut self, case: fmt::Arguments<'_>) {
+        self.0.clear();
+        if self.write_fmt(case).is_err() {
+            self.0.push('…');
+        }
+    }
+}
+
+impl Write for Example<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for c in text.chars() {
+            if self.0.len() + c.len_utf8() > EXAMPLE_BYTES {
+                return Err(fmt::Error);
+            }
+            self.0.push(if c.is_control() { char::REPLACEMENT_CHARACTER } else { c });
+        }
+        Ok(())
+    }
+}
+
+/// The beginning of what a client has sent, or the path that it asked for: escaped, of bounded
+/// length, without the query, in which there may be secrets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Quote<'b>(pub(super) &'b [u8]);
+
+impl fmt::Display for Quote<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.0.trim_ascii_start();
+        let end = bytes.iter().position(|byte| b"?\r\n".contains(byte)).unwrap_or(bytes.len());
+        let quoted = &bytes[..end.min(QUOTE_BYTES)];
+        let more = if quoted.len() < end { "…" } else { "" };
+        write!(f, "\"{}{more}\"", quoted.escape_ascii())
+    }
+}
+
+impl Shard {
+    /// Reports one case.
+    #[cold]
+    pub(super) fn report(&mut self, kind: Kind, case: fmt::Arguments<'_>) {
+        if let Some(due) = self.reports.add(self.now, kind, case) {
+            self.wheel.look_at(due);
+        }
+    }
+
+    /// Writes the summaries that are due. The wheel has expired at this time.
+    pub(super) fn summarise(&mut self) {
+        if let Some(due) = self.reports.summarise(self.now) {
+            self.wheel.look_at(due);
+        }
+    }
+
+    /// The path of the endpoint that serves the connection, or is asked to.
+    pub(super) fn path_for(&self, slot: Slot) -> String {
+        self.hub.path_of(self.connections[slot].asked()).to_owned()
+    }
+
+    /// `on_upgrade` panicked; the connection gets status 500.
+    pub(super) fn report_upgrade_panic(&mut self, slot: Slot) {
+        let connection = &self.connections[slot];
+        let (endpoint, client) = (connection.asked(), connection.client_ip());
+        let path = self.path_for(slot);
+        self.report(
+            Kind::UpgradePanicked(endpoint),
+            format_args!("on_upgrade of {path} panicked; the request of {client} gets 500"),
+        );
+    }
+
+    /// The handler has named a subprotocol that the client had not offered.
+    pub(super) fn report_not_offered(&mut self, slot: Slot, name: &str) {
+        let (kind, path) = (Kind::NotOffered(self.connections[slot].asked()), self.path_for(slot));
+        self.report(
+            kind,
+            format_args!(
+                "on_upgrade of {path} named a subprotocol that the client had not offered, so it \
+                 is not answered: {name:?}"
+            ),
+        );
+    }
+
+    /// `on_upgrade` has handed on a header that cannot be sent; the connection gets status 500.
+    pub(super) fn report_failed_upgrade(&mut self, slot: Slot, error: &HeaderError) {
+        let (kind, path) = (Kind::BadHeader(self.connections[slot].asked()), self.path_for(slot));
+        self.report(kind, format_args!("on_upgrade of {path}: {error}; the request gets 500"));
+    }
+
+    /// Work that a handler has left to be done is cut: its time is over.
+    pub(super) fn report_cancelled(&mut self, slot: Slot) {
+        let (kind, path) = (Kind::Cancelled(self.connections[slot].endpoint), self.path_for(slot));
+        let id = self.id(slot);
+        self.report(
+            kind,
+            format_args!(
+                "work that a handler of {path} left to be done was cut, because its connection {id} \
+                 has ended and the time for it is over"
+            ),
+        );
+    }
+
+    /// The pool for offloaded work is full; the connection is closed, or its upgrade refused.
+    pub(super) fn report_full_pool(&mut self, slot: Slot) {
+        let connection = &self.connections[slot];
+        let (endpoint, client) = (connection.asked(), connection.client_ip());
+        let fate = if connection.flags.has_opened { "is closed with 1013" } else { "gets 503" };
+        let path = self.path_for(slot);
+        self.report(
+            Kind::PoolFull(endpoint),
+            format_args!("the pool for offloaded work is full; {client} at {path} {fate}"),
+        );
+    }
+
+    /// The server closes a connection, for what its client has done or left undone.
+    pub(super) fn report_close(&mut self, slot: Slot, close: &Close) {
+        if close.by() != ClosedBy::Server || !log::log_enabled!(Level::Debug) {
+            return;
+        }
+        let connection = &self.connections[slot];
+        let (endpoint, client) = (connection.endpoint, connection.client_ip());
+        let (id, path, code) = (self.id(slot), self.path_for(slot), u16::from(close.code()));
+        let reason = close.reason();
+        self.report(
+            Kind::Closed(endpoint, code),
+            format_args!("connection {id} of {client} to {path} is closed with {code}: {reason}"),
+        );
+    }
+
+    /// Drops what belongs to a connection, whose destructor may panic.
+    pub(super) fn discard<T>(&mut self, slot: Slot, value: T) {
+        if discard(value) {
+            let (kind, path) =
+                (Kind::DropPanicked(self.connections[slot].asked()), self.path_for(slot));
+            self.report(kind, format_args!("a value of a connection to {path} panicked in drop"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_quoted_is_escaped_cut_and_without_its_query() {
+        let long = format!("/{}", "x".repeat(QUOTE_BYTES));
+        for (said, quoted) in [
+            ("/chat", "\"/chat\""),
+            ("/chat?token=secret", "\"/chat\""),
+            ("GET /chat?token=secret HTTP/1.1\r\nHost: a\r\n", "\"GET /chat\""),
+            ("\r\n\r\nGET / HTTP/1.1\r\n", "\"GET / HTTP/1.1\""),
+            ("\x16\x03\x01\"", r#""\x16\x03\x01\"""#),
+            ("", "\"\""),
+            (&long, &format!("\"{}…\"", &long[..QUOTE_BYTES])),
+        ] {
+            assert_eq!(Quote(said.as_bytes()).to_string(), quoted, "{said:?}");
+        }
+    }
+
+    #[test]
+    fn an_example_is_bounded_and_holds_no_control_characters() {
+        let mut example = String::new();
+        Example(&mut example).set(format_args!("a\r\nb\u{85}c{}", "é".repeat(EXAMPLE_BYTES)));
+        assert!(example.starts_with("a\u{fffd}\u{fffd}b\u{fffd}cé") && example.ends_with("é…"));
+        assert!(example.len() <= EXAMPLE_BYTES + '…'.len_utf8() && !example.contains('\n'));
+    }
+}
