@@ -25,6 +25,9 @@ pub struct World {
     pub ledger: Ledger,
     /// What answers wait for that come later.
     pub promises: Vec<oneshot::Sender<()>>,
+    /// How often handlers left work to be done, and how much of it was done.
+    pub asked_count: u64,
+    pub done_count: u64,
     pub streams: Vec<(Moment, ClientIndex, Stream<[u8]>)>,
     /// Who publishes asks what became of it.
     pub tells_all: bool,
@@ -109,6 +112,7 @@ impl Actor {
         if kind <= 3 {
             world.promises.push(promise);
         }
+        world.asked_count += 1;
         drop(world);
         let (actor, live) = (self.clone(), Live::default());
         Reply::later(async move {
@@ -117,6 +121,7 @@ impl Actor {
                 0..=4 => kept.await.unwrap_or_default(),
                 _ => yield_now().await,
             }
+            actor.world().done_count += 1;
             if kind == 7 && !actor.is_calm() {
                 actor.panic(client);
             }
@@ -144,7 +149,11 @@ impl Actor {
             0 | 1 => self.later(client),
             2 => {
                 let actor = self.clone();
-                ws.later(yield_now(), move |ws, ()| actor.act(ws))
+                self.world().asked_count += 1;
+                ws.later(yield_now(), move |ws, ()| {
+                    actor.world().done_count += 1;
+                    actor.act(ws)
+                })
             }
             3 => self.panic(client),
             4..=7 => Reply::none(),

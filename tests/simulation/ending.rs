@@ -187,7 +187,10 @@ impl Run {
         assert_eq!(live_count(), 0, "sessions and futures are dropped");
         let wires = self.simulation.wires();
         assert!(wires.iter().all(|wire| wire.is_closed()), "every connection has ended");
-        let World { ledger, streams, promises, .. } = &mut *lock(&self.world);
+        let World { ledger, streams, promises, asked_count, done_count, .. } =
+            &mut *lock(&self.world);
+        let done_or_cut_count = *done_count + self.hub.cancelled_count();
+        assert_eq!(*asked_count, done_or_cut_count, "work is done, or cut and counted");
         streams.clear();
         promises.clear();
         for (client, person) in ledger.people.iter().enumerate() {

@@ -74,6 +74,8 @@ impl Run {
             dice: Dice::new(seed ^ 0xABCD),
             ledger: Ledger::default(),
             promises: Vec::new(),
+            asked_count: 0,
+            done_count: 0,
             streams: Vec::new(),
             tells_all: dice.is(2),
         };
