@@ -7,6 +7,8 @@ mod common;
 #[path = "common/raw.rs"]
 mod raw;
 
+#[path = "topics/agreed.rs"]
+mod agreed;
 #[path = "delivery/chance.rs"]
 mod chance;
 #[path = "topics/churn.rs"]
