@@ -1,19 +1,19 @@
-//! A shard's inbox: bounded in envelopes and in bytes, lock-free, and it wakes its shard once per
-//! burst.
+//! A shard's inbox: bounded in envelopes and in bytes, lock-free while it has room, and it wakes
+//! its shard once per burst.
 //!
 //! **Room first.** A sender reserves room in a counter before it sends; so a broadcast can reserve
 //! in all mailboxes and then send, or send to none. The channel itself is never found full.
 //!
 //! **The line.** A shard whose handlers have to send something for which there is no room appends
-//! it to the line, a queue behind a lock ([`Mailbox::send_beyond`]). Each shard bounds what it sends
-//! so (see `Links`), and reads no input meanwhile. While the line is not empty, nobody gets room in
-//! the channel.
+//! it to the line, a queue behind a lock ([`Mailbox::send_beyond`]). Each shard bounds what it
+//! sends so (see `Links`), and reads no input meanwhile. While the line is not empty, nobody gets
+//! room in the channel.
 //!
 //! **Order.** Channel and line are one queue: if a send has returned before another one begins, the
 //! inbox takes the first one first.
 //! - *Channel, then channel*, or *line, then line*: each of them is a queue.
-//! - *Line, then channel*: the second sender got room, so it found [`LINE`] clear. The first one had
-//!   set it, and only the inbox clears it, when it has taken all that was in the line.
+//! - *Line, then channel*: the second sender got room, so it found [`LINE`] clear. The first one
+//!   had set it, and only the inbox clears it, when it has taken all that was in the line.
 //! - *Channel, then line*: the inbox empties the channel before it looks at the line. What comes
 //!   into the channel between these two looks is counted, while the line is locked, and is taken
 //!   before the line. The first envelope is among them, for it was in the channel before the second
@@ -42,8 +42,8 @@ use crate::sync::{Mutex, Waker, thread};
 /// The counter's layout: reserved bytes (38 bits), reserved envelopes (23), line, ended, closed.
 const COUNT_ONE: u64 = 1 << 38;
 const BYTES_MASK: u64 = COUNT_ONE - 1;
-/// The line is not empty, or the inbox has not taken all that was in it. It is set and cleared while
-/// the line is locked.
+/// The line is not empty, or the inbox has not taken all that was in it. It is set and cleared
+/// while the line is locked.
 const LINE: u64 = 1 << 61;
 /// Nobody takes envelopes any more; it is closed, too.
 const ENDED: u64 = 1 << 62;
@@ -320,44 +320,44 @@ impl<T> Inbox<T> {
     }
 
     /// The next envelope; `size` tells how many bytes were reserved for it.
+    #[inline]
     pub(crate) fn take(&mut self, size: impl FnOnce(&T) -> usize) -> Option<T> {
-        if self.line.is_empty() {
+        loop {
+            if !self.line.is_empty() && !self.is_channel_first() {
+                return self.line.pop_front();
+            }
             if let Ok(envelope) = self.receiver.try_recv() {
-                self.give_back(size(&envelope));
+                // Release: after the slot in the channel has become free; see `reserve`.
+                self.mailbox.reserved.fetch_sub(cost(size(&envelope)), Ordering::Release);
                 return Some(envelope);
             }
-            if !self.mailbox.has_line() {
+            if !self.mailbox.has_line() || !self.fetch_line() {
                 return None;
             }
         }
-        self.take_in_line(size)
     }
 
+    /// Whether the next envelope of the channel comes before the line.
     #[cold]
-    fn take_in_line(&mut self, size: impl FnOnce(&T) -> usize) -> Option<T> {
-        if self.line.is_empty() {
-            let mut line = lock(&self.mailbox.line);
-            if line.is_empty() {
-                // Relaxed: who finds it clear gets room, and what it sends comes after all this.
-                self.mailbox.reserved.fetch_and(!LINE, Ordering::Relaxed);
-                return None;
-            }
-            std::mem::swap(&mut self.line, &mut *line);
-            self.ahead_count = self.receiver.len();
-        }
-        if self.ahead_count == 0 {
-            return self.line.pop_front();
-        }
-        self.ahead_count -= 1;
-        let envelope = self.receiver.try_recv().ok()?;
-        self.give_back(size(&envelope));
-        Some(envelope)
+    fn is_channel_first(&mut self) -> bool {
+        let is_first = self.ahead_count > 0;
+        self.ahead_count -= usize::from(is_first);
+        is_first
     }
 
-    /// An envelope with so many bytes was taken out of the channel.
-    fn give_back(&self, bytes: usize) {
-        // Release: after the slot in the channel has become free; see `reserve`.
-        self.mailbox.reserved.fetch_sub(cost(bytes), Ordering::Release);
+    /// The channel was found empty: gets what is in the line, and counts what has come into the
+    /// channel since. Whether there was a line.
+    #[cold]
+    fn fetch_line(&mut self) -> bool {
+        let mut line = lock(&self.mailbox.line);
+        if line.is_empty() {
+            // Relaxed: who finds it clear gets room, and what it sends comes after all this.
+            self.mailbox.reserved.fetch_and(!LINE, Ordering::Relaxed);
+            return false;
+        }
+        std::mem::swap(&mut self.line, &mut *line);
+        self.ahead_count = self.receiver.len();
+        true
     }
 
     /// How many envelopes are there: all whose sending has returned, perhaps more.

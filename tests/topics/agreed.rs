@@ -20,7 +20,7 @@ use peregrine::{
 use super::LIMIT;
 use super::chance::Chance;
 use super::clerk::Party;
-use super::common::{Client, eventually, start, within};
+use super::common::{Client, SHARD_COUNTS, eventually, start, within};
 
 const TOPIC: &str = "news";
 const MEMBER_COUNT: usize = 60;
@@ -164,8 +164,8 @@ fn open_book(book: &Mutex<Book>) -> MutexGuard<'_, Book> {
     book.lock().expect("no handler panics")
 }
 
-/// Does as many deeds as a message says, each in the lock on its own; then, sometimes, one more that
-/// comes later.
+/// Does as many deeds as a message says, each of them in the lock; the last one also by the hub, or
+/// later.
 struct Scribe(Arc<Mutex<Book>>);
 
 impl Handler for Scribe {
@@ -244,8 +244,7 @@ impl Meeting {
     /// Each member says so often that its handler is to do so many deeds; meanwhile threads do as
     /// many, and guests come and go.
     fn hold(&mut self, times: usize, deeds: usize, threads: usize, guests: usize) {
-        let (hub, book, address) =
-            (&self.running.hub(), &self.book, self.running.local_addr());
+        let (hub, book, address) = (&self.running.hub(), &self.book, self.running.local_addr());
         thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| {
@@ -283,13 +282,104 @@ impl Meeting {
             let due = book.due(party.id);
             if got != due && got.is_sorted() {
                 let differ = got.iter().zip(&due).position(|(got, due)| got != due);
-                panic!("{} got {} of {}, another one at {differ:?}", party.id, got.len(), due.len());
+                panic!(
+                    "{} got {} of {}, another one at {differ:?}",
+                    party.id,
+                    got.len(),
+                    due.len()
+                );
             }
         }
         assert_eq!(confused_count, 0, "members of {MEMBER_COUNT} that saw another order");
         assert_eq!(hub.dropped_count(), 0);
         book.tried_count - book.deeds.len()
     }
+}
+
+/// Sends to its own connection by all ways at once, as its client says.
+struct Mixer;
+
+impl Handler for Mixer {
+    type Session = ();
+
+    fn on_message<'m>(&self, ws: &mut WebSocket<'_, ()>, message: Message<'m>) -> Reply<'m> {
+        let (hub, own) = (ws.hub(), ws.id());
+        match message.as_text().expect("an order") {
+            "say" => {
+                ws.send("1").expect("room");
+                hub.send_to(own, "2").expect("room");
+                ws.broadcast("3").expect("room");
+                hub.broadcast("/", "4").expect("room");
+                drop(hub.send_to_async(own, "5"));
+                ws.send_to(own, "6").expect("room");
+                ws.send("7").expect("room");
+                "8".into()
+            }
+            "stream" => {
+                ws.send("1").expect("room");
+                let mut stream = ws.stream::<str>().expect("one stream");
+                ws.send("3").expect("room");
+                stream.write("2 in ").and_then(|()| stream.write("pieces")).expect("credit");
+                stream.finish().expect("credit");
+                ws.broadcast("4").expect("room");
+                "5".into()
+            }
+            "close" => {
+                hub.close_with(own, 4000, "by the hub").expect("room");
+                ws.broadcast("to the others").expect("room");
+                assert_eq!(ws.send("too late"), Err(SendError::Closed));
+                "last words".into()
+            }
+            "abort" => {
+                hub.abort(own).expect("room");
+                ws.broadcast("to the others").expect("room");
+                "nobody reads this".into()
+            }
+            _ => Reply::none(),
+        }
+    }
+}
+
+#[test]
+fn a_handlers_calls_by_its_connection_and_by_the_hub_have_one_order() {
+    within(LIMIT, || {
+        for shards in SHARD_COUNTS {
+            let running = start(shards, |app| app.websocket("/", Mixer));
+            let connect = || Client::connect(running.local_addr(), "/");
+            let mut client = connect();
+            for _ in 0..3 {
+                client.send("say");
+                for number in 1..=8 {
+                    assert_eq!(client.text(), number.to_string());
+                }
+                client.send("stream");
+                for text in ["1", "2 in pieces", "3", "4", "5"] {
+                    assert_eq!(client.text(), text);
+                }
+            }
+            assert_eq!(running.hub().dropped_count(), 0);
+        }
+    });
+}
+
+#[test]
+fn a_connection_that_the_hub_ends_while_its_handler_runs_gets_no_more_and_the_others_go_on() {
+    within(LIMIT, || {
+        for shards in SHARD_COUNTS {
+            let running = start(shards, |app| app.websocket("/", Mixer));
+            let connect = || Client::connect(running.local_addr(), "/");
+            let mut other = connect();
+            let mut client = connect();
+            client.send("close");
+            assert_eq!(client.text(), "last words");
+            assert_eq!(client.close_code(), 4000);
+            assert_eq!(other.text(), "to the others");
+            let mut client = connect();
+            client.send("abort");
+            assert!(client.0.read().is_err(), "it is dropped without a word");
+            assert_eq!(other.text(), "to the others");
+        }
+    });
 }
 
 #[test]
