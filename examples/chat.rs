@@ -144,9 +144,10 @@ struct Chat {
 
 /// Who is there, on all shards: what a new tab has to know at once.
 ///
-/// Every change has a version, and tells it. Changes of different shards may overtake each other on
-/// the way to a tab, so a tab ignores those that its copy already holds, and asks for another copy
-/// when it sees by a pong that it has missed one (a broadcast can be refused, see [`SendError`]).
+/// Every change has a version, and tells it. The lock is not held while it is told, so two changes
+/// may be told in another order than they were made. A tab ignores those that its copy already
+/// holds, and asks for another copy when it sees by a pong that it has missed one (a broadcast can
+/// be refused, see [`SendError`]).
 #[derive(Default)]
 struct Roster {
     version: u64,

@@ -1,6 +1,11 @@
 //! Chat rooms. The path names the room, the query whoever comes in; a room is a topic, and exists
 //! while somebody is in it.
 //!
+//! All guests see a line after every line that was accepted before it was said. Two lines that are
+//! said at the same moment have no order: guests on different shards may see them differently. An
+//! application that numbers its lines does so, and publishes, while it holds a lock; then all
+//! guests see the numbers in their order.
+//!
 //! ```text
 //! cargo run --release --example rooms -- [ADDRESS]
 //! ```

@@ -208,13 +208,16 @@ pub struct Limits {
     ///
     /// Counts per endpoint.
     pub topic_count: usize,
-    /// The most envelopes in the mailbox of one shard. Default 16 Ki; beyond it `Overloaded`.
+    /// The most envelopes in the mailbox of one shard. Default 16 Ki; beyond it `Overloaded`. The
+    /// handlers of a shard may send as many again, to all other shards together, before they are
+    /// refused; meanwhile their shard reads no input.
     ///
     /// Counts for the server.
     pub mailbox_count: usize,
     /// The most bytes in the mailbox of one shard. Default 64 MiB; beyond it `Overloaded`. A
-    /// message is always accepted into an empty mailbox. As much again may wait in a shard for the
-    /// mailboxes of the others, and what was published for its own connections, at most 64 MiB.
+    /// message is always accepted into an empty mailbox. As much again may be on its way from the
+    /// handlers of one shard to all others, and at most 64 MiB of what was published for the
+    /// shard's own connections.
     ///
     /// Counts for the server.
     pub mailbox_bytes: usize,

@@ -46,7 +46,7 @@
 //! ```
 //!
 //! A **shard** is one thread with its own epoll, its own listener (`SO_REUSEPORT`) and its own
-//! connections. Messages cross between shards by nothing but bounded lock-free mailboxes. A whole
+//! connections. Messages cross between shards by nothing but bounded mailboxes. A whole
 //! frame is unmasked where it lies in the shard's receive buffer and handed to your handler as a
 //! borrowed [`Message`]; an echo copies its payload once, into the write, and allocates nothing.
 //! Everything else of RFC 6455 is decided by [tungstenite](https://docs.rs/tungstenite).

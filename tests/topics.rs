@@ -7,6 +7,8 @@ mod common;
 #[path = "common/raw.rs"]
 mod raw;
 
+#[path = "topics/agreed.rs"]
+mod agreed;
 #[path = "delivery/chance.rs"]
 mod chance;
 #[path = "topics/churn.rs"]
@@ -115,7 +117,8 @@ fn a_topic_is_shared_by_the_clients_of_several_endpoints() {
             for parties in [&mut here, &mut there] {
                 for (at, party) in parties.iter_mut().enumerate() {
                     let mut got = party.until("fence");
-                    // Handlers on two shards and a thread are three senders: no order among them.
+                    // That a message has come does not mean that its call has returned: there is
+                    // no order among them.
                     got.sort_unstable();
                     let expected: &[&str] = match at {
                         0 => &["from outside"],

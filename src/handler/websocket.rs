@@ -48,11 +48,23 @@ pub(crate) trait Reach {
 /// socket before the handler has returned. `Ok` from a send means accepted for delivery, in order;
 /// `Err` means not accepted, and says why.
 ///
-/// **Order.** What one call of a handler sends to its own connection ([`send`](Self::send),
-/// [`send_to`](Self::send_to) its own id, [`broadcast`](Self::broadcast), the return value) arrives
-/// in program order. What a connection's handler sends to another connection, by `send_to`,
-/// `broadcast` or `publish`, arrives there in the order sent. The `_async` kinds send at once, and
-/// in the same order; their futures only tell what became of it.
+/// **Order.** If one call has returned before another one begins, every connection on every shard
+/// sees the effect of the first one first. This holds for [`send_to`](Self::send_to),
+/// [`broadcast`](Self::broadcast), [`publish`](Self::publish), their `_except` and `_async` kinds,
+/// [`subscribe`](Self::subscribe), [`unsubscribe`](Self::unsubscribe), [`stream`](Self::stream) and
+/// the ways to close, whether a handler makes the call or any thread by the [`Hub`]. So numbers
+/// that handlers take and publish while they hold a lock arrive in ascending order at every member.
+/// Two calls at the same time have no order: members on different shards may see them differently.
+/// That a client has received a message does not mean that the call has returned which sent it.
+///
+/// What one call of a handler sends to its own connection (`send_to` its own id, `broadcast` and so
+/// on, [`send`](Self::send), the return value) arrives in program order. But `send` and the return
+/// value do not wait for others: what they say may arrive before a message that somebody else had
+/// sent before. Where that matters, send to [`id`](Self::id) by `send_to`.
+///
+/// The `_async` kinds send at once, and in the same order; their futures only tell what became of
+/// it. While 64 MiB of publications are on their way on a shard, `publish` is refused there, and
+/// the other calls of its handlers are not ordered with what has arrived meanwhile.
 ///
 /// `S` is the handler's [`Session`](crate::Handler::Session).
 pub struct WebSocket<'w, S> {
@@ -93,7 +105,8 @@ impl<'w, S> WebSocket<'w, S> {
     /// # Errors
     /// [`Overloaded`](SendError::Overloaded) if the outbox cannot take it: the client reads too
     /// slowly, and the [`Overflow`](crate::Overflow) policy acts;
-    /// [`Closed`](SendError::Closed) after [`close`](Self::close), and in `on_close`.
+    /// [`Closed`](SendError::Closed) after [`close`](Self::close), also if others have closed it by
+    /// [`Hub::close`] during this call, and in `on_close`.
     pub fn send(&mut self, message: impl AsMessage) -> Result<(), SendError> {
         self.reach.send(message.as_message())
     }
@@ -127,8 +140,8 @@ impl<'w, S> WebSocket<'w, S> {
     /// Sends a message to any connection of this server, itself included.
     ///
     /// On the same shard the message goes straight into the target's outbox. To another shard it
-    /// goes through a mailbox; what does not fit there waits, bounded, and this shard reads no
-    /// input until it does.
+    /// goes through a mailbox; what does not fit there stands in line for it, bounded, and this
+    /// shard reads no input until that was taken.
     ///
     /// # Errors
     /// [`Gone`](SendError::Gone) if the connection is known to have closed;
@@ -140,9 +153,13 @@ impl<'w, S> WebSocket<'w, S> {
     }
 
     /// Sends a message to every open connection of this endpoint on all shards, this one
-    /// included.
+    /// included. All of them see it after every message whose [`broadcast`](Self::broadcast),
+    /// [`publish`](Self::publish) or [`send_to`](Self::send_to) has returned before this call; see
+    /// "Order" [above](Self).
     ///
-    /// Cost: the message is encoded once, whatever the number of members.
+    /// Cost: the message is encoded once, whatever the number of members. What other shards and
+    /// threads have sent to this shard meanwhile is taken over first; one load of an atomic if
+    /// there is nothing.
     ///
     /// # Errors
     /// [`Overloaded`](SendError::Overloaded) if a shard cannot take it: then nobody gets it;
@@ -180,8 +197,8 @@ impl<'w, S> WebSocket<'w, S> {
     ///
     /// A topic is a name, and exists while anybody subscribes to it. It is the server's: handlers
     /// of several endpoints may share one. What is published from now on reaches this connection,
-    /// what was published before does not; for publications of this shard's connections that order
-    /// is the one in which their handlers ran. It ends by [`unsubscribe`](Self::unsubscribe), or
+    /// what was published before does not, whichever shard or thread has published it: calls that
+    /// have returned before this one came before. It ends by [`unsubscribe`](Self::unsubscribe), or
     /// with the connection.
     ///
     /// Cost: a look-up by name, which is kept once a shard.
@@ -214,14 +231,15 @@ impl<'w, S> WebSocket<'w, S> {
     }
 
     /// Ends a subscription; nothing happens if there is none. What was published before, also
-    /// earlier in this call, still arrives; what is published afterwards does not. A publication
-    /// of another shard counts from when it reaches this one.
+    /// earlier in this call, still arrives; what is published after this call has returned does
+    /// not.
     pub fn unsubscribe(&mut self, topic: &str) {
         self.reach.unsubscribe(topic);
     }
 
     /// Sends a message to every subscriber of a topic on all shards, this connection included if
-    /// it is one; it need not be. [`publish_except`](Self::publish_except) leaves it out.
+    /// it is one; it need not be. [`publish_except`](Self::publish_except) leaves it out. Its order
+    /// is that of a [`broadcast`](Self::broadcast).
     ///
     /// Cost: the message is encoded once, whatever the number of subscribers.
     ///
@@ -485,8 +503,9 @@ impl<'w, S> WebSocket<'w, S> {
         self.reach.has_backpressure()
     }
 
-    /// A handle that reaches all connections and can be given to other threads. What is sent
-    /// through it is not ordered with what is sent through this `WebSocket`.
+    /// A handle that reaches all connections and can be given to other threads. Its calls are
+    /// ordered with those of this `WebSocket` ("Order" [above](Self)), but for [`send`](Self::send)
+    /// and the return value: they may arrive before what was sent to this connection through it.
     #[must_use]
     pub fn hub(&self) -> Hub {
         self.reach.hub().clone()

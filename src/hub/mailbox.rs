@@ -1,8 +1,23 @@
-//! A shard's inbox: bounded in envelopes and in bytes, lock-free, and it wakes its shard once per
-//! burst.
+//! A shard's inbox: bounded in envelopes and in bytes, lock-free while it has room, and it wakes
+//! its shard once per burst.
 //!
 //! **Room first.** A sender reserves room in a counter before it sends; so a broadcast can reserve
 //! in all mailboxes and then send, or send to none. The channel itself is never found full.
+//!
+//! **The line.** A shard whose handlers have to send something for which there is no room appends
+//! it to the line, a queue behind a lock ([`Mailbox::send_beyond`]). Each shard bounds what it
+//! sends so (see `Links`), and reads no input meanwhile. While the line is not empty, nobody gets
+//! room in the channel.
+//!
+//! **Order.** Channel and line are one queue: if a send has returned before another one begins, the
+//! inbox takes the first one first.
+//! - *Channel, then channel*, or *line, then line*: each of them is a queue.
+//! - *Line, then channel*: the second sender got room, so it found [`LINE`] clear. The first one
+//!   had set it, and only the inbox clears it, when it has taken all that was in the line.
+//! - *Channel, then line*: the inbox empties the channel before it looks at the line. What comes
+//!   into the channel between these two looks is counted, while the line is locked, and is taken
+//!   before the line. The first envelope is among them, for it was in the channel before the second
+//!   sender had the lock.
 //!
 //! **Closing.** [`Mailbox::close`] ends reservations, not deliveries: what was promised before is
 //! counted, and the shard takes until the count is zero.
@@ -14,17 +29,22 @@
 //!
 //! Knows envelopes by their size in bytes only.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::ops::DerefMut;
+use std::sync::{Arc, PoisonError};
 
 use super::Address;
 use crate::error::SendError;
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::channel::{self, Receiver, Sender};
-use crate::sync::{Waker, thread};
+use crate::sync::{Mutex, Waker, thread};
 
-/// The counter's layout: reserved bytes (39 bits), reserved envelopes (23), ended, closed.
-const COUNT_ONE: u64 = 1 << 39;
+/// The counter's layout: reserved bytes (38 bits), reserved envelopes (23), line, ended, closed.
+const COUNT_ONE: u64 = 1 << 38;
 const BYTES_MASK: u64 = COUNT_ONE - 1;
+/// The line is not empty, or the inbox has not taken all that was in it. It is set and cleared
+/// while the line is locked.
+const LINE: u64 = 1 << 61;
 /// Nobody takes envelopes any more; it is closed, too.
 const ENDED: u64 = 1 << 62;
 /// Nothing new is taken.
@@ -34,6 +54,8 @@ const CLOSED: u64 = 1 << 63;
 #[derive(Debug)]
 pub(crate) struct Mailbox<T> {
     sender: Sender<T>,
+    /// What shards have sent for which there was no room.
+    line: Mutex<VecDeque<T>>,
     /// The connections that want to be looked at. Unbounded, because whoever rings does so once
     /// until it was heard: see [`Alarm`](super::alarm::Alarm).
     bells: Sender<Address>,
@@ -55,6 +77,10 @@ pub(crate) struct Mailbox<T> {
 #[derive(Debug)]
 pub(crate) struct Inbox<T> {
     receiver: Receiver<T>,
+    /// What was in the line when the inbox last looked.
+    line: VecDeque<T>,
+    /// How many envelopes of the channel come before it.
+    ahead_count: usize,
     bells: Receiver<Address>,
     mailbox: Arc<Mailbox<T>>,
 }
@@ -68,12 +94,17 @@ pub(crate) struct Room<'m, T> {
 }
 
 fn cost(bytes: usize) -> u64 {
-    COUNT_ONE | (bytes as u64).min(BYTES_MASK >> 1)
+    COUNT_ONE | (bytes as u64).min(BYTES_MASK)
 }
 
 /// What is reserved, as of the counter.
 fn held(reserved: u64) -> u64 {
-    reserved & !(CLOSED | ENDED)
+    reserved & !(CLOSED | ENDED | LINE)
+}
+
+/// Nothing panics while the line is locked.
+fn lock<T>(line: &Mutex<VecDeque<T>>) -> impl DerefMut<Target = VecDeque<T>> {
+    line.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A mailbox and its inbox.
@@ -86,17 +117,19 @@ pub(crate) fn mailbox<T>(
     let (bells, heard) = channel::unbounded();
     let mailbox = Arc::new(Mailbox {
         sender,
+        line: Mutex::default(),
         bells,
         armed: AtomicBool::new(false),
         waker,
         reserved: AtomicU64::new(0),
         limit_count: limit_count as u64,
-        limit_bytes: limit_bytes as u64,
+        limit_bytes: (limit_bytes as u64).min(BYTES_MASK),
         connection_count: AtomicUsize::new(0),
         dropped_count: AtomicU64::new(0),
         cancelled_count: AtomicU64::new(0),
     });
-    let inbox = Inbox { receiver, bells: heard, mailbox: Arc::clone(&mailbox) };
+    let (line, ahead_count) = Default::default();
+    let inbox = Inbox { receiver, line, ahead_count, bells: heard, mailbox: Arc::clone(&mailbox) };
     (mailbox, inbox)
 }
 
@@ -120,8 +153,8 @@ impl<T> Mailbox<T> {
         let reserve = |now: u64| {
             let held = held(now);
             let fits = held / COUNT_ONE < self.limit_count
-                && (held == 0 || (held + cost) & BYTES_MASK <= self.limit_bytes);
-            (now & end == 0 && fits).then_some(now + cost)
+                && (held == 0 || (held & BYTES_MASK) + (cost & BYTES_MASK) <= self.limit_bytes);
+            (now & (end | LINE) == 0 && fits).then_some(now + cost)
         };
         // Acquire: whoever sees the room that `take` gave back sees the channel's free slot, too.
         match self.reserved.fetch_update(Ordering::Acquire, Ordering::Relaxed, reserve) {
@@ -129,6 +162,33 @@ impl<T> Mailbox<T> {
             Err(now) if now & end != 0 => Err(SendError::ShuttingDown),
             Err(_) => Err(SendError::Overloaded),
         }
+    }
+
+    // The line.
+
+    /// Sends an envelope for which there is no room, for a shard. Nobody else gets room before the
+    /// inbox has taken it.
+    ///
+    /// # Errors
+    /// `ShuttingDown` when the mailbox is closed.
+    pub(crate) fn send_beyond(&self, envelope: T) -> Result<(), SendError> {
+        let mut line = lock(&self.line);
+        // Relaxed: the lock orders it with the inbox's clearing, and a reservation that comes after
+        // it is told by the same atomic.
+        let stand = |now: u64| (now & CLOSED == 0).then_some(now | LINE);
+        if self.reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, stand).is_err() {
+            return Err(SendError::ShuttingDown);
+        }
+        line.push_back(envelope);
+        drop(line);
+        self.wake();
+        Ok(())
+    }
+
+    /// Whether the inbox has not taken all that was sent beyond the room.
+    pub(crate) fn has_line(&self) -> bool {
+        // Relaxed: a shard that is told too late looks again.
+        self.reserved.load(Ordering::Relaxed) & LINE != 0
     }
 
     // Counters. Relaxed, all of them: each stands for itself, and nothing is read on its strength.
@@ -257,7 +317,7 @@ impl<T> Inbox<T> {
         let held = held(self.mailbox.reserved.load(Ordering::Acquire));
         assert_eq!(held / COUNT_ONE, self.receiver.len() as u64, "room is given back");
         assert!(held >= COUNT_ONE || held == 0, "bytes are given back");
-        let is_empty = self.receiver.is_empty() && self.bells.is_empty();
+        let is_empty = self.is_settled() && self.bells.is_empty();
         assert!(is_empty || has_mail || self.is_armed(), "a wake-up is lost");
     }
 
@@ -272,15 +332,54 @@ impl<T> Inbox<T> {
     }
 
     /// The next envelope; `size` tells how many bytes were reserved for it.
-    pub(crate) fn take(&self, size: impl FnOnce(&T) -> usize) -> Option<T> {
-        let envelope = self.receiver.try_recv().ok()?;
-        // Release: after the slot in the channel has become free; see `reserve`.
-        self.mailbox.reserved.fetch_sub(cost(size(&envelope)), Ordering::Release);
-        Some(envelope)
+    #[inline]
+    pub(crate) fn take(&mut self, size: impl FnOnce(&T) -> usize) -> Option<T> {
+        loop {
+            if !self.line.is_empty() && !self.is_channel_first() {
+                return self.line.pop_front();
+            }
+            if let Ok(envelope) = self.receiver.try_recv() {
+                // Release: after the slot in the channel has become free; see `reserve`.
+                self.mailbox.reserved.fetch_sub(cost(size(&envelope)), Ordering::Release);
+                return Some(envelope);
+            }
+            if !self.mailbox.has_line() || !self.fetch_line() {
+                return None;
+            }
+        }
+    }
+
+    /// Whether the next envelope of the channel comes before the line.
+    #[cold]
+    fn is_channel_first(&mut self) -> bool {
+        let is_first = self.ahead_count > 0;
+        self.ahead_count -= usize::from(is_first);
+        is_first
+    }
+
+    /// The channel was found empty: gets what is in the line, and counts what has come into the
+    /// channel since. Whether there was a line.
+    #[cold]
+    fn fetch_line(&mut self) -> bool {
+        let mut line = lock(&self.mailbox.line);
+        if line.is_empty() {
+            // Relaxed: who finds it clear gets room, and what it sends comes after all this.
+            self.mailbox.reserved.fetch_and(!LINE, Ordering::Relaxed);
+            return false;
+        }
+        std::mem::swap(&mut self.line, &mut *line);
+        self.ahead_count = self.receiver.len();
+        true
+    }
+
+    /// How many envelopes are there: all whose sending has returned, perhaps more.
+    pub(crate) fn count(&self) -> usize {
+        let line_count = if self.mailbox.has_line() { lock(&self.mailbox.line).len() } else { 0 };
+        self.line.len() + line_count + self.receiver.len()
     }
 
     /// The next envelope of all that were promised; `None` once there is nothing more of them.
-    pub(crate) fn take_promised(&self, size: impl Fn(&T) -> usize) -> Option<T> {
+    pub(crate) fn take_promised(&mut self, size: impl Fn(&T) -> usize) -> Option<T> {
         loop {
             let envelope = self.take(&size);
             if envelope.is_some() || self.is_settled() {
@@ -301,15 +400,17 @@ impl<T> Inbox<T> {
         self.bells.try_recv().ok()
     }
 
-    /// Whether nothing is in the mailbox, nor promised to it.
+    /// Whether nothing is in the mailbox, nor promised to it. If a send has returned before this is
+    /// asked, and its envelope was not taken, it is not settled.
+    #[inline]
     pub(crate) fn is_settled(&self) -> bool {
         // Relaxed: it is asked by the shard itself, which alone makes the count smaller by what was
         // sent; and once the mailbox is closed, its own closing has shown it all that was promised.
-        held(self.mailbox.reserved.load(Ordering::Relaxed)) < COUNT_ONE
+        self.mailbox.reserved.load(Ordering::Relaxed) & !(CLOSED | ENDED) < COUNT_ONE
     }
 
     /// Nobody takes any more: what is there is lost, and no more comes.
-    pub(crate) fn end(&self, size: impl Fn(&T) -> usize, mut lose: impl FnMut(T)) {
+    pub(crate) fn end(&mut self, size: impl Fn(&T) -> usize, mut lose: impl FnMut(T)) {
         // Relaxed: as `Mailbox::close`.
         self.mailbox.reserved.fetch_or(CLOSED | ENDED, Ordering::Relaxed);
         while let Some(envelope) = self.take_promised(&size) {
@@ -342,6 +443,12 @@ impl<T> Drop for Inbox<T> {
     fn drop(&mut self) {
         // Relaxed: as `Mailbox::close`.
         self.mailbox.reserved.fetch_or(CLOSED | ENDED, Ordering::Relaxed);
+        let mut line = lock(&self.mailbox.line);
+        self.mailbox.reserved.fetch_and(!LINE, Ordering::Relaxed);
+        let left = std::mem::take(&mut *line);
+        drop(line);
+        // Now: who is told by it may do anything.
+        drop(left);
         while !self.is_settled() {
             match self.receiver.try_recv() {
                 Ok(_) => drop(self.mailbox.reserved.fetch_sub(COUNT_ONE, Ordering::Relaxed)),
@@ -369,7 +476,7 @@ mod tests {
 
     #[test]
     fn it_is_bounded_in_envelopes_and_in_bytes() {
-        let (_poll, mailbox, inbox) = test_mailbox(3, 100);
+        let (_poll, mailbox, mut inbox) = test_mailbox(3, 100);
         for _ in 0..3 {
             assert_eq!(send(&mailbox, 1), Ok(()));
         }
@@ -392,7 +499,7 @@ mod tests {
 
     #[test]
     fn closing_ends_reservations_and_not_deliveries() {
-        let (_poll, mailbox, inbox) = test_mailbox(8, 100);
+        let (_poll, mailbox, mut inbox) = test_mailbox(8, 100);
         let promised = mailbox.reserve(7).expect("room");
         mailbox.close();
         drop(mailbox.reserve_for_rest(1).expect("room for what was begun"));
@@ -406,8 +513,8 @@ mod tests {
     /// One that tells whether it has been dropped.
     type Shared = Arc<()>;
 
-    /// A mailbox with three envelopes in it.
-    fn with_three() -> (Arc<Mailbox<Shared>>, Inbox<Shared>, Shared) {
+    /// A mailbox with three envelopes in it, and a fourth one in line.
+    fn with_four() -> (Arc<Mailbox<Shared>>, Inbox<Shared>, Shared) {
         let poll = mio::Poll::new().expect("a poll");
         let waker = Waker::new(poll.registry(), mio::Token(0)).expect("a waker");
         let (mailbox, inbox) = mailbox(waker, 8, 100);
@@ -416,12 +523,13 @@ mod tests {
             let room = mailbox.reserve(5).expect("room");
             assert_eq!(room.send(Arc::clone(&envelope)), Ok(()));
         }
+        assert_eq!(mailbox.send_beyond(Arc::clone(&envelope)), Ok(()));
         (mailbox, inbox, envelope)
     }
 
     #[test]
     fn what_is_in_it_when_its_shard_ends_is_dropped() {
-        let (mailbox, inbox, envelope) = with_three();
+        let (mailbox, inbox, envelope) = with_four();
         drop(inbox);
         assert_eq!(Arc::strong_count(&envelope), 1);
         assert_eq!(mailbox.reserve(1).err(), Some(SendError::ShuttingDown));
@@ -430,10 +538,10 @@ mod tests {
 
     #[test]
     fn what_is_in_it_at_the_end_is_handed_over_as_lost_and_no_more_comes() {
-        let (mailbox, inbox, envelope) = with_three();
+        let (mailbox, mut inbox, envelope) = with_four();
         let mut lost_count = 0;
         inbox.end(|_| 5, |_| lost_count += 1);
-        assert_eq!((lost_count, Arc::strong_count(&envelope)), (3, 1));
+        assert_eq!((lost_count, Arc::strong_count(&envelope)), (4, 1));
         assert_eq!(mailbox.reserve_for_rest(1).err(), Some(SendError::ShuttingDown));
     }
 

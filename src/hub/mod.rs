@@ -175,8 +175,11 @@ impl Shared {
 ///
 /// No call blocks. `Ok` means that the message was accepted for delivery: it is in the mailbox of
 /// every shard that it has to reach, and arrives exactly once at each connection that is still open
-/// then. `Err` means that nothing was accepted. What one thread sends to one connection arrives in
-/// the order sent, whether by [`send_to`](Self::send_to) or by [`broadcast`](Self::broadcast).
+/// then. `Err` means that nothing was accepted.
+///
+/// **Order.** If one call has returned before another one begins, every connection sees the effect
+/// of the first one first, whichever threads and handlers make the two; more at
+/// [`WebSocket`](crate::WebSocket).
 ///
 /// Cost: the message is encoded once (one allocation); then one push and at most one wake-up for
 /// each shard concerned.
@@ -301,7 +304,8 @@ impl Hub {
     /// Makes a connection a subscriber of a topic; see
     /// [`WebSocket::subscribe`](crate::WebSocket::subscribe).
     ///
-    /// What this thread publishes afterwards reaches it. A connection that has closed meanwhile, or
+    /// What is published after this call has returned reaches it, what was published before does
+    /// not. A connection that has closed meanwhile, or
     /// has as many topics as it may ([`Limits::topic_count`](crate::Limits::topic_count)), is
     /// noticed only on its shard, and logged there.
     ///
@@ -314,7 +318,8 @@ impl Hub {
         room.send(Envelope::Subscribe { to: id.address(), topic })
     }
 
-    /// Ends a subscription; nothing happens if there is none.
+    /// Ends a subscription; nothing happens if there is none. What was published before still
+    /// arrives, what is published after this call has returned does not.
     ///
     /// # Errors
     /// As of [`subscribe`](Self::subscribe).

@@ -27,7 +27,7 @@ impl EventLoop {
         now: Instant,
     ) -> Option<ConnectionId> {
         self.shard.now = now;
-        self.inbox.mailbox().add_connection();
+        self.shard.inbox.mailbox().add_connection();
         let address = self.adopt(Transport::new(end), peer)?;
         Some(ConnectionId::new(self.shard.hub.shared().node, self.shard.index, address))
     }
@@ -67,7 +67,7 @@ impl EventLoop {
         !self.told.is_empty()
             || self.has_leftovers()
             || self.waits_for_shards()
-            || self.inbox.is_armed()
+            || self.shard.inbox.is_armed()
             || self.listener.as_ref().is_some_and(|listener| listener.is_awake(now))
             || self.next_due().is_some_and(|due| due <= now)
     }

@@ -98,7 +98,7 @@ impl EventLoop {
                 let _ = room.send_connection(Envelope::Adopt { socket, peer });
                 continue;
             }
-            self.inbox.mailbox().add_connection();
+            self.shard.inbox.mailbox().add_connection();
             self.adopt(Transport::new(socket), peer);
         }
     }
@@ -118,11 +118,18 @@ impl EventLoop {
         self.listener = None;
     }
 
+    /// Adopts the sockets that other shards have accepted for this one.
+    pub(super) fn adopt_newcomers(&mut self) {
+        while let Some((socket, peer)) = self.shard.newcomers.pop_front() {
+            self.adopt(Transport::from_fd(socket), peer);
+        }
+    }
+
     /// Gives a fresh socket a slot, unless it is refused. It is counted already.
     pub(super) fn adopt(&mut self, transport: Transport, peer: SocketAddr) -> Option<Address> {
         let adopted = self.give_slot(transport, peer);
         if adopted.is_none() {
-            self.inbox.mailbox().remove_connection();
+            self.shard.inbox.mailbox().remove_connection();
         }
         adopted
     }

@@ -173,7 +173,6 @@ fn post() -> io::Result<(Poll, Arc<Mailbox<Envelope>>, Inbox<Envelope>)> {
 #[derive(Debug)]
 pub struct Members {
     shard: Shard,
-    _inbox: Inbox<Envelope>,
 }
 
 impl Members {
@@ -187,8 +186,8 @@ impl Members {
         let (_, mailbox, inbox) = post()?;
         let hub = Hub::new(Node::random(), Box::new([mailbox]), Default::default());
         let limits = LimitTable::new(vec![Limits::default()], Limits::default());
-        let shard = Shard::new(0, limits, hub, clock::now());
-        let mut members = Self { shard, _inbox: inbox };
+        let shard = Shard::new(0, limits, hub, inbox, clock::now());
+        let mut members = Self { shard };
         let mut far_ends = Vec::new();
         for at in (0..count).step_by(sharing_count) {
             let (near, far) = UnixStream::pair()?;
@@ -247,6 +246,7 @@ impl Members {
             Some(topic) => Audience::Topic(self.shard.topic(topic)?),
             None => Audience::Everyone(0),
         };
+        self.shard.take_over();
         self.shard.publish(audience, None, message, None)
     }
 

@@ -29,7 +29,7 @@ impl EventLoop {
         shard.wheel.check_invariants();
         shard.links.check_invariants();
         shard.fanout.check_invariants();
-        self.inbox.check_invariants();
+        shard.inbox.check_invariants();
         self.check_lists();
         self.check_members();
         let mut queued_bytes = 0;
@@ -56,7 +56,7 @@ impl EventLoop {
     /// If something does not hold; also if another thread does anything to the server meanwhile.
     pub(crate) fn check_alone(&self) {
         self.check_invariants();
-        self.inbox.check_told(self.has_mail);
+        self.shard.inbox.check_told(self.has_mail);
         let mut connections = self.shard.connections.iter();
         assert!(connections.all(|(_, c)| !c.has_unheard_stream()), "an abandoned stream");
     }

@@ -1,10 +1,12 @@
 //! A shard's ways to the other shards' mailboxes.
 //!
-//! What a handler has sent and another shard cannot take yet waits here, in order and bounded;
-//! until it is gone the shard reads from none of its connections, so that the pressure reaches
-//! those who cause it.
+//! What a handler sends is in the mailbox when its call returns, also if there is no room for it:
+//! then it stands in the mailbox's line, and this shard counts it. What a shard has standing in
+//! lines is bounded. Until it was taken the shard reads from none of its connections, so that the
+//! pressure reaches those who cause it.
+//!
+//! It does not wait here: what another shard or a thread sends meanwhile would overtake it.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::config::Limits;
@@ -15,47 +17,57 @@ use crate::hub::{Envelope, Hub, Publication};
 pub(super) struct Links {
     hub: Hub,
     own: usize,
-    /// What waits for each shard, in order.
-    waiting: Box<[VecDeque<Envelope>]>,
-    waiting_count: usize,
-    waiting_bytes: usize,
-    limit_count: usize,
-    limit_bytes: usize,
+    /// What this shard has sent beyond the room of each mailbox whose line was not empty since.
+    excesses: Box<[Excess]>,
+    /// The sum of all.
+    excess: Excess,
+    limit: Excess,
     is_quiet: bool,
+}
+
+/// Envelopes for which there was no room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Excess {
+    count: usize,
+    bytes: usize,
+}
+
+impl Excess {
+    fn add(&mut self, bytes: usize) {
+        self.count += 1;
+        self.bytes += bytes;
+    }
 }
 
 impl Links {
     pub(super) fn new(hub: Hub, own: usize, limits: &Limits) -> Self {
         let shard_count = hub.shared().mailboxes.len();
+        // A broadcast needs room for all others at once.
+        let limit_count = limits.mailbox_count.max(shard_count);
         Self {
             hub,
             own,
-            waiting: (0..shard_count).map(|_| VecDeque::new()).collect(),
-            waiting_count: 0,
-            waiting_bytes: 0,
-            // A broadcast needs room for all others at once.
-            limit_count: limits.mailbox_count.max(shard_count),
-            limit_bytes: limits.mailbox_bytes,
+            excesses: vec![Excess::default(); shard_count].into(),
+            excess: Excess::default(),
+            limit: Excess { count: limit_count, bytes: limits.mailbox_bytes },
             is_quiet: false,
         }
     }
 
-    /// The server shuts down, and this shard has handed over all that waited: from now on nothing
-    /// may wait, for the other shards do not wait for it.
+    /// The server shuts down: from now on this shard sends nothing for which there is no room.
     pub(super) fn quiet(&mut self) {
-        debug_assert!(!self.is_blocked(), "something waits");
         if !std::mem::replace(&mut self.is_quiet, true) {
             self.hub.shared().shutdown.add_quiet();
         }
     }
 
-    /// Whether anything waits.
+    /// Whether another shard has not taken what was sent beyond the room.
     #[inline]
     pub(super) fn is_blocked(&self) -> bool {
-        self.waiting_count > 0
+        self.excess.count > 0
     }
 
-    /// Sends to another shard, or lets the envelope wait.
+    /// Sends to another shard, also if there is no room, within the bounds of that.
     pub(super) fn send(&mut self, shard: usize, envelope: Envelope) -> Result<(), SendError> {
         let Some(mailbox) = self.hub.shared().mailboxes.get(shard) else {
             return Err(SendError::Gone);
@@ -64,28 +76,29 @@ impl Links {
             return Err(SendError::ShuttingDown);
         }
         self.check_room(1, envelope.size())?;
-        self.send_or_wait(shard, envelope)
+        self.send_anyway(shard, envelope)
     }
 
-    /// Sends, or lets the envelope wait; there is room for that.
-    fn send_or_wait(&mut self, shard: usize, envelope: Envelope) -> Result<(), SendError> {
-        if self.waiting[shard].is_empty() {
-            match self.hub.shared().mailboxes[shard].reserve(envelope.size()) {
-                Ok(room) => return room.send(envelope),
-                Err(SendError::Overloaded) if self.is_quiet => return Err(SendError::ShuttingDown),
-                Err(SendError::Overloaded) => {}
-                Err(error) => return Err(error),
+    /// Sends, with room or without; the bounds allow it.
+    fn send_anyway(&mut self, shard: usize, envelope: Envelope) -> Result<(), SendError> {
+        let size = envelope.size();
+        let mailbox = &self.hub.shared().mailboxes[shard];
+        match mailbox.reserve(size) {
+            Ok(room) => room.send(envelope),
+            Err(SendError::Overloaded) if self.is_quiet => Err(SendError::ShuttingDown),
+            Err(SendError::Overloaded) => {
+                mailbox.send_beyond(envelope)?;
+                self.excesses[shard].add(size);
+                self.excess.add(size);
+                Ok(())
             }
+            Err(error) => Err(error),
         }
-        self.waiting_count += 1;
-        self.waiting_bytes += envelope.size();
-        self.waiting[shard].push_back(envelope);
-        Ok(())
     }
 
     /// Sends a publication to all other shards, or to none.
     pub(super) fn publish(&mut self, publication: &Publication) -> Result<(), SendError> {
-        let others = self.waiting.len() - 1;
+        let others = self.excesses.len() - 1;
         if self.hub.shared().mailboxes.iter().any(|mailbox| mailbox.is_closed()) {
             return Err(SendError::ShuttingDown);
         }
@@ -97,11 +110,11 @@ impl Links {
             let published = self.hub.shared().publish(&publication, Some(self.own));
             return published.map_err(|_| SendError::ShuttingDown);
         }
-        // Room for all to wait is room for all.
+        // What may be sent beyond the room to all of them may be sent.
         self.check_room(others, publication.frame.len() * others)?;
         let own = self.own;
         for shard in (0..=others).filter(|&shard| shard != own) {
-            if self.send_or_wait(shard, Envelope::Publish(Arc::clone(&publication))).is_err() {
+            if self.send_anyway(shard, Envelope::Publish(Arc::clone(&publication))).is_err() {
                 // It has ended just now. The others get it, so it was accepted.
                 self.hub.shared().mailboxes[shard].count_dropped(1);
             }
@@ -110,60 +123,41 @@ impl Links {
     }
 
     fn check_room(&self, count: usize, bytes: usize) -> Result<(), SendError> {
-        let fits = self.waiting_count + count <= self.limit_count
-            && (self.waiting_count == 0 || self.waiting_bytes + bytes <= self.limit_bytes);
+        let Self { excess, limit, .. } = self;
+        let fits = excess.count + count <= limit.count
+            && (excess.count == 0 || excess.bytes + bytes <= limit.bytes);
         if fits { Ok(()) } else { Err(SendError::Overloaded) }
     }
 
-    /// Gives up what waits; how many envelopes that were.
-    pub(super) fn give_up(&mut self) -> u64 {
-        (self.waiting_count, self.waiting_bytes) = (0, 0);
-        self.waiting.iter_mut().map(|queue| queue.drain(..).count() as u64).sum()
-    }
-
-    /// Moves on what the mailboxes can take now; tells how many envelopes had to be given up
-    /// because their shard is gone.
-    pub(super) fn flush(&mut self) -> u64 {
-        let mut lost_count = 0;
-        let Self { hub, waiting, waiting_count, waiting_bytes, .. } = self;
-        for (mailbox, queue) in hub.shared().mailboxes.iter().zip(waiting) {
-            while let Some(envelope) = queue.front() {
-                let size = envelope.size();
-                let room = match mailbox.reserve(size) {
-                    Ok(room) => Some(room),
-                    Err(SendError::Overloaded) => break,
-                    Err(_) => None,
-                };
-                let Some(envelope) = queue.pop_front() else { break };
-                *waiting_count -= 1;
-                *waiting_bytes -= size;
-                let sent = room.is_some_and(|room| room.send(envelope).is_ok());
-                lost_count += u64::from(!sent);
+    /// Looks whether the other shards have taken what was sent beyond the room.
+    pub(super) fn look(&mut self) {
+        for (mailbox, excess) in self.hub.shared().mailboxes.iter().zip(&mut self.excesses) {
+            if excess.count > 0 && !mailbox.has_line() {
+                let Excess { count, bytes } = std::mem::take(excess);
+                self.excess.count -= count;
+                self.excess.bytes -= bytes;
             }
         }
-        lost_count
     }
 }
 
 impl Drop for Links {
     /// A shard that is gone sends nothing more, whatever has ended it.
     fn drop(&mut self) {
-        let lost_count = self.give_up();
-        self.hub.shared().mailboxes[self.own].count_dropped(lost_count);
         self.quiet();
     }
 }
 
 #[cfg(feature = "testing")]
 impl Links {
-    /// Panics unless the account of what waits is right, and within its bounds.
+    /// Panics unless the account of what was sent beyond the room is right, and within its bounds.
     pub(super) fn check_invariants(&self) {
-        let waiting = || self.waiting.iter().flatten();
-        assert_eq!(self.waiting_count, waiting().count(), "how many wait for other shards");
-        let sum: usize = waiting().map(Envelope::size).sum();
-        assert_eq!(self.waiting_bytes, sum, "how much waits for other shards");
-        assert!(self.waiting_count <= self.limit_count, "too many wait for other shards");
-        assert!(self.waiting[self.own].is_empty(), "a shard does not wait for itself");
+        let Self { excesses, excess, limit, own, .. } = self;
+        let count: usize = excesses.iter().map(|excess| excess.count).sum();
+        let bytes: usize = excesses.iter().map(|excess| excess.bytes).sum();
+        assert_eq!(*excess, Excess { count, bytes }, "what was sent beyond the room");
+        assert!(count <= limit.count, "too much was sent beyond the room");
+        assert_eq!(excesses[*own], Excess::default(), "a shard sends nothing to itself");
     }
 }
 
@@ -175,10 +169,10 @@ mod tests {
     use crate::sync::Waker;
 
     #[test]
-    fn what_cannot_go_at_once_waits_in_order_until_the_shard_is_quiet() {
+    fn what_has_no_room_stands_in_line_in_order_until_the_shard_is_quiet() {
         let limits = Limits { mailbox_count: 2, ..Limits::default() };
         let polls = [0, 1].map(|_| mio::Poll::new().expect("a poll"));
-        let (mailboxes, inboxes): (Vec<_>, Vec<_>) = polls
+        let (mailboxes, mut inboxes): (Vec<_>, Vec<_>) = polls
             .iter()
             .map(|poll| Waker::new(poll.registry(), mio::Token(0)).expect("a waker"))
             .map(|waker| mailbox(waker, limits.mailbox_count, limits.mailbox_bytes))
@@ -188,7 +182,7 @@ mod tests {
         let send = |links: &mut Links, generation| {
             links.send(1, Envelope::Abort { to: Address::new(0, generation) })
         };
-        let take = || match inboxes[1].take(Envelope::size) {
+        let mut take = || match inboxes[1].take(Envelope::size) {
             Some(Envelope::Abort { to }) => Some(to),
             _ => None,
         };
@@ -197,12 +191,16 @@ mod tests {
             assert_eq!(links.is_blocked(), is_blocked);
         }
         assert_eq!(take(), Some(Address::new(0, 0)));
-        // There is room, but somebody waits for it.
+        // There is room, but something stands in line for it.
         assert_eq!(send(&mut links, 3), Ok(()));
         for generation in 1..4 {
-            assert_eq!(links.flush(), 0);
+            links.look();
+            assert!(links.is_blocked());
             assert_eq!(take(), Some(Address::new(0, generation)));
         }
+        assert_eq!(take(), None);
+        links.look();
+        assert!(!links.is_blocked());
         for generation in 4..6 {
             assert_eq!(send(&mut links, generation), Ok(()));
         }
@@ -220,6 +218,5 @@ mod tests {
         assert!(take().is_some());
         assert_eq!(links.publish(&publication), Ok(()), "there is room");
         assert!(!links.is_blocked());
-        assert_eq!(links.give_up(), 0);
     }
 }

@@ -33,6 +33,7 @@ mod keeping;
 mod limits;
 mod links;
 mod listener;
+mod mail;
 mod news;
 mod outbox;
 mod output;
@@ -78,13 +79,10 @@ use self::news::Readiness;
 #[cfg(feature = "testing")]
 pub(crate) use self::pipe::{ClientEnd, Unread, pipe};
 pub(crate) use self::pool::Pool;
-use self::reports::Kind;
 use self::shutdown::Life;
-use self::state::{Outgoing, Shard, Slot};
-use self::transport::Transport;
+use self::state::{Shard, Slot};
 pub(crate) use self::visitors::Visitors;
 use crate::config::HEAD_BYTES_MAX;
-use crate::error::SendError;
 use crate::hub::mailbox::Inbox;
 use crate::hub::{Address, Envelope, Hub};
 use crate::message::{Close, CloseCode, ClosedBy};
@@ -139,7 +137,6 @@ pub(crate) struct EventLoop {
     poll: Poll,
     /// `None` once the shutdown has begun, and if there never was one.
     listener: Option<Listener>,
-    inbox: Inbox<Envelope>,
     has_mail: bool,
     application: Application,
     shard: Shard,
@@ -168,12 +165,11 @@ impl EventLoop {
     ) -> io::Result<Self> {
         let Seat { index, poll, listener, inbox } = seat;
         // First: whatever fails after it, nobody waits for this shard to become quiet.
-        let shard = Shard::new(index, limits, hub, now);
+        let shard = Shard::new(index, limits, hub, inbox, now);
         let listen = |listener| Listener::new(listener, poll.registry(), LISTENER);
         let listener = listener.map(listen).transpose()?;
         Ok(Self {
             listener,
-            inbox,
             has_mail: false,
             application: Application::new(service),
             shard,
@@ -312,72 +308,33 @@ impl EventLoop {
 
     /// Phase 4: clears `armed`, *then* takes what is there, at most a budget of it.
     fn take_mail(&mut self) {
-        if !self.inbox.disarm() && !self.has_mail {
+        if !self.shard.inbox.disarm() && !self.has_mail {
             return;
         }
         // Not those that are rung meanwhile: who yields lets the others go first.
         let budget = self.budgets.mailbox_count;
-        let bell_count = self.inbox.bell_count().min(budget);
-        self.has_mail = bell_count == budget;
+        let bell_count = self.shard.inbox.bell_count().min(budget);
         for _ in 0..bell_count {
-            let Some(address) = self.inbox.take_bell() else { break };
+            let Some(address) = self.shard.inbox.take_bell() else { break };
             if let Some(slot) = self.shard.find(address) {
                 self.attend(slot);
             }
         }
+        self.has_mail = !self.take_envelopes(budget) || bell_count == budget;
+        self.adopt_newcomers();
+    }
+
+    /// Takes over at most so many envelopes; whether those are all.
+    fn take_envelopes(&mut self, budget: usize) -> bool {
         for _ in 0..budget {
             if self.shard.fanout.is_behind() {
                 // The fan-out comes first; the mailbox fills, and its senders are told.
-                self.has_mail = true;
-                return;
+                return false;
             }
-            let Some(envelope) = self.inbox.take(Envelope::size) else { return };
-            self.open_envelope(envelope);
+            let Some(envelope) = self.shard.inbox.take(Envelope::size) else { return true };
+            self.shard.open(envelope);
         }
-        self.has_mail = true;
-    }
-
-    fn open_envelope(&mut self, envelope: Envelope) {
-        let shard = &mut self.shard;
-        match envelope {
-            Envelope::Send { to, frame, ticket } => {
-                if shard.send_here(to, Outgoing::Frames(&frame), ticket).is_err() {
-                    shard.count_dropped(1);
-                }
-            }
-            Envelope::Piece { to, frame, ticket } => shard.push_piece(to, frame, ticket),
-            Envelope::Publish(publication) => shard.publish_here(&publication),
-            Envelope::Subscribe { to, topic } => {
-                if let Some(slot) = shard.find(to)
-                    && shard.subscribe(slot, &topic) == Err(SendError::Overloaded)
-                {
-                    let kind = Kind::TooManyTopics(shard.connections[slot].endpoint);
-                    let (id, path) = (shard.id(slot), shard.path_for(slot));
-                    shard.report(
-                        kind,
-                        format_args!("connection {id} to {path} has too many topics for {topic:?}"),
-                    );
-                }
-            }
-            Envelope::Unsubscribe { to, topic } => {
-                if let Some(slot) = shard.find(to) {
-                    shard.unsubscribe(slot, &topic);
-                }
-            }
-            Envelope::Close { to, close } => {
-                if let Some(slot) = shard.find(to) {
-                    shard.begin_close(slot, *close, connection::Farewell::Close);
-                }
-            }
-            Envelope::Abort { to } => {
-                if let Some(slot) = shard.find(to) {
-                    shard.abort(slot);
-                }
-            }
-            Envelope::Adopt { socket, peer } => {
-                self.adopt(Transport::from_fd(socket), peer);
-            }
-        }
+        false
     }
 
     /// Phase 5: looks at the connections whose timer has fired.
@@ -514,7 +471,7 @@ impl EventLoop {
             self.shard.wheel.disarm(slot);
             debug_assert!(connection.is_dead() && connection.outbox.is_empty());
             self.let_out(&connection);
-            self.inbox.mailbox().remove_connection();
+            self.shard.inbox.mailbox().remove_connection();
             if let Some(listener) = &mut self.listener {
                 // A descriptor has become free.
                 listener.resting_until = None;

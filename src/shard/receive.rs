@@ -48,8 +48,7 @@ impl Kernel {
 impl EventLoop {
     pub(super) fn receive(&mut self, events: &Events) {
         if self.shard.links.is_blocked() {
-            let lost_count = self.shard.links.flush();
-            self.shard.count_dropped(lost_count);
+            self.shard.links.look();
         }
         #[cfg(feature = "testing")]
         let told = std::mem::take(&mut self.told);

@@ -24,7 +24,7 @@ pub(super) enum Life {
     Running,
     /// Nobody new is let in. Those who are here are served, and closed one after another.
     Spreading(Spread),
-    /// Nothing is read any more; what was sent to other shards is handed over.
+    /// Nothing is read any more, until no shard reads.
     Quieting,
     /// Nothing can arrive any more: all connections are being closed.
     Closing,
@@ -88,9 +88,7 @@ impl EventLoop {
             }
         }
         if self.life == Life::Quieting {
-            if !self.shard.links.is_blocked() {
-                self.shard.links.quiet();
-            }
+            self.shard.links.quiet();
             let shared = self.shard.hub.shared();
             let shard_count = shared.mailboxes.len();
             let are_all_quiet = shared.shutdown.are_all_quiet(shard_count);
@@ -177,10 +175,11 @@ impl EventLoop {
     /// Nothing more will come from other shards than what is in the mailbox: delivers that, then
     /// closes every connection.
     fn begin_closing_all(&mut self) {
-        self.inbox.mailbox().close();
-        while let Some(envelope) = self.inbox.take_promised(Envelope::size) {
-            self.open_envelope(envelope);
+        self.shard.inbox.mailbox().close();
+        while let Some(envelope) = self.shard.inbox.take_promised(Envelope::size) {
+            self.shard.open(envelope);
         }
+        self.adopt_newcomers();
         self.life = Life::Closing;
         let members: Vec<Slot> = self.shard.fanout.audiences.everybody().collect();
         for slot in members {
@@ -242,9 +241,6 @@ impl EventLoop {
         self.close_leaving();
         // `on_close` has been called for all by now: what it has left to be done is cut, too.
         self.stop_all_waiting(&slots);
-        // Nobody is left who could hand it over.
-        let lost_count = self.shard.links.flush() + self.shard.links.give_up();
-        self.shard.count_dropped(lost_count);
         self.shard.hub.shared().shutdown.add_aborted(aborted_count);
     }
 
@@ -260,9 +256,9 @@ impl EventLoop {
     }
 
     /// Nobody is left: what is still in the mailbox, the rest of messages in pieces, came too late.
-    pub(super) fn lose_mail(&self) {
-        self.inbox.end(Envelope::size, |envelope| {
-            self.shard.count_dropped(envelope.message_count());
-        });
+    pub(super) fn lose_mail(&mut self) {
+        let mut lost_count = 0;
+        self.shard.inbox.end(Envelope::size, |envelope| lost_count += envelope.message_count());
+        self.shard.count_dropped(lost_count);
     }
 }

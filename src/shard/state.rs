@@ -1,9 +1,12 @@
 //! [`Shard`]: the connections of one thread, and everything that may be done to them while a
 //! handler runs: queueing, never calling another handler, never freeing.
 //!
-//! Knows outboxes, audiences and the ways to other shards. Must not know how events arrive, nor
-//! what a handler is.
+//! Knows outboxes, audiences, the ways to other shards and the mailbox. Must not know how events
+//! arrive, nor what a handler is.
 
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -25,6 +28,7 @@ use super::watch::Watch;
 use crate::config::Limits;
 use crate::error::SendError;
 use crate::hub::delivery::Ticket;
+use crate::hub::mailbox::Inbox;
 use crate::hub::{Address, ConnectionId, Envelope, Hub, Schedule};
 use crate::message::Message;
 use crate::protocol::frame;
@@ -44,6 +48,10 @@ pub(super) struct Shard {
     pub(super) connections: Slab<Connection>,
     pub(super) generation: u64,
     pub(super) links: Links,
+    pub(super) inbox: Inbox<Envelope>,
+    /// Sockets that other shards have accepted for this one. They came by the mailbox; the loop
+    /// adopts them. A shard gets none while it has more connections than the others.
+    pub(super) newcomers: VecDeque<(OwnedFd, SocketAddr)>,
     pub(super) wheel: Wheel,
     pub(super) fanout: Fanout,
     /// What a connection is about to get of the log.
@@ -95,7 +103,13 @@ impl Outgoing<'_> {
 }
 
 impl Shard {
-    pub(super) fn new(index: usize, limits: LimitTable, hub: Hub, now: Instant) -> Self {
+    pub(super) fn new(
+        index: usize,
+        limits: LimitTable,
+        hub: Hub,
+        inbox: Inbox<Envelope>,
+        now: Instant,
+    ) -> Self {
         Self {
             index,
             links: Links::new(hub.clone(), index, limits.server()),
@@ -104,6 +118,8 @@ impl Shard {
             reports: Reports::default(),
             limits,
             hub,
+            inbox,
+            newcomers: VecDeque::new(),
             now,
             schedule: None,
             connections: Slab::new(),

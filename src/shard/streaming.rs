@@ -123,7 +123,10 @@ impl Shard {
         if let Some(streaming) = self.connections[slot].streaming_mut() {
             streaming.has_begun = true;
         }
-        debug_assert_eq!(self.current, None, "pieces come by the mailbox");
+        if self.current == Some(slot) {
+            // What its handler has said in this turn comes first.
+            self.spill(slot);
+        }
         self.enqueue(slot, piece, Some(ticket));
         if is_last {
             self.end_stream(slot);

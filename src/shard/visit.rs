@@ -100,9 +100,11 @@ impl Visit<'_> {
         intake.budget = budget;
     }
 
-    /// What is done to the shard may change whatever the current connection's run relies on.
+    /// What is done to the shard may change whatever the current connection's run relies on. It
+    /// comes after what has arrived from others.
     fn act(&mut self) -> (&mut Shard, Slot) {
         self.shard.close_room();
+        self.shard.take_over();
         (self.shard, self.slot)
     }
 

@@ -92,6 +92,9 @@ pub struct Person {
     pub reasons: BTreeSet<Reason>,
     pub close_code: Option<u16>,
     last: BTreeMap<Sender, Moment>,
+    /// The last message that it got of anybody but its own handler, or of its own handler by a
+    /// publication.
+    last_agreed: Moment,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -143,6 +146,7 @@ impl Ledger {
             reasons: BTreeSet::new(),
             close_code: None,
             last: BTreeMap::new(),
+            last_agreed: 0,
         });
     }
 
@@ -272,6 +276,12 @@ impl Ledger {
         assert!(sent.reached.insert(client), "{name} has reached {client} twice");
         let last = person.last.insert(sent.from, name).unwrap_or_default();
         assert!(last < name, "{client} got {name} of {:?} after {last}", sent.from);
+        // Each call had returned before the next one began: all members see that order. Only what
+        // a handler says to its own connection alone may come before what was accepted before.
+        if sent.from != Sender::HandlerOf(client) || sent.to != To::One(client) {
+            let last = std::mem::replace(&mut person.last_agreed, name);
+            assert!(last < name, "{client} got {name} of {:?} after {last}", sent.from);
+        }
     }
 
     /// Asks what there is to be told, and checks that it is true.

@@ -10,6 +10,7 @@
 //! a failing order does.
 
 mod mailbox;
+mod order;
 mod shutdown;
 mod stream;
 mod told;
@@ -48,12 +49,12 @@ fn shard<T>(limit_count: usize, limit_bytes: usize) -> (Arc<Mailbox<T>>, Shard<T
 
 impl<T> Shard<T> {
     /// A turn as the event loop's: sleeps, clears `armed`, *then* takes what is there.
-    fn turn(&self, size: impl Fn(&T) -> usize) -> Vec<T> {
+    fn turn(&mut self, size: impl Fn(&T) -> usize) -> Vec<T> {
         self.waker.sleep();
         self.take_mail(size)
     }
 
-    fn take_mail(&self, size: impl Fn(&T) -> usize) -> Vec<T> {
+    fn take_mail(&mut self, size: impl Fn(&T) -> usize) -> Vec<T> {
         if !self.inbox.disarm() {
             return Vec::new();
         }

@@ -1,7 +1,5 @@
 //! The mailbox against a bounded queue.
 
-use std::collections::VecDeque;
-
 use proptest::prelude::*;
 
 use crate::cases;
@@ -24,6 +22,10 @@ enum Step {
     /// Of the reservations that are held, one is used, or given back.
     Send(prop::sample::Index),
     GiveBack(prop::sample::Index),
+    /// Without room, as a shard.
+    SendBeyond {
+        bytes: usize,
+    },
     Take,
     Disarm,
     Close,
@@ -37,28 +39,65 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         10 => bytes().prop_map(|bytes| Step::ReserveForRest { bytes }),
         50 => which().prop_map(Step::Send),
         10 => which().prop_map(Step::GiveBack),
-        50 => Just(Step::Take),
+        10 => bytes().prop_map(|bytes| Step::SendBeyond { bytes }),
+        70 => Just(Step::Take),
         20 => Just(Step::Disarm),
         1 => Just(Step::Close),
     ];
     prop::collection::vec(step, 1..100)
 }
 
+/// An envelope, and when its sending began. That is when its room was reserved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Item {
+    bytes: usize,
+    begun_at: usize,
+}
+
 /// What should be in the mailbox.
 #[derive(Default)]
 struct Model {
-    sent: VecDeque<usize>,
-    promised: Vec<usize>,
+    now: usize,
+    /// And when its sending ended.
+    sent: Vec<(Item, usize)>,
+    /// How many of them are in the channel or were reserved there.
+    held: Vec<Item>,
+    promised: Vec<Item>,
+    has_line: bool,
     is_closed: bool,
     has_news: bool,
 }
 
 impl Model {
     fn reserve(&self, bytes: usize) -> Result<(), SendError> {
-        let held = || self.sent.iter().chain(&self.promised);
-        let all = held().fold(bytes, |all, &bytes| all.saturating_add(bytes));
-        let fits = held().count() < LIMIT_COUNT && (held().count() == 0 || all <= LIMIT_BYTES);
+        let all = self.held.iter().fold(bytes, |all, item| all.saturating_add(item.bytes));
+        let has_room = self.held.is_empty() || all <= LIMIT_BYTES;
+        let fits = self.held.len() < LIMIT_COUNT && has_room && !self.has_line;
         if fits { Ok(()) } else { Err(SendError::Overloaded) }
+    }
+
+    fn begin(&mut self, bytes: usize) -> Item {
+        self.now += 1;
+        Item { bytes, begun_at: self.now }
+    }
+
+    fn end(&mut self, item: Item) {
+        self.now += 1;
+        self.sent.push((item, self.now));
+        self.has_news = true;
+    }
+
+    /// Nothing that is left was there before the sending of this one began.
+    fn take(&mut self, taken: Option<Item>) {
+        let Some(taken) = taken else {
+            assert!(self.sent.is_empty(), "something is left");
+            self.has_line = false;
+            return;
+        };
+        self.sent.retain(|&(item, _)| item != taken);
+        self.held.retain(|&item| item != taken);
+        let overtaken = self.sent.iter().find(|&&(_, ended_at)| ended_at < taken.begun_at);
+        assert_eq!(overtaken, None, "{taken:?} has overtaken it");
     }
 }
 
@@ -67,9 +106,9 @@ fn a_mailbox_is_a_bounded_queue_in_envelopes_and_in_bytes() {
     cases::check(256, steps(), |steps| {
         let poll = mio::Poll::new().expect("a poll");
         let waker = Waker::new(poll.registry(), mio::Token(0)).expect("a waker");
-        let (mailbox, inbox) = mailbox::<usize>(waker, LIMIT_COUNT, LIMIT_BYTES);
+        let (mailbox, mut inbox) = mailbox::<Item>(waker, LIMIT_COUNT, LIMIT_BYTES);
         let mut model = Model::default();
-        let mut rooms: Vec<Room<'_, usize>> = Vec::new();
+        let mut rooms: Vec<Room<'_, Item>> = Vec::new();
         for step in steps {
             match step {
                 Step::Reserve { bytes } | Step::ReserveForRest { bytes } => {
@@ -82,22 +121,35 @@ fn a_mailbox_is_a_bounded_queue_in_envelopes_and_in_bytes() {
                     assert_eq!(room.as_ref().err(), expected.err().as_ref());
                     if let Ok(room) = room {
                         rooms.push(room);
-                        model.promised.push(bytes);
+                        let item = model.begin(bytes);
+                        model.promised.push(item);
+                        model.held.push(item);
                     }
                 }
                 Step::Send(which) if !rooms.is_empty() => {
                     let at = which.index(rooms.len());
-                    let bytes = model.promised.remove(at);
-                    assert_eq!(rooms.remove(at).send(bytes), Ok(()));
-                    model.sent.push_back(bytes);
-                    model.has_news = true;
+                    let item = model.promised.remove(at);
+                    assert_eq!(rooms.remove(at).send(item), Ok(()));
+                    model.end(item);
                 }
                 Step::GiveBack(which) if !rooms.is_empty() => {
                     let at = which.index(rooms.len());
-                    drop((rooms.remove(at), model.promised.remove(at)));
+                    let item = model.promised.remove(at);
+                    drop(rooms.remove(at));
+                    model.held.retain(|&other| other != item);
                 }
                 Step::Send(_) | Step::GiveBack(_) => {}
-                Step::Take => assert_eq!(inbox.take(|&bytes| bytes), model.sent.pop_front()),
+                Step::SendBeyond { bytes } => {
+                    let item = model.begin(bytes);
+                    if model.is_closed {
+                        assert_eq!(mailbox.send_beyond(item), Err(SendError::ShuttingDown));
+                        continue;
+                    }
+                    assert_eq!(mailbox.send_beyond(item), Ok(()));
+                    model.has_line = true;
+                    model.end(item);
+                }
+                Step::Take => model.take(inbox.take(|item| item.bytes)),
                 Step::Disarm => {
                     assert_eq!(inbox.disarm(), std::mem::take(&mut model.has_news));
                 }
@@ -107,7 +159,8 @@ fn a_mailbox_is_a_bounded_queue_in_envelopes_and_in_bytes() {
                 }
             }
             inbox.check_invariants();
-            let is_settled = model.sent.is_empty() && model.promised.is_empty();
+            assert_eq!((inbox.count(), mailbox.has_line()), (model.sent.len(), model.has_line));
+            let is_settled = model.held.is_empty() && !model.has_line;
             assert_eq!((inbox.is_settled(), mailbox.is_closed()), (is_settled, model.is_closed));
         }
     });

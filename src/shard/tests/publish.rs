@@ -12,8 +12,8 @@ use crate::cases;
 use crate::config::{Limits, Overflow};
 use crate::error::SendError;
 use crate::hub::delivery::{BroadcastDelivery, Delivery};
-use crate::hub::mailbox::{Inbox, mailbox};
-use crate::hub::{Address, Audience, Envelope, Hub, Node, Publication};
+use crate::hub::mailbox::mailbox;
+use crate::hub::{Address, Audience, Hub, Node, Publication};
 use crate::message::{Close, CloseCode, ClosedBy, Message};
 use crate::protocol::Protocol;
 use crate::protocol::frame::{self, Header};
@@ -134,7 +134,6 @@ impl Member {
 
 struct World {
     shard: Shard,
-    _inbox: Inbox<Envelope>,
     members: BTreeMap<Slot, Member>,
     next: u32,
     /// Sends that were accepted, to whom they went, and what was told.
@@ -155,8 +154,7 @@ impl World {
         let hub = Hub::new(Node::random(), Box::new([mailbox]), HashMap::new());
         let limits = LimitTable::new(vec![limits.clone(), limits.clone()], limits);
         Self {
-            shard: Shard::new(0, limits, hub, clock::now()),
-            _inbox: inbox,
+            shard: Shard::new(0, limits, hub, inbox, clock::now()),
             members: BTreeMap::new(),
             next: 0,
             sends: Vec::new(),

@@ -33,5 +33,5 @@ fn a_wake_up_that_is_found_when_timers_fire_is_not_lost() {
     shard.fire_timers(&mut events);
     assert_eq!(shard.timeout(), Some(Duration::ZERO), "nobody wakes it a second time");
     shard.take_mail();
-    assert!(shard.inbox.take(Envelope::size).is_none(), "it was taken");
+    assert!(shard.shard.inbox.take(Envelope::size).is_none(), "it was taken");
 }

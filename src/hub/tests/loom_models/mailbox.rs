@@ -12,7 +12,7 @@ use crate::sync::thread;
 #[test]
 fn a_wake_up_is_never_lost() {
     explore("a wake-up is never lost", || {
-        let (mailbox, shard) = shard(4, 100);
+        let (mailbox, mut shard) = shard(4, 100);
         let senders = [1, 2].map(|number| {
             let mailbox = Arc::clone(&mailbox);
             thread::spawn(move || mailbox.reserve(number)?.send(number))
@@ -36,7 +36,7 @@ fn a_wake_up_is_never_lost() {
 #[test]
 fn a_burst_costs_one_wake_up_and_the_next_one_another() {
     explore("a burst costs one wake-up", || {
-        let (mailbox, shard) = shard(4, 100);
+        let (mailbox, mut shard) = shard(4, 100);
         let senders = [1, 2].map(|number| {
             let mailbox = Arc::clone(&mailbox);
             thread::spawn(move || {
@@ -64,7 +64,7 @@ fn bounds_hold_and_room_that_was_given_back_is_room() {
 
 /// Two senders, and room for one of them at a time.
 fn two_for_one(limit_count: usize, limit_bytes: usize) {
-    let (mailbox, shard) = shard(limit_count, limit_bytes);
+    let (mailbox, mut shard) = shard(limit_count, limit_bytes);
     let senders = [6, 7].map(|bytes| {
         let mailbox = Arc::clone(&mailbox);
         // A channel that is found full would say that the shard has ended.
@@ -92,7 +92,7 @@ fn is_refused(sent: &&Result<usize, SendError>) -> bool {
 #[test]
 fn what_was_promised_before_closing_is_delivered_and_nothing_after() {
     explore("closing", || {
-        let (mailbox, shard) = shard(4, 100);
+        let (mailbox, mut shard) = shard(4, 100);
         let senders = [1, 2].map(|number| {
             let mailbox = Arc::clone(&mailbox);
             thread::spawn(move || mailbox.reserve(0).and_then(|room| room.send(number)))
@@ -113,7 +113,7 @@ fn what_was_promised_before_closing_is_delivered_and_nothing_after() {
 #[test]
 fn what_a_shard_finds_when_it_is_over_is_all_that_was_accepted() {
     explore("a shard that is over", || {
-        let (mailbox, shard) = shard(4, 100);
+        let (mailbox, mut shard) = shard(4, 100);
         let senders = [1, 2].map(|number| {
             let mailbox = Arc::clone(&mailbox);
             thread::spawn(move || {
@@ -190,7 +190,7 @@ fn what_a_bell_was_rung_for_is_seen_by_who_hears_it_and_it_rings_once_until_then
 #[test]
 fn a_connection_is_counted_before_it_can_end() {
     explore("counting connections", || {
-        let (mailbox, shard) = shard::<()>(4, 100);
+        let (mailbox, mut shard) = shard::<()>(4, 100);
         let acceptor = {
             let mailbox = Arc::clone(&mailbox);
             thread::spawn(move || mailbox.reserve(0).and_then(|room| room.send_connection(())))

@@ -28,7 +28,7 @@ fn envelope() -> Envelope {
 #[test]
 fn a_shutdown_that_meets_other_mail_is_seen() {
     explore("a shutdown is seen", || {
-        let (hub, [shard]) = server();
+        let (hub, [mut shard]) = server();
         let sender = {
             let hub = hub.clone();
             thread::spawn(move || {
@@ -55,11 +55,11 @@ fn a_shutdown_that_meets_other_mail_is_seen() {
 fn what_shards_send_to_each_other_before_they_are_quiet_is_found_by_who_closes_then() {
     explore("shards become quiet", || {
         let (hub, shards) = server::<2>();
-        let shards = [0, 1].into_iter().zip(shards).map(|(own, shard)| {
+        let shards = [0, 1].into_iter().zip(shards).map(|(own, mut shard)| {
             let hub = hub.clone();
             thread::spawn(move || {
                 let shared = hub.shared();
-                // What its handlers have sent is handed over; then it is quiet.
+                // Its handlers send for the last time; then it is quiet.
                 let room = shared.mailboxes[1 - own].reserve(0).expect("room");
                 assert_eq!(room.send(envelope()), Ok(()));
                 shared.shutdown.add_quiet();

@@ -23,7 +23,7 @@ fn stream(limit_bytes: usize) -> (Stream<[u8]>, Arc<Credit>, Shard<Envelope>) {
 }
 
 /// The tickets of the pieces that are there after a sleep.
-fn tickets(shard: &Shard<Envelope>) -> Vec<Ticket> {
+fn tickets(shard: &mut Shard<Envelope>) -> Vec<Ticket> {
     let ticket = |envelope| match envelope {
         Envelope::Piece { ticket, .. } => ticket,
         other => unreachable!("only pieces were sent: {other:?}"),
@@ -34,7 +34,7 @@ fn tickets(shard: &Shard<Envelope>) -> Vec<Ticket> {
 #[test]
 fn who_is_told_of_a_piece_may_send_the_next_one_at_once() {
     explore("credit comes before the news", || {
-        let (mut stream, _credit, shard) = stream(10);
+        let (mut stream, _credit, mut shard) = stream(10);
         let writer = thread::spawn(move || {
             for _ in 0..2 {
                 assert_eq!(stream.write_async(&[7; 10]).wait(), Ok(()));
@@ -44,7 +44,7 @@ fn who_is_told_of_a_piece_may_send_the_next_one_at_once() {
         });
         let mut settled_count = 0;
         while settled_count < 3 {
-            for ticket in tickets(&shard) {
+            for ticket in tickets(&mut shard) {
                 ticket.settle(Ok(()));
                 settled_count += 1;
             }
@@ -56,7 +56,7 @@ fn who_is_told_of_a_piece_may_send_the_next_one_at_once() {
 #[test]
 fn what_is_on_its_way_stays_within_the_credit_and_all_of_it_comes_back() {
     explore("credit is bounded", || {
-        let (mut stream, credit, shard) = stream(8);
+        let (mut stream, credit, mut shard) = stream(8);
         let writer = thread::spawn(move || {
             let mut sent_count = 0;
             for _ in 0..3 {
@@ -70,13 +70,13 @@ fn what_is_on_its_way_stays_within_the_credit_and_all_of_it_comes_back() {
             sent_count
         });
         let mut ticket_count = 0;
-        for ticket in tickets(&shard) {
+        for ticket in tickets(&mut shard) {
             ticket.settle(Ok(()));
             ticket_count += 1;
         }
         let sent_count = writer.join().expect("a writer");
         while ticket_count < sent_count + 1 {
-            for ticket in tickets(&shard) {
+            for ticket in tickets(&mut shard) {
                 ticket.settle(Ok(()));
                 ticket_count += 1;
             }
@@ -88,11 +88,11 @@ fn what_is_on_its_way_stays_within_the_credit_and_all_of_it_comes_back() {
 #[test]
 fn a_stream_that_is_dropped_unfinished_rings_until_it_is_heard() {
     explore("an abandoned stream", || {
-        let (mut stream, credit, shard) = stream(10);
+        let (mut stream, credit, mut shard) = stream(10);
         let writer = thread::spawn(move || stream.write(&[7; 5]));
         while !credit.is_abandoned() {
             // The bell stands for no envelope; pieces are looked at in any case.
-            tickets(&shard).into_iter().for_each(|ticket| ticket.settle(Ok(())));
+            tickets(&mut shard).into_iter().for_each(|ticket| ticket.settle(Ok(())));
             while shard.inbox.take_bell().is_some() {}
         }
         assert_eq!(writer.join().expect("a writer"), Ok(()));
@@ -102,13 +102,13 @@ fn a_stream_that_is_dropped_unfinished_rings_until_it_is_heard() {
 #[test]
 fn who_is_told_that_the_connection_has_gone_sends_it_nothing_more() {
     explore("a connection that has gone", || {
-        let (mut stream, credit, shard) = stream(10);
+        let (mut stream, credit, mut shard) = stream(10);
         let writer = thread::spawn(move || {
             assert_eq!(stream.write_async(&[7; 5]).wait(), Err(SendError::Gone));
             assert_eq!(stream.write(&[7; 5]), Err(SendError::Gone));
         });
         // As `kill` does it: the stream ends, then what is queued is given up.
-        let tickets = tickets(&shard);
+        let tickets = tickets(&mut shard);
         credit.end();
         assert_eq!(tickets.len(), 1);
         tickets.into_iter().for_each(|ticket| ticket.settle(Err(SendError::Gone)));
