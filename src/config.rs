@@ -100,16 +100,30 @@ pub struct Limits {
     /// Counts per endpoint.
     pub ping_after: Duration,
     /// After how much silence the peer counts as gone. Default 60 s: two pings were not answered.
-    /// Any byte is a sign of life, also one of a frame that takes its time to arrive.
+    /// Any byte is a sign of life, also one of a frame that takes its time to arrive. So is each
+    /// byte that the peer's kernel acknowledges while output waits for the peer, because the pings
+    /// wait behind it: a client that reads slowly all the time is alive. The kernel is asked
+    /// (`TCP_INFO`) only before a connection is given up. A client that has stopped reading is
+    /// gone after this time, or after twice this time if its kernel took something last.
     /// The connection is closed with 1001, and dropped if that is not answered either.
     ///
     /// Counts per endpoint.
     pub dead_after: Duration,
-    /// How long the closing handshake may take, the delivery of what was queued included.
-    /// Default 5 s; then the connection is dropped. Before it, an answer that comes later and a
-    /// message in pieces have as long to come to their end. While the server
-    /// [shuts down](crate::Shutdown), what is left of the grace counts instead, once the
-    /// announcement is over.
+    /// How long each step of a connection's end may take. Default 5 s. The steps are:
+    ///
+    /// 1. What handlers have left to be done ([`Reply::later`](crate::Reply::later), a message in
+    ///    pieces), counted from the moment when the end begins; then, anew, what `on_close` leaves.
+    ///    What takes longer is cut, and counted in
+    ///    [`Hub::cancelled_count`](crate::Hub::cancelled_count).
+    /// 2. The delivery of what is queued, and the peer's Close. As long as the peer takes anything
+    ///    of what waits for it, the time begins anew.
+    /// 3. The end of the peer's side of TCP, after the server has ended its own (RFC 6455 section
+    ///    7.1.1): to close the socket before would reset the connection as soon as the peer sends
+    ///    anything more, and throw away what it has not read yet.
+    ///
+    /// A connection whose time is over is dropped. While the server
+    /// [shuts down](crate::Shutdown), what is left of the grace counts instead for the first two
+    /// steps, and bounds the third, once the announcement is over.
     ///
     /// Counts per endpoint.
     pub closing: Duration,

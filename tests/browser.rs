@@ -11,6 +11,8 @@
 )]
 
 mod common;
+#[path = "browser/leaving.rs"]
+mod leaving;
 #[path = "common/process.rs"]
 mod process;
 

@@ -380,7 +380,8 @@ impl<'w, S> WebSocket<'w, S> {
 
     /// Drops this connection once the handler has returned: no Close frame, nothing queued is
     /// delivered. `on_close` is still called: with code 1006, or with what [`close`](Self::close)
-    /// was called with before.
+    /// was called with before. What handlers have left to be done goes on, as at
+    /// [any end](Reply::later).
     pub fn abort(&mut self) {
         self.reach.abort();
     }

@@ -17,7 +17,7 @@ use crate::hub::mailbox::mailbox;
 use crate::hub::{Hub, Node, SHARD_COUNT_MAX};
 use crate::network::Networks;
 use crate::shard::{
-    self, Bound, LimitTable, Places, Pool, PortUse, Seat, Service, Visitors, WAKER,
+    self, Bound, LimitTable, Places, Pool, PoolEnd, PortUse, Seat, Service, Visitors, WAKER,
 };
 use crate::sync::Waker;
 
@@ -318,7 +318,8 @@ impl Builder {
                 .offload_thread_count
                 .unwrap_or_else(|| (4 * parallelism).max(OFFLOAD_THREADS_LEAST)),
         };
-        let pool = Pool::new(derived.offload_thread_count, of_server.offload_queue_count);
+        let (pool, pool_end) =
+            Pool::new(derived.offload_thread_count, of_server.offload_queue_count);
         let mut seats = Vec::with_capacity(shard_count);
         let mut mailboxes = Vec::with_capacity(shard_count);
         for index in 0..shard_count {
@@ -334,7 +335,7 @@ impl Builder {
         let service =
             Service { pool, endpoints, routes, pages, unready, proxies, places, visitors };
         let (service, on_shard_thread) = (Arc::new(service), self.on_shard_thread);
-        Ok(Parts { seats, service, limits, hub, derived, on_shard_thread })
+        Ok(Parts { seats, service, pool_end, limits, hub, derived, on_shard_thread })
     }
 }
 
@@ -353,6 +354,7 @@ pub(crate) enum Shards {
 pub(crate) struct Parts {
     pub(crate) seats: Vec<Seat>,
     pub(crate) service: Arc<Service>,
+    pub(super) pool_end: PoolEnd,
     pub(crate) limits: LimitTable,
     pub(crate) hub: Hub,
     pub(super) derived: Derived,

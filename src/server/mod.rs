@@ -31,7 +31,7 @@ pub use self::thread::{ShardEnded, ShardThread};
 use crate::error::Error;
 use crate::hub::{Hub, Shutdown, ShutdownReport};
 use crate::panics::discard;
-use crate::shard::{EventLoop, LimitTable, Seat, Service, clock};
+use crate::shard::{EventLoop, LimitTable, PoolEnd, Seat, Service, clock};
 
 /// A WebSocket server whose address is bound.
 ///
@@ -95,9 +95,10 @@ impl Server {
     /// # Errors
     /// [`Error::Io`] if a thread cannot be started.
     pub fn start(self) -> Result<Running, Error> {
-        let Parts { seats, service, limits, hub, derived, on_shard_thread } = self.parts;
+        let Parts { seats, service, pool_end, limits, hub, derived, on_shard_thread } = self.parts;
         let (address, shard_count) = (self.local_addr, seats.len());
-        let mut running = Running { threads: Vec::new(), hub: hub.clone(), local_addr: address };
+        let mut running =
+            Running { threads: Vec::new(), pool_end, hub: hub.clone(), local_addr: address };
         let processors = processors_to_pin(shard_count);
         for seat in seats {
             let (service, limits, hub) = (Arc::clone(&service), limits.clone(), hub.clone());
@@ -191,6 +192,7 @@ fn pin(processor: Option<usize>) {
 #[must_use = "dropping it stops the server"]
 pub struct Running {
     threads: Vec<JoinHandle<Result<(), Error>>>,
+    pool_end: PoolEnd,
     hub: Hub,
     local_addr: SocketAddr,
 }
@@ -214,7 +216,8 @@ impl Running {
     /// Shuts the server down and blocks until that is done. The plan is a grace (a `Duration`), or
     /// a [`Shutdown`], which tells what happens in which order: nobody is accepted any more, every
     /// message that was accepted is delivered, every connection is closed, what is left at the end
-    /// of the grace is dropped. `on_close` is called for all.
+    /// of the grace is dropped. `on_close` is called for all. Offloaded work that the pool has
+    /// accepted is done when this returns, unless the grace was too short for it; the log tells.
     ///
     /// Not to be called by a handler: its own shard cannot go on meanwhile, so the others wait for
     /// the whole grace and then drop their connections, and the report is wrong. A handler calls
@@ -243,13 +246,18 @@ impl Running {
 
     fn join_threads(&mut self) -> Result<ShutdownReport, Error> {
         let mut outcome = Ok(());
+        let mut is_own_thread = false;
         for thread in self.threads.drain(..) {
             if thread.thread().id() == std::thread::current().id() {
                 // A handler stops its own server: its thread ends when the handler has returned.
+                is_own_thread = true;
                 continue;
             }
             let ended = thread.join().unwrap_or(Err(Error::ShardPanicked));
             outcome = outcome.and(ended);
+        }
+        if !is_own_thread {
+            self.join_pool();
         }
         let report = ShutdownReport::of(&self.hub.shared().shutdown);
         let (address, ShutdownReport { open_count, aborted_count }) = (self.local_addr, report);
@@ -261,6 +269,22 @@ impl Running {
             Err(error) => log::error!("stopped serving at {address}: {error}"),
         }
         outcome.map(|()| report)
+    }
+}
+
+impl Running {
+    /// Waits for offloaded work whose connections did not wait for it any more, within the grace:
+    /// when this returns, the process may end.
+    fn join_pool(&self) {
+        let now = clock::now();
+        let schedule = self.hub.shared().shutdown.schedule(now);
+        let left = schedule.map(|schedule| schedule.ends_at.saturating_duration_since(now));
+        if !self.pool_end.wait(left.unwrap_or_default()) {
+            log::warn!(
+                "the grace of the shutdown is over and offloaded work is not done; it goes on as \
+                 long as the process lives"
+            );
+        }
     }
 }
 

@@ -78,7 +78,7 @@ use self::news::News;
 use self::news::Readiness;
 #[cfg(feature = "testing")]
 pub(crate) use self::pipe::{ClientEnd, Unread, pipe};
-pub(crate) use self::pool::Pool;
+pub(crate) use self::pool::{Pool, PoolEnd};
 use self::shutdown::Life;
 use self::state::{Shard, Slot};
 pub(crate) use self::visitors::Visitors;

@@ -2,15 +2,17 @@
 //!
 //! A thread starts when a job comes and there are as many jobs as threads, so a server that
 //! offloads nothing has none, and no job waits while another thread could be started. Threads stay
-//! until the server has ended and their last job is done.
+//! until the server has ended and their last job is done, for which [`PoolEnd`] can be waited.
 //!
 //! Knows closures; must not know whom they are for.
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, PoisonError};
 use std::thread;
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::clock;
 use super::reports::{Kind, Reports};
@@ -20,8 +22,9 @@ use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
 pub(crate) struct Pool {
-    jobs: Sender<Job>,
-    queue: Receiver<Job>,
+    jobs: Sender<(Job, Alive)>,
+    queue: Receiver<(Job, Alive)>,
+    alive: Alive,
     thread_count: usize,
     /// The most jobs at a time: one for each thread, and those that may wait.
     job_count_max: usize,
@@ -29,6 +32,21 @@ pub(crate) struct Pool {
     /// channel.
     job_count: Arc<AtomicUsize>,
     threads: Mutex<Threads>,
+}
+
+/// Held by the pool and by each job until it is done. Nothing is ever sent.
+type Alive = Sender<Infallible>;
+
+/// The end of a pool that nobody submits to any more, and of all its jobs.
+#[derive(Debug)]
+pub(crate) struct PoolEnd(Receiver<Infallible>);
+
+impl PoolEnd {
+    /// Blocks the calling thread until the pool has ended, at most for this time. Returns whether
+    /// it has.
+    pub(crate) fn wait(&self, time: Duration) -> bool {
+        matches!(self.0.recv_timeout(time), Err(RecvTimeoutError::Disconnected))
+    }
 }
 
 #[derive(Default)]
@@ -39,16 +57,19 @@ struct Threads {
 }
 
 impl Pool {
-    pub(crate) fn new(thread_count: usize, queue_count: usize) -> Self {
+    pub(crate) fn new(thread_count: usize, queue_count: usize) -> (Self, PoolEnd) {
         let (jobs, queue) = crossbeam_channel::unbounded();
-        Self {
+        let (alive, end) = crossbeam_channel::bounded(0);
+        let pool = Self {
             jobs,
             queue,
+            alive,
             thread_count,
             job_count_max: thread_count.saturating_add(queue_count),
             job_count: Arc::new(AtomicUsize::new(0)),
             threads: Mutex::new(Threads::default()),
-        }
+        };
+        (pool, PoolEnd(end))
     }
 
     /// Queues a job; `Err` when as many wait as may, or no thread can be started.
@@ -63,7 +84,8 @@ impl Pool {
             return Err(job);
         }
         // It cannot fail: this end of the channel keeps the other one.
-        self.jobs.send(job).map_err(|refused| refused.into_inner())
+        let sent = self.jobs.send((job, self.alive.clone()));
+        sent.map_err(|refused| refused.into_inner().0)
     }
 
     /// Starts a thread if there are fewer than jobs and than there may be. Returns whether there
@@ -93,7 +115,7 @@ impl Pool {
         let (queue, job_count) = (self.queue.clone(), Arc::clone(&self.job_count));
         let work = move || {
             let mut reports = Reports::default();
-            for job in queue {
+            for (job, alive) in queue {
                 // What the work itself does is caught by whoever made the job.
                 if contain(job) {
                     let (kind, now) = (Kind::OffloadPanicked, clock::now());
@@ -103,6 +125,7 @@ impl Pool {
                     reports.summarise(now);
                 }
                 job_count.fetch_sub(1, Ordering::Relaxed);
+                drop(alive);
             }
             reports.finish(clock::now());
         };
@@ -132,7 +155,7 @@ mod tests {
         fn new(thread_count: usize, queue_count: usize) -> Self {
             let (tell, begun) = mpsc::channel();
             let (open, gate) = crossbeam_channel::unbounded();
-            let pool = Pool::new(thread_count, queue_count);
+            let (pool, _) = Pool::new(thread_count, queue_count);
             Self { pool, begun, tell, open: Some(open), gate }
         }
 

@@ -383,3 +383,35 @@ fn on_close_is_told_of_the_end_as_before() {
         }
     });
 }
+
+#[test]
+fn a_shutdown_waits_for_accepted_jobs_also_for_those_whose_connections_are_gone() {
+    within(Duration::from_secs(60), || {
+        for (grace, is_long) in
+            [(Duration::from_secs(40), true), (Duration::from_millis(300), false)]
+        {
+            let saver = Saver::default();
+            let (handler, _closes) = saver.handler(Kind::Offload, Place::OnMessage);
+            let server = start(1, |builder| {
+                let mut limits = Limits::default();
+                limits.closing = Duration::from_millis(100);
+                builder.limits(limits).websocket("/", handler)
+            });
+            let hub = server.hub();
+            let client = Raw::upgraded(server.local_addr(), "/");
+            drop(end(End::Drop, client, frame(TEXT, b"save")));
+            eventually(|| hub.cancelled_count() == 1 && hub.connection_counts() == [0]);
+            let stopping = std::thread::spawn(move || server.shutdown(grace).map(drop));
+            if is_long {
+                // The shards have ended: nothing is accepted for sending any more.
+                eventually(|| hub.broadcast("/", "") == Err(peregrine::SendError::ShuttingDown));
+                assert!(!stopping.is_finished(), "the job is not done");
+                saver.gate.open();
+            }
+            stopping.join().expect("no panic").expect("it stops");
+            let done_count = saver.done_count.load(Ordering::SeqCst);
+            assert_eq!(done_count, usize::from(is_long), "grace {grace:?}");
+            saver.gate.open();
+        }
+    });
+}

@@ -200,10 +200,10 @@ fn s7_an_async_send_tells_why_the_message_was_not_delivered() {
         drop(slow);
         assert_eq!(block_on(waiting), Err(SendError::Gone));
 
-        // Who does not read: one message is always taken, however large, but then no more.
+        // Who does not read: one message is always taken, however large, but no second one.
         let (slow, slow_id) = office.meet_narrow();
         let first = office.send_by(sender, format!("{slow_id} 30"));
-        let second = office.send_by(sender, format!("{slow_id} one too many"));
+        let second = office.send_by(sender, format!("{slow_id} 2"));
         assert_eq!(block_on(second), Err(SendError::Overloaded));
 
         // Oneself, after `close`.
@@ -266,7 +266,12 @@ fn s9_an_async_broadcast_counts_whom_it_did_not_reach_and_why() {
         // One has more to read than its outbox holds, one has room left and will leave.
         let (_slow, slow_id) = office.meet_narrow();
         let (leaving, leaving_id) = office.meet_narrow();
-        let too_much = office.send_by(&mut clients[0], format!("{slow_id} 30"));
+        // What comes behind a message larger than the outbox has the whole limit, 1 MiB.
+        let fillers = [(1 << 20) - 40, 22].map(|bytes| "x".repeat(bytes));
+        let too_much: Vec<_> = ["30", &fillers[0], &fillers[1]]
+            .into_iter()
+            .map(|what| office.send_by(&mut clients[0], format!("{slow_id} {what}")))
+            .collect();
         let enough = office.send_by(&mut clients[0], format!("{leaving_id} {}", 2 * KERNEL_MIB));
         let mut broadcast = office.broadcast_by(&mut clients[0], "to all");
         for client in &mut clients {

@@ -51,6 +51,7 @@ fn serve(link: &Link) -> (Running, Ends) {
     let running = link.at_server(|| {
         let mut limits = Limits::default();
         limits.handshake = DEAD_AFTER;
+        limits.closing = CLOSING;
         let handler = Endpoint::new(handler).adjust_limits(shorten);
         let builder = Server::builder().shards(1).limits(limits).websocket("/", handler);
         let builder = builder.websocket("/echo", echo);

@@ -23,6 +23,8 @@ fn hundreds_of_slow_heads_end_at_their_deadline_and_nobody_waits_for_them() {
     within(LIMIT, || {
         let mut limits = Limits::default();
         limits.handshake = DEADLINE;
+        // For so long the server waits for the ends of those who got their answer.
+        limits.closing = MARGIN / 2;
         let (echo, closes) = witnessed_echo();
         let server = start(1, |builder| builder.limits(limits).websocket("/echo", echo));
         let (address, hub) = (server.local_addr(), server.hub());
