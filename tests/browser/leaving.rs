@@ -46,14 +46,14 @@ fn what_a_page_saves_when_it_is_left_is_saved() {
             tokio::time::timeout(PATIENCE, is_open).await.expect("it connects");
             browser.client.goto("about:blank").await.expect("a blank page");
         }
-        let is_done = async {
-            while server.hub().connection_counts() != [0, 0] {
+        let all_are_saved = async {
+            while saved_count.load(Ordering::SeqCst) < VISIT_COUNT {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };
-        tokio::time::timeout(PATIENCE, is_done).await.expect("all connections end");
-        assert_eq!(asked_count.load(Ordering::SeqCst), VISIT_COUNT, "each page has sent its save");
-        assert_eq!(saved_count.load(Ordering::SeqCst), VISIT_COUNT, "each save was done");
+        let is_in_time = tokio::time::timeout(PATIENCE, all_are_saved).await.is_ok();
+        let counts = [&asked_count, &saved_count].map(|count| count.load(Ordering::SeqCst));
+        assert!(is_in_time, "of {VISIT_COUNT} saves, asked for and done: {counts:?}");
         assert_eq!(server.hub().cancelled_count(), 0);
     });
 }

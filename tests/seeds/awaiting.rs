@@ -203,7 +203,7 @@ fn s7_an_async_send_tells_why_the_message_was_not_delivered() {
         // Who does not read: one message is always taken, however large, but no second one.
         let (slow, slow_id) = office.meet_narrow();
         let first = office.send_by(sender, format!("{slow_id} 30"));
-        let second = office.send_by(sender, format!("{slow_id} 2"));
+        let second = office.send_by(sender, format!("{slow_id} 30"));
         assert_eq!(block_on(second), Err(SendError::Overloaded));
 
         // Oneself, after `close`.
@@ -266,9 +266,9 @@ fn s9_an_async_broadcast_counts_whom_it_did_not_reach_and_why() {
         // One has more to read than its outbox holds, one has room left and will leave.
         let (_slow, slow_id) = office.meet_narrow();
         let (leaving, leaving_id) = office.meet_narrow();
-        // What comes behind a message larger than the outbox has the whole limit, 1 MiB.
-        let fillers = [(1 << 20) - 40, 22].map(|bytes| "x".repeat(bytes));
-        let too_much: Vec<_> = ["30", &fillers[0], &fillers[1]]
+        // What comes behind a message larger than the outbox has the whole limit, 16 MiB.
+        let fillers = [(1 << 20) - 40, 12].map(|bytes| "x".repeat(bytes));
+        let too_much: Vec<_> = ["30", "15", &fillers[0], &fillers[1]]
             .into_iter()
             .map(|what| office.send_by(&mut clients[0], format!("{slow_id} {what}")))
             .collect();

@@ -36,9 +36,9 @@ fn an_outbox_that_closes_tells_overloaded_and_then_gone_of_what_was_queued() {
             let (_slow, id) = office.slow();
             let mut queued = hub.send_to_async(id, vec![0; BIG]);
             assert!(is_pending(&mut queued));
-            assert_eq!(block_on(hub.send_to_async(id, "too much")), Err(SendError::Overloaded));
+            assert_eq!(block_on(hub.send_to_async(id, vec![0; BIG])), Err(SendError::Overloaded));
             assert_eq!(block_on(hub.send_to_async(id, "too late")), Err(SendError::Gone));
-            sender.send(format!("to {id} 5"));
+            sender.send(format!("to {id} {BIG}"));
             assert_eq!(block_on(office.delivery()), Err(SendError::Gone));
             // It does not read within the time for closing.
             assert_eq!(block_on(queued), Err(SendError::Gone));
@@ -56,7 +56,7 @@ fn an_outbox_that_closes_still_delivers_what_was_queued() {
             let hub = office.running.hub();
             let (slow, id) = office.slow();
             let queued = hub.send_to_async(id, vec![0; BIG]);
-            assert_eq!(block_on(hub.send_to_async(id, "too much")), Err(SendError::Overloaded));
+            assert_eq!(block_on(hub.send_to_async(id, vec![0; BIG])), Err(SendError::Overloaded));
             let reading = read_all(slow);
             assert_eq!(block_on(queued), Ok(()));
             assert_eq!(reading.join().expect("no panic"), [BINARY, CLOSE]);
@@ -74,8 +74,11 @@ fn an_outbox_that_drops_the_newest_tells_overloaded_of_it() {
             let (slow, id) = office.slow();
             let queued = hub.send_to_async(id, vec![0; BIG]);
             for _ in 0..3 {
-                assert_eq!(block_on(hub.send_to_async(id, "no room")), Err(SendError::Overloaded));
-                sender.send(format!("to {id} 5"));
+                assert_eq!(
+                    block_on(hub.send_to_async(id, vec![0; BIG])),
+                    Err(SendError::Overloaded)
+                );
+                sender.send(format!("to {id} {BIG}"));
                 assert_eq!(block_on(office.delivery()), Err(SendError::Overloaded));
             }
             let reading = read_all(slow);
