@@ -42,7 +42,7 @@ impl<'r> Head<'r> {
     ) -> impl DoubleEndedIterator<Item = &'r [u8]> + Clone + use<'r, 'n> {
         self.headers
             .iter()
-            .filter(move |header| is_same(header.name.as_bytes(), name.as_bytes()))
+            .filter(move |header| is_same(header.name, name))
             .map(|header| header.value)
     }
 
@@ -60,12 +60,7 @@ impl<'r> Head<'r> {
 
     /// Whether a comma-separated header holds the token, in any case (RFC 9110 section 5.6.1).
     pub(crate) fn has_token(&self, name: &str, token: &str) -> bool {
-        let token = token.as_bytes();
-        self.all(name).any(|value| {
-            // Nearly always it stands alone.
-            is_same(value, token)
-                || value.split(|&byte| byte == b',').any(|part| is_same(part.trim_ascii(), token))
-        })
+        self.all(name).any(|value| holds_token(value, token))
     }
 
     /// The host that the request is for, with its port if one is named: that of the target, or
@@ -114,8 +109,16 @@ impl<'r> Head<'r> {
 
 /// Whether two texts are the same but for the case of letters. Mostly they are the same in that,
 /// too, or differ in length.
-fn is_same(one: &[u8], other: &[u8]) -> bool {
+pub(crate) fn is_same(one: impl AsRef<[u8]>, other: impl AsRef<[u8]>) -> bool {
+    let (one, other) = (one.as_ref(), other.as_ref());
     one.len() == other.len() && (one == other || one.eq_ignore_ascii_case(other))
+}
+
+/// Whether a comma-separated value holds the token, in any case (RFC 9110 section 5.6.1).
+pub(crate) fn holds_token(value: &[u8], token: &str) -> bool {
+    // Nearly always it stands alone.
+    is_same(value, token)
+        || value.split(|&byte| byte == b',').any(|part| is_same(part.trim_ascii(), token))
 }
 
 /// A whole HTTP response: a fixed page served beside the endpoints, or the refusal of an upgrade.

@@ -12,7 +12,7 @@ use sha1::{Digest, Sha1};
 
 use crate::config::{HEADER_COUNT_MAX, Limits};
 use crate::error::Refusal;
-use crate::http::{Head, host};
+use crate::http::{Head, holds_token, host, is_same};
 
 /// What a key is hashed with (section 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -98,25 +98,79 @@ pub(crate) fn check_upgrade<'r>(head: &Head<'r>) -> Result<&'r [u8], Refusal> {
     if !matches!(head.method, "GET" | "HEAD") {
         return Err(Refusal::MethodNotAllowed);
     }
+    let upgrade = UpgradeHeaders::of(head);
     // HEAD asks what GET would get without an upgrade (RFC 9110 section 9.3.2).
-    if head.method == "HEAD" || !is_upgrade(head) {
+    if head.method == "HEAD" || !upgrade.is_to_websocket {
         return Err(Refusal::UpgradeRequired);
     }
     if head.version != 1 {
         return Err(Refusal::BadRequest("An upgrade needs HTTP/1.1."));
     }
-    if !head.has_token("Connection", "Upgrade") {
+    if !upgrade.is_for_connection {
         return Err(Refusal::BadRequest("The Connection header must hold \"Upgrade\"."));
     }
-    if head.has_body() {
+    if upgrade.has_body {
         return Err(Refusal::BadRequest("An upgrade has no body."));
     }
-    if head.only("Sec-WebSocket-Version") != Some(b"13") {
+    if upgrade.version != Only::Once(b"13") {
         return Err(Refusal::UpgradeRequired);
     }
-    match head.only("Sec-WebSocket-Key") {
-        Some(key) if is_key(key) => Ok(key),
+    match upgrade.key {
+        Only::Once(key) if is_key(key) => Ok(key),
         _ => Err(Refusal::BadRequest("Sec-WebSocket-Key must be 16 bytes in Base64, once.")),
+    }
+}
+
+/// What the headers of a request say about an upgrade, found in one pass over them.
+#[derive(Default)]
+struct UpgradeHeaders<'r> {
+    is_to_websocket: bool,
+    is_for_connection: bool,
+    has_body: bool,
+    version: Only<'r>,
+    key: Only<'r>,
+}
+
+/// A header that must stand exactly once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Only<'r> {
+    #[default]
+    Missing,
+    Once(&'r [u8]),
+    Repeated,
+}
+
+impl<'r> Only<'r> {
+    fn add(&mut self, value: &'r [u8]) {
+        *self = match self {
+            Self::Missing => Self::Once(value.trim_ascii()),
+            Self::Once(_) | Self::Repeated => Self::Repeated,
+        };
+    }
+}
+
+impl<'r> UpgradeHeaders<'r> {
+    fn of(head: &Head<'r>) -> Self {
+        let mut found = Self::default();
+        for &httparse::Header { name, value } in head.headers {
+            // The lengths tell nearly all of them apart.
+            match name.len() {
+                7 if is_same(name, "Upgrade") => {
+                    found.is_to_websocket |= holds_token(value, "websocket");
+                }
+                10 if is_same(name, "Connection") => {
+                    found.is_for_connection |= holds_token(value, "Upgrade");
+                }
+                14 if is_same(name, "Content-Length") => {
+                    found.has_body |= value.trim_ascii() != b"0";
+                }
+                17 if is_same(name, "Sec-WebSocket-Key") => found.key.add(value),
+                17 if is_same(name, "Transfer-Encoding") => found.has_body = true,
+                21 if is_same(name, "Sec-WebSocket-Version") => found.version.add(value),
+                _ => {}
+            }
+        }
+        found
     }
 }
 

@@ -187,9 +187,12 @@ impl Shard {
             Phase::Closing(Closing::OutboxThenEnd) => {
                 connection.transport.shut_down_write();
                 connection.phase = Phase::Closing(Closing::PeerEnd);
+                let before = connection.deadline;
                 let deadline = self.next_step_due(slot);
                 self.connections[slot].deadline = deadline;
-                self.arm(slot, deadline);
+                if deadline != before {
+                    self.arm(slot, deadline);
+                }
             }
             Phase::Upgrading { heard: Heard::Answered } => self.begin_keep_alive(slot),
             _ => {}

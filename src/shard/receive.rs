@@ -216,6 +216,10 @@ impl EventLoop {
                 }
             }
             Input::Nothing => {}
+            // Both sides have ended.
+            _ if matches!(connection.phase, Phase::Closing(Closing::PeerEnd)) => {
+                self.shard.kill(slot);
+            }
             input => {
                 self.end_of_input(slot, input);
                 self.shard.settle(slot);

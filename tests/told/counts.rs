@@ -55,11 +55,11 @@ fn the_counts_tell_who_was_reached_who_had_no_room_and_who_left() {
                     (0..2 * shards).map(|_| office.slow()).collect();
                 let mut big = way.send(&office, &hub, &mut fast[0].0, BIG);
                 assert!(fast.iter_mut().all(|(client, _)| client.bytes().len() == BIG));
-                // The slow ones have no room for as much again; that does not have to wait for them.
+                // The slow ones have no room for as much again, which does not wait for them.
                 let again = way.send(&office, &hub, &mut fast[0].0, BIG);
+                assert!(fast.iter_mut().all(|(client, _)| client.bytes().len() == BIG));
                 let again = counts(block_on(again).expect("room"));
                 assert_eq!(again, [fast.len(), 0, slow.len()]);
-                assert!(fast.iter_mut().all(|(client, _)| client.bytes().len() == BIG));
                 assert!(is_pending(&mut big), "it waits for the slow ones");
                 // Half of them leave, the other half reads at last.
                 let left = slow.split_off(shards);
@@ -75,7 +75,7 @@ fn the_counts_tell_who_was_reached_who_had_no_room_and_who_left() {
                 drop(members);
                 super::eventually(|| hub.subscriber_count("everybody") == fast.len());
             }
-            // The slow ones missed the small one; the leavers were the big one's.
+            // The slow ones missed the second one; the leavers were the first one's.
             assert_eq!(hub.dropped_count(), 4 * (2 + 1) * shards as u64);
         }
     });
