@@ -358,7 +358,7 @@ impl Shard {
                 Ok(())
             }
             Output::Broken => {
-                self.lose(slot);
+                self.lose_output(slot);
                 Err(SendError::Gone)
             }
         }
@@ -378,7 +378,7 @@ impl Shard {
             }
             Output::Broken => {
                 self.discard_scratch(slot);
-                self.lose(slot);
+                self.lose_output(slot);
             }
         }
         let connection = &self.connections[slot];
@@ -423,7 +423,7 @@ impl Shard {
                     ticket.settle(Err(SendError::Gone));
                 }
                 self.count_dropped(count_messages(frames));
-                self.lose(slot);
+                self.lose_output(slot);
             }
         }
     }
@@ -540,7 +540,7 @@ impl Shard {
         match flushed {
             Flushed::Empty => self.settle(slot),
             Flushed::Blocked => {}
-            Flushed::Broken => self.lose(slot),
+            Flushed::Broken => self.lose_output(slot),
         }
     }
 }

@@ -415,3 +415,35 @@ fn a_shutdown_waits_for_accepted_jobs_also_for_those_whose_connections_are_gone(
         }
     });
 }
+
+/// The answers find nobody: the first one makes the client's kernel reset the connection.
+#[test]
+fn messages_behind_one_that_waits_are_handled_although_the_answers_find_nobody() {
+    within(Duration::from_secs(60), || {
+        for how in [End::CloseThenDrop, End::Drop] {
+            let (noted, notes) = mpsc::channel();
+            let closed = noted.clone();
+            let handler = Callbacks::<()>::new()
+                .on_message(move |_ws, message| {
+                    let noted = noted.clone();
+                    let text = message.as_text().unwrap_or_default().to_owned();
+                    Reply::offload(move || {
+                        std::thread::sleep(Duration::from_millis(20));
+                        let _ = noted.send(text);
+                        "saved"
+                    })
+                })
+                .on_close(move |_ws, _close| {
+                    let _ = closed.send("closed".to_owned());
+                    Reply::none()
+                });
+            let server = start(1, |builder| with_echo(builder).websocket("/", handler));
+            let client = Raw::upgraded(server.local_addr(), "/");
+            let messages =
+                [&b"one"[..], b"two", b"three", b"four"].map(|text| frame(TEXT, text));
+            drop(end(how, client, messages.concat()));
+            let noted: Vec<_> = notes.iter().take_while(|note| note != "closed").collect();
+            assert_eq!(noted, ["one", "two", "three", "four"], "{how:?}");
+        }
+    });
+}
