@@ -439,8 +439,7 @@ fn messages_behind_one_that_waits_are_handled_although_the_answers_find_nobody()
                 });
             let server = start(1, |builder| with_echo(builder).websocket("/", handler));
             let client = Raw::upgraded(server.local_addr(), "/");
-            let messages =
-                [&b"one"[..], b"two", b"three", b"four"].map(|text| frame(TEXT, text));
+            let messages = [&b"one"[..], b"two", b"three", b"four"].map(|text| frame(TEXT, text));
             drop(end(how, client, messages.concat()));
             let noted: Vec<_> = notes.iter().take_while(|note| note != "closed").collect();
             assert_eq!(noted, ["one", "two", "three", "four"], "{how:?}");

@@ -214,9 +214,8 @@ impl Pair {
                 self.outbox.push_control(frame);
             }
             Step::DropOldest => {
-                let is_free = |queued: &Queued| {
-                    queued.left == 0 && !queued.is_control() && !queued.is_exempt
-                };
+                let is_free =
+                    |queued: &Queued| queued.left == 0 && !queued.is_control() && !queued.is_exempt;
                 let oldest = self.model.iter().position(is_free);
                 assert_eq!(self.outbox.drop_oldest(), oldest.is_some());
                 let dropped = oldest.and_then(|at| self.model.remove(at));
