@@ -378,7 +378,7 @@ impl Shard {
             }
             Output::Broken => {
                 self.discard_scratch(slot);
-                self.lose_output(slot);
+                return self.lose_output(slot);
             }
         }
         let connection = &self.connections[slot];

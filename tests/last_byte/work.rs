@@ -446,3 +446,40 @@ fn messages_behind_one_that_waits_are_handled_although_the_answers_find_nobody()
         }
     });
 }
+
+/// `on_drain` tells of room again. A connection that has lost its output has none, though its
+/// handler's work goes on.
+#[test]
+fn on_drain_is_not_called_again_and_again_when_nothing_can_be_sent_any_more() {
+    within(Duration::from_secs(60), || {
+        let drained_count = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&drained_count);
+        let handler = Callbacks::<()>::new()
+            .on_message(|ws, message| {
+                if message.as_text() == Some("first") {
+                    // The answer makes the client's kernel reset the connection.
+                    return Reply::offload(|| {
+                        std::thread::sleep(Duration::from_millis(50));
+                        "answer"
+                    });
+                }
+                let _ = ws.send(vec![7; 200_000]);
+                Reply::later(std::future::pending::<()>())
+            })
+            .on_drain(move |ws| {
+                counted.fetch_add(1, Ordering::SeqCst);
+                let _ = ws.send(vec![7; 200_000]);
+            });
+        let mut limits = Limits::default();
+        limits.closing = Duration::from_millis(600);
+        let server = start(1, |builder| builder.limits(limits).websocket("/", handler));
+        let hub = server.hub();
+        let client = Raw::upgraded(server.local_addr(), "/");
+        let messages = [&b"first"[..], b"first", b"second"].map(|text| frame(TEXT, text));
+        drop(end(End::Drop, client, messages.concat()));
+        eventually(|| hub.connection_counts() == [0]);
+        assert_eq!(hub.cancelled_count(), 1, "the last message was handled");
+        let drained_count = drained_count.load(Ordering::SeqCst);
+        assert!(drained_count <= 2, "on_drain was called {drained_count} times");
+    });
+}
