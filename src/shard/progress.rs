@@ -27,14 +27,15 @@ impl Shard {
         }
     }
 
-    /// Notes how far the peer has come, if output waits that the kernel has not taken: so that the
-    /// next question has an exact answer. Else what was noted before stands: a kernel that goes on
-    /// acknowledging that it takes nothing counts as progress once, not once each time.
+    /// Forgets what was noted about the peer, and notes anew how far it has come, if output waits
+    /// that the kernel has not taken: so that the next question has an exact answer.
     pub(super) fn note_progress(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot];
         if !connection.outbox.is_empty() {
             let acknowledged = connection.transport.acknowledged();
             connection.details().acked_bytes = acknowledged.map(|acknowledged| acknowledged.bytes);
+        } else if let Some(details) = &mut connection.details {
+            details.acked_bytes = None;
         }
     }
 }

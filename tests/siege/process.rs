@@ -25,7 +25,8 @@ const BLOCK: Duration = Duration::from_secs(5);
 /// What is broadcast for each message to a room.
 const BROADCAST_BYTES: usize = 8 << 10;
 
-/// Is told its id; `block` keeps the shard; `wait` is never answered; `shout` broadcasts a lot; all else comes back.
+/// Is told its id; `block` keeps the shard; `wait` is never answered; `shout` broadcasts a lot; all
+/// else comes back.
 fn handler() -> Callbacks<()> {
     Callbacks::new().on_connect(|ws| ws.id().to_string().into()).on_message(|ws, message| {
         match message.as_text() {
