@@ -116,7 +116,9 @@ pub struct Limits {
     ///    What takes longer is cut, and counted in
     ///    [`Hub::cancelled_count`](crate::Hub::cancelled_count).
     /// 2. The delivery of what is queued, and the peer's Close. As long as the peer takes anything
-    ///    of what waits for it, the time begins anew.
+    ///    of what waits for it, the time begins anew. Nothing bounds the sum: a client that takes a
+    ///    byte each time keeps its connection, as one that stays open does, and what its outbox may
+    ///    hold. [`Hub::abort`](crate::Hub::abort) and the end of a shutdown's grace end it.
     /// 3. The end of the peer's side of TCP, after the server has ended its own (RFC 6455 section
     ///    7.1.1): to close the socket before would reset the connection as soon as the peer sends
     ///    anything more, and throw away what it has not read yet.

@@ -75,6 +75,18 @@ impl Shard {
         self.cut_off(slot, close);
     }
 
+    /// Nothing can be written any more. What an open connection has said before is still handled,
+    /// up to the end, which is read behind it.
+    pub(super) fn lose_output(&mut self, slot: Slot) {
+        if !self.connections[slot].is_open() {
+            return self.lose(slot);
+        }
+        // For a kernel that still knows a peer: now both ends know.
+        self.connections[slot].transport.shut_down_write();
+        self.give_up_output(slot);
+        self.make_ready(slot);
+    }
+
     /// Ends a connection that gets nothing any more, however far its end has come.
     fn cut_off(&mut self, slot: Slot, close: Close) {
         self.begin_close(slot, close, Farewell::Nothing);

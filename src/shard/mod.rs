@@ -400,8 +400,11 @@ impl EventLoop {
         }
         let mut dead_at = connection.heard_at + dead_after;
         if dead_at <= now && self.shard.makes_progress(slot, dead_after) {
-            // It takes what is sent to it: the pings are still on their way.
-            self.shard.connections[slot].touch(now);
+            // It takes what is sent to it: the pings are still on their way. It counts as pinged,
+            // so that what the kernel has told now is not noted anew: a kernel that only answers
+            // probes has made progress once, not each time.
+            let connection = &mut self.shard.connections[slot];
+            (connection.heard_at, connection.ping_count) = (now, 1);
             dead_at = now + dead_after;
         }
         if dead_at <= now {

@@ -202,9 +202,10 @@ impl Outbox {
         self.0.as_mut().map_or(0, |queue| queue.message_count())
     }
 
-    /// How much of what counts must stay, whatever is dropped for others.
+    /// How much must stay, whatever is dropped for others: what has begun to leave, and what does
+    /// not count.
     pub(super) fn kept_bytes(&self) -> usize {
-        self.0.as_ref().map_or(0, |queue| queue.begun.bytes.saturating_sub(queue.exempt_bytes))
+        self.0.as_ref().map_or(0, |queue| queue.begun.bytes.max(queue.exempt_bytes))
     }
 
     /// Drops the oldest data frame that counts and has not begun to leave; `false` if there is

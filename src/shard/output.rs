@@ -106,6 +106,16 @@ impl Shard {
         connection.outbox.exempt_bytes() + held
     }
 
+    /// How much of what waits for a connection stays, whatever is dropped for others: of what a
+    /// message in pieces holds back, nothing before it is dropped.
+    fn kept_bytes(&self, slot: Slot) -> usize {
+        let connection = &self.connections[slot];
+        if connection.flags.has_stream {
+            return connection.outbox.bytes() + self.held_kept_bytes(slot);
+        }
+        connection.outbox.kept_bytes()
+    }
+
     /// The outbox cannot take so many bytes more: acts as the policy says.
     #[cold]
     fn overflow(&mut self, slot: Slot, bytes: usize) -> Result<(), SendError> {
@@ -124,9 +134,10 @@ impl Shard {
             }
             Overflow::DropNewest => {}
             Overflow::DropOldest => {
-                let kept = self.connections[slot].outbox.kept_bytes();
+                let kept = self.kept_bytes(slot);
+                let counted = kept - self.exempt_bytes(slot);
                 let limits = self.limits_of(slot);
-                if kept > limits.outbox_high_water_bytes && kept + bytes > limits.outbox_bytes {
+                if kept > limits.outbox_high_water_bytes && counted + bytes > limits.outbox_bytes {
                     // Whatever is dropped, it would be in vain.
                     return Err(SendError::Overloaded);
                 }
@@ -347,7 +358,7 @@ impl Shard {
                 Ok(())
             }
             Output::Broken => {
-                self.lose(slot);
+                self.lose_output(slot);
                 Err(SendError::Gone)
             }
         }
@@ -367,7 +378,7 @@ impl Shard {
             }
             Output::Broken => {
                 self.discard_scratch(slot);
-                self.lose(slot);
+                return self.lose_output(slot);
             }
         }
         let connection = &self.connections[slot];
@@ -412,7 +423,7 @@ impl Shard {
                     ticket.settle(Err(SendError::Gone));
                 }
                 self.count_dropped(count_messages(frames));
-                self.lose(slot);
+                self.lose_output(slot);
             }
         }
     }
@@ -529,7 +540,7 @@ impl Shard {
         match flushed {
             Flushed::Empty => self.settle(slot),
             Flushed::Blocked => {}
-            Flushed::Broken => self.lose(slot),
+            Flushed::Broken => self.lose_output(slot),
         }
     }
 }

@@ -85,6 +85,12 @@ impl Shard {
         self.connections[slot].streaming().map_or(0, |streaming| streaming.held.exempt_bytes())
     }
 
+    /// How much of that stays, whatever is dropped for others.
+    #[cold]
+    pub(super) fn held_kept_bytes(&self, slot: Slot) -> usize {
+        self.connections[slot].streaming().map_or(0, |streaming| streaming.held.kept_bytes())
+    }
+
     /// Begins a message in pieces. What was published before comes before it.
     pub(super) fn begin_stream(&mut self, slot: Slot) -> Result<Arc<Credit>, SendError> {
         self.catch_up(slot);

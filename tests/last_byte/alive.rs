@@ -91,3 +91,27 @@ fn a_client_for_which_nothing_waits_is_gone_when_it_does_not_answer_pings() {
         client.skim();
     });
 }
+
+/// All that waits is in the kernel, so the shard has noted nothing about it beforehand.
+#[test]
+fn a_client_that_stops_reading_is_gone_although_its_kernel_answers_probes() {
+    within(Duration::from_secs(30), || {
+        let (closed, closes) = mpsc::channel();
+        let handler = Callbacks::<()>::new()
+            .on_message(|_ws, _message| vec![7; 60_000].into())
+            .on_close(move |_ws, close| {
+                let _ = closed.send(close.clone());
+                ().into()
+            });
+        let mut limits = Limits::default();
+        // The kernel probes a closed window after 0.2 s, 0.4 s, 0.8 s .. more.
+        let dead_after = Duration::from_secs(2);
+        (limits.ping_after, limits.dead_after) = (dead_after / 3, dead_after);
+        let server = start(1, |builder| builder.limits(limits).websocket("/", handler));
+        let client = asked(&server);
+        let (close, time) = timed(|| closes.recv().expect("it is closed"));
+        assert_eq!(close.code(), CloseCode::GOING_AWAY);
+        assert!(time < dead_after * 5 / 2, "{time:?}");
+        drop(client);
+    });
+}

@@ -191,3 +191,28 @@ fn a_client_that_does_not_read_is_closed_when_the_news_behind_a_snapshot_exceed_
         drop(client);
     });
 }
+
+/// What waits behind a snapshot is not dropped for a message that does not fit even then.
+#[test]
+fn a_second_snapshot_is_refused_and_costs_none_of_the_news_before_it() {
+    within(Duration::from_secs(60), || {
+        let server = serve(Way::Reply, |limits| limits.overflow = Overflow::DropOldest);
+        let hub = server.hub();
+        let (client, id) = stalled(&server);
+        let news: Vec<_> = (0..50).map(|number| hub.send_to_async(id, news(number))).collect();
+        let fate = hub.send_to_async(id, vec![7; SNAPSHOT_BYTES]).wait();
+        assert_eq!(fate, Err(SendError::Overloaded));
+        assert_eq!(hub.dropped_count(), 1);
+        let reader = thread::spawn(move || read_to_close(client));
+        hub.close(id).expect("it is there");
+        for fate in news {
+            assert_eq!(fate.wait(), Ok(()));
+        }
+        reader.join().expect("no panic");
+    });
+}
+
+fn read_to_close(mut client: Raw) {
+    while client.frame().is_some_and(|frame| frame.first != CLOSE) {}
+    client.try_send(close(1000, b""));
+}

@@ -415,3 +415,71 @@ fn a_shutdown_waits_for_accepted_jobs_also_for_those_whose_connections_are_gone(
         }
     });
 }
+
+/// The answers find nobody: the first one makes the client's kernel reset the connection.
+#[test]
+fn messages_behind_one_that_waits_are_handled_although_the_answers_find_nobody() {
+    within(Duration::from_secs(60), || {
+        for how in [End::CloseThenDrop, End::Drop] {
+            let (noted, notes) = mpsc::channel();
+            let closed = noted.clone();
+            let handler = Callbacks::<()>::new()
+                .on_message(move |_ws, message| {
+                    let noted = noted.clone();
+                    let text = message.as_text().unwrap_or_default().to_owned();
+                    Reply::offload(move || {
+                        std::thread::sleep(Duration::from_millis(20));
+                        let _ = noted.send(text);
+                        "saved"
+                    })
+                })
+                .on_close(move |_ws, _close| {
+                    let _ = closed.send("closed".to_owned());
+                    Reply::none()
+                });
+            let server = start(1, |builder| with_echo(builder).websocket("/", handler));
+            let client = Raw::upgraded(server.local_addr(), "/");
+            let messages = [&b"one"[..], b"two", b"three", b"four"].map(|text| frame(TEXT, text));
+            drop(end(how, client, messages.concat()));
+            let noted: Vec<_> = notes.iter().take_while(|note| note != "closed").collect();
+            assert_eq!(noted, ["one", "two", "three", "four"], "{how:?}");
+        }
+    });
+}
+
+/// `on_drain` tells of room again. A connection that has lost its output has none, though its
+/// handler's work goes on.
+#[test]
+fn on_drain_is_not_called_again_and_again_when_nothing_can_be_sent_any_more() {
+    within(Duration::from_secs(60), || {
+        let drained_count = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&drained_count);
+        let handler = Callbacks::<()>::new()
+            .on_message(|ws, message| {
+                if message.as_text() == Some("first") {
+                    // The answer makes the client's kernel reset the connection.
+                    return Reply::offload(|| {
+                        std::thread::sleep(Duration::from_millis(50));
+                        "answer"
+                    });
+                }
+                let _ = ws.send(vec![7; 200_000]);
+                Reply::later(std::future::pending::<()>())
+            })
+            .on_drain(move |ws| {
+                counted.fetch_add(1, Ordering::SeqCst);
+                let _ = ws.send(vec![7; 200_000]);
+            });
+        let mut limits = Limits::default();
+        limits.closing = Duration::from_millis(600);
+        let server = start(1, |builder| builder.limits(limits).websocket("/", handler));
+        let hub = server.hub();
+        let client = Raw::upgraded(server.local_addr(), "/");
+        let messages = [&b"first"[..], b"first", b"second"].map(|text| frame(TEXT, text));
+        drop(end(End::Drop, client, messages.concat()));
+        eventually(|| hub.connection_counts() == [0]);
+        assert_eq!(hub.cancelled_count(), 1, "the last message was handled");
+        let drained_count = drained_count.load(Ordering::SeqCst);
+        assert!(drained_count <= 2, "on_drain was called {drained_count} times");
+    });
+}

@@ -25,7 +25,8 @@ const BLOCK: Duration = Duration::from_secs(5);
 /// What is broadcast for each message to a room.
 const BROADCAST_BYTES: usize = 8 << 10;
 
-/// Is told its id; `block` keeps the shard; `shout` broadcasts a lot; all else comes back.
+/// Is told its id; `block` keeps the shard; `wait` is never answered; `shout` broadcasts a lot; all
+/// else comes back.
 fn handler() -> Callbacks<()> {
     Callbacks::new().on_connect(|ws| ws.id().to_string().into()).on_message(|ws, message| {
         match message.as_text() {
@@ -38,6 +39,7 @@ fn handler() -> Callbacks<()> {
                 }
                 return Reply::none();
             }
+            Some("wait") => return Reply::later(std::future::pending::<()>()),
             Some("dropped?") => return ws.hub().dropped_count().to_string().into(),
             _ => {}
         }
@@ -71,6 +73,7 @@ fn a_server_process() {
     }
     match kind.as_str() {
         "small mailbox" => limits.mailbox_count = 1,
+        "patient" => limits.closing = Duration::from_secs(300),
         "drop newest" => limits.overflow = Overflow::DropNewest,
         "drop oldest" => limits.overflow = Overflow::DropOldest,
         _ => {}

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::LIMIT;
 use super::process::{DESCRIPTOR_COUNT, Process};
 use crate::common::within;
-use crate::raw::{BINARY, Raw, frame, until, upgrade};
+use crate::raw::{BINARY, Raw, TEXT, close, frame, until, upgrade};
 
 /// How long is measured, and how much of it the server may have a processor for.
 const WATCH: Duration = Duration::from_secs(3);
@@ -55,6 +55,44 @@ fn who_does_not_read_costs_no_processor_time() {
         process.is_at_rest("eight that do not read");
         bystander.is_served();
         drop(floods);
+    });
+}
+
+/// Their handlers' answers do not come, and they have ended in every way that there is.
+#[test]
+fn a_thousand_that_have_ended_and_whose_work_is_not_done_cost_no_processor_time() {
+    within(LIMIT, || {
+        let process = Process::start("patient");
+        let mut bystander = process.bystander();
+        let mut crowd: Vec<Raw> = (0..1000).map(|_| Raw::upgraded(process.address, "/")).collect();
+        for (at, raw) in crowd.iter_mut().enumerate() {
+            let rest = match at / 5 % 3 {
+                0 => Vec::new(),
+                1 => close(1001, b""),
+                _ => frame(BINARY, &vec![7; 200_000]),
+            };
+            raw.send(frame(TEXT, b"wait"));
+            raw.socket.set_write_timeout(Some(Duration::from_millis(20))).expect("a time limit");
+            raw.try_send(rest);
+        }
+        bystander.is_served();
+        let mut kept = Vec::new();
+        for (at, raw) in crowd.into_iter().enumerate() {
+            match at % 5 {
+                0 => {
+                    raw.half_close();
+                    kept.push(raw);
+                }
+                1 => raw.reset(),
+                2 => drop(raw),
+                _ => kept.push(raw),
+            }
+        }
+        bystander.is_served();
+        process.is_at_rest("a thousand whose work is not done");
+        println!("resident: {} KiB", process.resident_bytes() >> 10);
+        bystander.is_served();
+        drop(kept);
     });
 }
 

@@ -40,10 +40,13 @@ enum Step {
         length: usize,
     },
     DropOldest,
-    /// What was held back meanwhile.
+    /// What was held back meanwhile; nothing of its first messages counts, up to one of them.
     Append {
         lengths: Vec<usize>,
+        exempt_count: usize,
     },
+    /// What is queued ends with a message that is larger than the limit.
+    Exempt,
     /// The client reads so much, then the outbox is flushed.
     Flush {
         bytes: usize,
@@ -78,7 +81,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => length().prop_map(|length| Step::Told { length }),
         2 => (0..8usize).prop_map(|length| Step::Control { length }),
         2 => Just(Step::DropOldest),
-        1 => prop::collection::vec(length(), 1..4).prop_map(|lengths| Step::Append { lengths }),
+        1 => (prop::collection::vec(length(), 1..4), 0..4usize)
+            .prop_map(|(lengths, exempt_count)| Step::Append { lengths, exempt_count }),
+        1 => Just(Step::Exempt),
         6 => prop_oneof![8 => 0..200usize, 1 => Just(40_000)]
             .prop_map(|bytes| Step::Flush { bytes }),
         1 => Just(Step::GiveUp),
@@ -92,9 +97,15 @@ struct Queued {
     /// How much of it has left.
     left: usize,
     told: Option<usize>,
+    /// It does not count against what is queued behind it.
+    is_exempt: bool,
 }
 
 impl Queued {
+    fn rest(&self) -> usize {
+        self.bytes.len() - self.left
+    }
+
     fn is_control(&self) -> bool {
         self.bytes[0] & 0x08 != 0
     }
@@ -150,7 +161,7 @@ impl Pair {
     }
 
     fn note(&mut self, frame: &Bytes, told: Option<usize>) {
-        self.model.push_back(Queued { bytes: frame.to_vec(), left: 0, told });
+        self.model.push_back(Queued { bytes: frame.to_vec(), left: 0, told, is_exempt: false });
     }
 
     /// A ticket, and its place among the fates.
@@ -196,11 +207,15 @@ impl Pair {
                 // Before all data that has not begun to leave, after controls that wait already.
                 let is_before = |queued: &Queued| queued.left == 0 && !queued.is_control();
                 let at = self.model.iter().position(is_before).unwrap_or(self.model.len());
-                self.model.insert(at, Queued { bytes: frame.to_vec(), left: 0, told: None });
+                let mut begun = self.model.iter().skip_while(|queued| queued.left > 0);
+                let is_exempt = begun.next().is_some_and(|queued| queued.is_exempt);
+                let bytes = frame.to_vec();
+                self.model.insert(at, Queued { bytes, left: 0, told: None, is_exempt });
                 self.outbox.push_control(frame);
             }
             Step::DropOldest => {
-                let is_free = |queued: &Queued| queued.left == 0 && !queued.is_control();
+                let is_free =
+                    |queued: &Queued| queued.left == 0 && !queued.is_control() && !queued.is_exempt;
                 let oldest = self.model.iter().position(is_free);
                 assert_eq!(self.outbox.drop_oldest(), oldest.is_some());
                 let dropped = oldest.and_then(|at| self.model.remove(at));
@@ -208,9 +223,9 @@ impl Pair {
                     self.fates[told] = Some(Err(SendError::Overloaded));
                 }
             }
-            Step::Append { lengths } => {
+            Step::Append { lengths, exempt_count } => {
                 let mut held = Outbox::default();
-                for length in lengths {
+                for (index, length) in lengths.into_iter().enumerate() {
                     let frame = self.frame(length);
                     let (ticket, told) = self.ticket();
                     let is_told = length % 2 == 0;
@@ -220,8 +235,16 @@ impl Pair {
                         // That ticket went nowhere.
                         self.fates[told] = Some(Err(SendError::ShuttingDown));
                     }
+                    if index + 1 == exempt_count {
+                        held.exempt_all();
+                        self.exempt_all();
+                    }
                 }
                 self.outbox.append(held);
+            }
+            Step::Exempt => {
+                self.outbox.exempt_all();
+                self.exempt_all();
             }
             Step::Flush { bytes } => self.flush(bytes),
             Step::GiveUp => {
@@ -236,6 +259,10 @@ impl Pair {
         self.check();
     }
 
+    fn exempt_all(&mut self) {
+        self.model.iter_mut().for_each(|queued| queued.is_exempt = true);
+    }
+
     fn flush(&mut self, bytes: usize) {
         let mut left = bytes;
         loop {
@@ -243,7 +270,7 @@ impl Pair {
             left = left.saturating_sub(PIPE_BYTES);
             let room = PIPE_BYTES - (self.expected.len() - self.got.len());
             let flushed = self.outbox.write(&mut self.transport, &mut self.spares);
-            let all: usize = self.model.iter().map(|queued| queued.bytes.len() - queued.left).sum();
+            let all: usize = self.model.iter().map(Queued::rest).sum();
             self.leave(room.min(all));
             assert_eq!(flushed == Flushed::Empty, all <= room, "{all} bytes, room for {room}");
             if left == 0 {
@@ -278,11 +305,14 @@ impl Pair {
 
     fn check(&mut self) {
         self.outbox.check_invariants();
-        let bytes: usize = self.model.iter().map(|queued| queued.bytes.len() - queued.left).sum();
+        let bytes: usize = self.model.iter().map(Queued::rest).sum();
         assert_eq!(self.outbox.output_bytes(), bytes);
         assert_eq!(self.outbox.is_empty(), bytes == 0);
+        let exempt = self.model.iter().take_while(|queued| queued.is_exempt);
+        let exempt_bytes: usize = exempt.map(Queued::rest).sum();
+        assert_eq!(self.outbox.exempt_bytes(), exempt_bytes);
         let begun = self.model.front().filter(|queued| queued.left > 0);
-        assert_eq!(self.outbox.kept_bytes(), begun.map_or(0, |q| q.bytes.len() - q.left));
+        assert_eq!(self.outbox.kept_bytes(), exempt_bytes.max(begun.map_or(0, Queued::rest)));
         let message_count = self.model.iter().filter(|queued| !queued.is_control()).count();
         assert_eq!(self.outbox.message_count(), message_count as u64);
         let overhead = self.outbox.bytes() - bytes;
