@@ -209,13 +209,11 @@ impl EventLoop {
                 self.turn_away(slot, Refusal::Unavailable);
                 continue;
             }
-            // So would closing one that is still on its way; between requests that is how
-            // keep-alive ends.
+            // So would closing one that is still on its way, and cut a page that is; between
+            // requests that is how keep-alive ends.
             let closing = match heard {
-                Heard::Answered | Heard::Served => Closing::Outbox,
-                Heard::Nothing | Heard::Proxy | Heard::Next | Heard::Upgrade(_) => {
-                    Closing::OutboxThenEnd
-                }
+                Heard::Served => Closing::Outbox,
+                _ => Closing::OutboxThenEnd,
             };
             self.shard.begin_closing(slot, closing);
             self.shard.settle(slot);
