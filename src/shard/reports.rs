@@ -272,8 +272,8 @@ impl Shard {
         self.report(
             kind,
             format_args!(
-                "work that a handler of {path} left to be done was cut, because its connection {id} \
-                 has ended and the time for it is over"
+                "work that a handler of {path} left to be done was cut, because its connection \
+                 {id} has ended and the time for it is over"
             ),
         );
     }

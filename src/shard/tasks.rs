@@ -314,8 +314,8 @@ impl EventLoop {
         }
     }
 
-    /// The time is over for what a connection waits for; if it leaves, also for the end of a message
-    /// in pieces.
+    /// The time is over for what a connection waits for; if it leaves, also for the end of a
+    /// message in pieces.
     pub(super) fn stop_waiting(&mut self, slot: Slot) {
         if matches!(self.shard.connections[slot].phase, Phase::Leaving(_)) {
             self.shard.break_stream(slot);
