@@ -82,12 +82,12 @@ impl<'m> Reply<'m> {
     /// other connections go on. A panic in the future closes its connection with 1011.
     ///
     /// **The end of the connection.** However the connection ends (a Close of either side, the end
-    /// or a reset of TCP, [`abort`](crate::WebSocket::abort)), the future is polled to its end. From
-    /// that moment on it has [`Limits::closing`](crate::Limits::closing); in a shutdown it has what
-    /// is left of the grace. Messages that came behind it and before the end of TCP are handled
-    /// after it, within the same time. If nothing can be sent any more, the answer is dropped and
-    /// counted in [`Hub::dropped_count`](crate::Hub::dropped_count). A future that takes longer is
-    /// dropped; that is logged, and counted in
+    /// or a reset of TCP, [`abort`](crate::WebSocket::abort)), the future is polled to its end.
+    /// From that moment on it has [`Limits::closing`](crate::Limits::closing); in a shutdown it has
+    /// what is left of the grace. Messages that came behind it and before the end of TCP are
+    /// handled after it, within the same time. If nothing can be sent any more, the answer is
+    /// dropped and counted in [`Hub::dropped_count`](crate::Hub::dropped_count). A future that
+    /// takes longer is dropped; that is logged, and counted in
     /// [`Hub::cancelled_count`](crate::Hub::cancelled_count).
     ///
     /// Cost: a few small allocations.

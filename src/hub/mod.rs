@@ -414,8 +414,9 @@ impl Hub {
         self.mailbox(id)?.reserve(0)?.send(Envelope::Close { to: id.address(), close })
     }
 
-    /// Drops a connection at once: no Close frame, nothing queued is delivered. `on_close` is called,
-    /// and what handlers have left to be done goes on, as at [any end](crate::Reply::later).
+    /// Drops a connection at once: no Close frame, nothing queued is delivered. `on_close` is
+    /// called, and what handlers have left to be done goes on, as at
+    /// [any end](crate::Reply::later).
     ///
     /// # Errors
     /// As of [`send_to`](Self::send_to).

@@ -72,7 +72,7 @@ fn serve(mail: Mail) -> Running {
     start(1, |builder| builder.websocket("/", handler).websocket("/witness", witness))
 }
 
-/// The data that a client gets up to the echo of "z", or to the end, and the code of the Close frame.
+/// The data that a client gets up to the echo of "z", or to the end, and the code of a Close frame.
 fn got(raw: &mut Raw) -> (Vec<String>, Option<u16>) {
     let (mut texts, mut part) = (Vec::<String>::new(), String::new());
     while let Some(Frame { first, payload }) = raw.frame() {
