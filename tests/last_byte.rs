@@ -11,6 +11,8 @@ mod common;
 mod handshake;
 #[path = "last_byte/large.rs"]
 mod large;
+#[path = "last_byte/pages.rs"]
+mod pages;
 #[path = "common/raw.rs"]
 mod raw;
 #[path = "last_byte/work.rs"]

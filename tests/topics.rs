@@ -21,6 +21,8 @@ mod crowd;
 mod membership;
 #[path = "topics/order.rs"]
 mod order;
+#[path = "topics/own_mail.rs"]
+mod own_mail;
 #[path = "topics/slow.rs"]
 mod slow;
 

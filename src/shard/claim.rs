@@ -9,7 +9,7 @@
 //! Knows addresses and names. Must not know listeners.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as Name, UnixDatagram};
 
@@ -41,8 +41,12 @@ fn has_mark(address: SocketAddr) -> bool {
     look().is_ok()
 }
 
-/// Servers of other users cannot join anyway.
+/// Servers of other users cannot join anyway. An IPv4 address is the same in the notation of IPv6.
 fn name(address: SocketAddr) -> io::Result<Name> {
-    let user = geteuid().as_raw();
+    let (user, port) = (geteuid().as_raw(), address.port());
+    let address = match address.ip().to_canonical() {
+        IpAddr::V4(v4) => SocketAddr::from((v4, port)),
+        IpAddr::V6(_) => address,
+    };
     Name::from_abstract_name(format!("peregrine/{user}/{address}"))
 }

@@ -66,6 +66,8 @@ impl EventLoop {
     pub(crate) fn has_work(&self, now: Instant) -> bool {
         !self.told.is_empty()
             || self.has_leftovers()
+            // A connection that was adopted between two turns has taken the place of another one.
+            || !self.shard.dead.is_empty()
             || self.waits_for_shards()
             || self.shard.inbox.is_armed()
             || self.listener.as_ref().is_some_and(|listener| listener.is_awake(now))

@@ -287,3 +287,24 @@ impl EventLoop {
         }
     }
 }
+
+#[cfg(feature = "testing")]
+impl EventLoop {
+    /// Panics unless just those places are taken that the connections have; between two turns, of a
+    /// server with one shard.
+    pub(super) fn check_places(&self) {
+        let Service { places, visitors, .. } = &*self.application.service;
+        let count = |is: fn(Admission) -> bool| {
+            let connections = self.shard.connections.iter();
+            connections.filter(|(_, connection)| is(connection.flags.admission)).count()
+        };
+        let taken_count = count(|a| matches!(a, Admission::Placed | Admission::Counted));
+        assert_eq!(places.taken_count.load(Ordering::Relaxed), taken_count, "places");
+        let surplus_count = places.surplus_count.load(Ordering::Relaxed);
+        assert_eq!(surplus_count, count(Admission::is_surplus), "places of the surplus");
+        if let Some(visitors) = visitors {
+            let counted = count(|a| a == Admission::Counted);
+            assert!(visitors.counts(counted), "{counted} connections have an address");
+        }
+    }
+}

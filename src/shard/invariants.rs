@@ -32,6 +32,9 @@ impl EventLoop {
         shard.inbox.check_invariants();
         self.check_lists();
         self.check_members();
+        if shard.hub.shared().mailboxes.len() == 1 {
+            self.check_places();
+        }
         let mut queued_bytes = 0;
         for (slot, connection) in &shard.connections {
             assert_eq!(connection.address.slot(), slot, "a connection knows where it is");

@@ -479,7 +479,7 @@ impl EventLoop {
                 // A descriptor has become free.
                 listener.resting_until = None;
             }
-            if matches!(self.life, Life::Spreading(_)) && self.shard.connections.is_empty() {
+            if matches!(self.life, Life::Spreading(_)) && !self.has_members() {
                 // If all others have nobody left either, it goes on.
                 self.shard.hub.shared().wake_all();
             }

@@ -193,18 +193,26 @@ impl Write for Example<'_> {
 }
 
 /// The beginning of what a client has sent, or the path that it asked for: escaped, of bounded
-/// length, without the query, in which there may be secrets.
+/// length, without what may be a secret: the query, a fragment, and a user with a password.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Quote<'b>(pub(super) &'b [u8]);
 
 impl fmt::Display for Quote<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = self.0.trim_ascii_start();
-        let end = bytes.iter().position(|byte| b"?\r\n".contains(byte)).unwrap_or(bytes.len());
+        let end = bytes.iter().position(|byte| b"?#\r\n".contains(byte)).unwrap_or(bytes.len());
+        let end = user_at(&bytes[..end]).unwrap_or(end);
         let quoted = &bytes[..end.min(QUOTE_BYTES)];
         let more = if quoted.len() < end { "…" } else { "" };
         write!(f, "\"{}{more}\"", quoted.escape_ascii())
     }
+}
+
+/// Where a user stands, perhaps with a password, in a target such as `ws://user:password@host/`.
+fn user_at(line: &[u8]) -> Option<usize> {
+    let start = line.windows(3).position(|bytes| bytes == b"://")? + 3;
+    let authority = line[start..].split(|byte| b"/ ".contains(byte)).next()?;
+    authority.contains(&b'@').then_some(start)
 }
 
 impl Shard {
@@ -317,8 +325,11 @@ mod tests {
         for (said, quoted) in [
             ("/chat", "\"/chat\""),
             ("/chat?token=secret", "\"/chat\""),
+            ("/chat#token=secret", "\"/chat\""),
             ("GET /chat?token=secret HTTP/1.1\r\nHost: a\r\n", "\"GET /chat\""),
             ("\r\n\r\nGET / HTTP/1.1\r\n", "\"GET / HTTP/1.1\""),
+            ("GET ws://ann:secret@host/ HTTP/1.1\r\n", "\"GET ws://\""),
+            ("GET ws://host/@ann HTTP/1.1\r\n", "\"GET ws://host/@ann HTTP/1.1\""),
             ("\x16\x03\x01\"", r#""\x16\x03\x01\"""#),
             ("", "\"\""),
             (&long, &format!("\"{}…\"", &long[..QUOTE_BYTES])),

@@ -83,7 +83,8 @@ impl EventLoop {
             self.close_whose_turn_it_is(schedule, now);
             if schedule.spreads_until <= now {
                 self.life = Life::Quieting;
-            } else if self.listener.is_none() {
+            } else if self.listener.is_none() && !self.has_members() {
+                self.close_kept();
                 self.end_spread_if_alone();
             }
         }
@@ -140,6 +141,36 @@ impl EventLoop {
         if self.shard.connections.is_empty() {
             // Its last one may have ended in the turn in which the others counted them.
             self.shard.hub.shared().wake_all();
+        }
+    }
+
+    /// Whether anybody of this shard has upgraded and is not closed yet.
+    pub(super) fn has_members(&self) -> bool {
+        self.shard.fanout.audiences.everybody().next().is_some()
+    }
+
+    /// Ends connections that are kept for another page: the next stage does not wait for them.
+    fn close_kept(&mut self) {
+        let slots: Vec<Slot> = self.shard.connections.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            if self.kept(slot).is_none() {
+                continue;
+            }
+            // A request may lie in the kernel, unread: its page is the last.
+            self.receive_from_one(slot);
+            if let Some(closing) = self.kept(slot) {
+                self.shard.begin_closing(slot, closing);
+                self.shard.settle(slot);
+            }
+        }
+    }
+
+    /// How a connection ends that is kept for another page, if this is one.
+    fn kept(&self, slot: Slot) -> Option<Closing> {
+        match self.shard.connections[slot].phase {
+            Phase::Upgrading { heard: Heard::Served } => Some(Closing::Outbox),
+            Phase::Upgrading { heard: Heard::Answered } => Some(Closing::OutboxThenEnd),
+            _ => None,
         }
     }
 
@@ -204,19 +235,15 @@ impl EventLoop {
             // A request may lie in the kernel, unread: closing would answer it with a reset.
             self.receive_from_one(slot);
             let connection = &self.shard.connections[slot];
-            let Phase::Upgrading { heard } = connection.phase else { continue };
+            if !matches!(connection.phase, Phase::Upgrading { .. }) {
+                continue;
+            }
             if !connection.backlog.is_empty() {
                 self.turn_away(slot, Refusal::Unavailable);
                 continue;
             }
-            // So would closing one that is still on its way; between requests that is how
-            // keep-alive ends.
-            let closing = match heard {
-                Heard::Answered | Heard::Served => Closing::Outbox,
-                Heard::Nothing | Heard::Proxy | Heard::Next | Heard::Upgrade(_) => {
-                    Closing::OutboxThenEnd
-                }
-            };
+            // So would closing a connection whose request is still on its way.
+            let closing = self.kept(slot).unwrap_or(Closing::OutboxThenEnd);
             self.shard.begin_closing(slot, closing);
             self.shard.settle(slot);
         }

@@ -353,7 +353,11 @@ impl EventLoop {
             self.application.cancel(&mut self.shard, slot);
             self.turn_away(slot, Refusal::Undecided);
         } else if connection.backlog.is_empty() {
-            self.shard.begin_closing(slot, Closing::Outbox);
+            // A page may be on its way: to close behind it would reset the connection as soon as
+            // the client asks for more, and cut the page.
+            let is_idle = connection.outbox.is_empty();
+            let closing = if is_idle { Closing::Outbox } else { Closing::OutboxThenEnd };
+            self.shard.begin_closing(slot, closing);
             self.shard.settle(slot);
         } else {
             self.turn_away(slot, Refusal::Timeout);

@@ -156,6 +156,19 @@ impl Visitors {
     }
 }
 
+#[cfg(feature = "testing")]
+impl Visitors {
+    /// Whether so many connections are counted, if any are.
+    pub(super) fn counts(&self, connection_count: usize) -> bool {
+        let count = |stripe: &Mutex<Stripe>| -> usize {
+            let stripe = stripe.lock().unwrap_or_else(PoisonError::into_inner);
+            stripe.visitors.values().map(|visitor| visitor.connection_count).sum()
+        };
+        self.connection_limit.is_none()
+            || self.stripes.iter().map(count).sum::<usize>() == connection_count
+    }
+}
+
 impl Stripe {
     fn visit<T>(
         &mut self,

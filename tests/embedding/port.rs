@@ -118,6 +118,8 @@ fn an_address_within_one_that_is_taken_is_taken() {
         let first = begin(exclusive(first_count), any_v4());
         let port = first.local_addr().port();
         refused(exclusive(second_count), (Ipv4Addr::UNSPECIFIED, port).into());
+        // The same address in the other family's notation.
+        refused(sharing(second_count), (Ipv4Addr::LOCALHOST.to_ipv6_mapped(), port).into());
         // Another address of the machine is another one.
         drop(begin(exclusive(second_count), (Ipv4Addr::new(127, 0, 0, 2), port)));
     });

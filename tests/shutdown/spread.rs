@@ -162,6 +162,30 @@ fn the_end_does_not_wait_for_the_window_when_all_have_gone() {
     }
 }
 
+/// Load balancers keep connections for a minute.
+#[test]
+fn the_end_does_not_wait_for_connections_that_are_kept_between_two_pages() {
+    for shard_count in [1, 3] {
+        let mut server = server(shard_count);
+        let hub = server.hub();
+        let kept: Vec<_> = (0..2 * shard_count).map(|_| server.open()).collect();
+        for &client in &kept {
+            assert_eq!(ask(&mut server, client, &get("/page")), (200, true));
+        }
+        let clients = connect(&mut server, 4);
+        hub.shutdown(Shutdown::within(60 * SECOND).spread(50 * SECOND));
+        server.settle();
+        for client in clients {
+            assert_eq!(hub.send_to(server.id(client), "still accepted"), Ok(()));
+            server.drop_connection(client);
+        }
+        server.advance(SECOND);
+        assert_eq!(hub.broadcast("/", "late"), Err(SendError::ShuttingDown));
+        assert!(kept.iter().all(|&client| server.has_ended(client)));
+        assert_eq!(report(server), (4, 0));
+    }
+}
+
 #[test]
 fn who_does_not_read_is_dropped_at_the_end_of_the_grace_and_counted() {
     for shard_count in [1, 3] {

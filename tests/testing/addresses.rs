@@ -160,3 +160,54 @@ fn whoever_comes_and_goes_in_whatever_way_the_count_stays_right() {
         assert_eq!((report.open_count, report.aborted_count), (left, 0));
     }
 }
+
+/// With more of them than the surplus has places, so that some lose theirs to others. The kit
+/// checks the places after each step.
+#[test]
+fn whoever_comes_by_a_proxy_in_whatever_way_the_places_are_counted_right() {
+    const HEAD: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nHost: localhost\r\n";
+    for (seed, proxy) in [(1, "127.0.0.1"), (2, "127.0.0.1"), (3, "10.0.0.1")] {
+        let mut limits = Limits::default();
+        limits.connection_count = Some(6);
+        limits.max_connections_per_ip = Some(2);
+        let builder = Server::builder().shards(1).limits(limits).trust_proxies([proxy]);
+        let mut server = start(builder.websocket("/", obedient()).get("/page", "a page"));
+        let mut dice = Dice(seed);
+        let mut clients: Vec<TestClient> = Vec::new();
+        let (mut full_count, mut dropped_count) = (0, 0);
+        for _ in 0..1000 {
+            clients.push(server.open());
+            clients.push(server.open());
+            let at = dice.below(clients.len());
+            let client = clients[at];
+            let address = ["192.0.2.1", "192.0.2.2", "2001:db8::1", "127.0.0.1"][dice.below(4)];
+            let order = ["", "?order=refuse", "?order=panic", "?order=later"][dice.below(4)];
+            match dice.below(12) {
+                0 => server.send_bytes(client, format!("PROXY TCP4 {address} 127.0.0.1 1 80\r\n")),
+                1 => server.send_bytes(client, "PROXY UNKNOWN\r\n"),
+                2 | 3 => server.send_bytes(
+                    client,
+                    format!("GET /{order} HTTP/1.1\r\n{HEAD}X-Forwarded-For: {address}\r\n\r\n"),
+                ),
+                4 | 5 => server.send_bytes(client, "GET /page HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+                6 => server.send_bytes(client, "GET /pa"),
+                7 => server.advance(Duration::from_millis(300)),
+                8 => server.send_bytes(client, "\u{81}\u{85}\0\0\0\0panic"),
+                9 | 10 => server.settle(),
+                _ => server.drop_connection(clients.swap_remove(at)),
+            }
+            let has_ended = |client: &TestClient| server.has_ended(*client);
+            dropped_count += clients.iter().filter(|client| has_ended(client)).count();
+            clients.retain(|client| !has_ended(client));
+
+            full_count += usize::from(server.hub().connection_counts()[0] > 64);
+        }
+        assert!(full_count > 100 && dropped_count > 100, "{full_count}, {dropped_count}");
+        for client in clients {
+            server.drop_connection(client);
+        }
+        server.advance(Duration::from_secs(60));
+        assert_eq!(server.hub().connection_counts(), [0]);
+    }
+}
