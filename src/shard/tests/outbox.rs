@@ -223,25 +223,7 @@ impl Pair {
                     self.fates[told] = Some(Err(SendError::Overloaded));
                 }
             }
-            Step::Append { lengths, exempt_count } => {
-                let mut held = Outbox::default();
-                for (index, length) in lengths.into_iter().enumerate() {
-                    let frame = self.frame(length);
-                    let (ticket, told) = self.ticket();
-                    let is_told = length % 2 == 0;
-                    self.note(&frame, is_told.then_some(told));
-                    held.push(frame, is_told.then_some(ticket));
-                    if !is_told {
-                        // That ticket went nowhere.
-                        self.fates[told] = Some(Err(SendError::ShuttingDown));
-                    }
-                    if index + 1 == exempt_count {
-                        held.exempt_all();
-                        self.exempt_all();
-                    }
-                }
-                self.outbox.append(held);
-            }
+            Step::Append { lengths, exempt_count } => self.append(lengths, exempt_count),
             Step::Exempt => {
                 self.outbox.exempt_all();
                 self.exempt_all();
@@ -257,6 +239,26 @@ impl Pair {
             }
         }
         self.check();
+    }
+
+    fn append(&mut self, lengths: Vec<usize>, exempt_count: usize) {
+        let mut held = Outbox::default();
+        for (index, length) in lengths.into_iter().enumerate() {
+            let frame = self.frame(length);
+            let (ticket, told) = self.ticket();
+            let is_told = length % 2 == 0;
+            self.note(&frame, is_told.then_some(told));
+            held.push(frame, is_told.then_some(ticket));
+            if !is_told {
+                // That ticket went nowhere.
+                self.fates[told] = Some(Err(SendError::ShuttingDown));
+            }
+            if index + 1 == exempt_count {
+                held.exempt_all();
+                self.exempt_all();
+            }
+        }
+        self.outbox.append(held);
     }
 
     fn exempt_all(&mut self) {
