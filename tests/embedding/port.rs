@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use peregrine::{Builder, Error, Running, Server};
@@ -45,18 +46,36 @@ fn refused(builder: Builder, address: SocketAddr) -> (SocketAddr, String) {
     }
 }
 
+/// A free port that the kernel draws for nobody. These tests give a port up and take it again: a
+/// drawn one could have become the port of some client meanwhile.
+fn spare_port() -> u16 {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let drawn = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").expect("Linux");
+    let drawn_from: u32 =
+        drawn.split_whitespace().next().and_then(|port| port.parse().ok()).expect("a port");
+    let (lowest, own) = (2000, std::process::id().wrapping_mul(97));
+    loop {
+        let number = own.wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed));
+        let port = lowest + number % (drawn_from.max(lowest + 1) - lowest);
+        let port = u16::try_from(port).expect("a port");
+        if TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 fn any_v4() -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, 0).into()
+    (Ipv4Addr::LOCALHOST, spare_port()).into()
 }
 
 /// Addresses of every kind, each with the loopback address that reaches it.
 fn kinds() -> [(SocketAddr, SocketAddr); 4] {
-    let (v4, v6) = (any_v4(), SocketAddr::from((Ipv6Addr::LOCALHOST, 0)));
+    let (v4, v6) = (any_v4(), SocketAddr::from((Ipv6Addr::LOCALHOST, spare_port())));
     [
         (v4, v4),
-        ((Ipv4Addr::UNSPECIFIED, 0).into(), v4),
+        ((Ipv4Addr::UNSPECIFIED, spare_port()).into(), v4),
         (v6, v6),
-        ((Ipv6Addr::UNSPECIFIED, 0).into(), v6),
+        ((Ipv6Addr::UNSPECIFIED, spare_port()).into(), v6),
     ]
 }
 
