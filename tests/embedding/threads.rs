@@ -12,7 +12,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Runtime;
 
 use super::LIMIT;
-use crate::common::{Client, PATIENCE, start, within};
+#[cfg(feature = "testing")]
+use crate::common::PATIENCE;
+use crate::common::{Client, start, within};
 
 /// How long futures sleep, by a timer of tokio's.
 const NAP: Duration = Duration::from_millis(5);
