@@ -1,5 +1,5 @@
 //! The door through which the benchmarks of the parts (`benches/parts`, `benches/budget`), and
-//! nothing else, reach the rooms behind the API. Compiled only with the feature `internals`; no
+//! nothing else, reach the rooms behind the API. Compiled only with the feature `__internals`; no
 //! part of the API, and no promise.
 //!
 //! Few operations, each on many items, so that the door itself weighs nothing; and each lets its

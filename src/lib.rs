@@ -113,7 +113,7 @@ pub mod fuzzing;
 mod handler;
 mod http;
 mod hub;
-#[cfg(feature = "internals")]
+#[cfg(feature = "__internals")]
 #[doc(hidden)]
 pub mod internals;
 mod message;

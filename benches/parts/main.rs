@@ -2,9 +2,9 @@
 //! checked in every run.
 //!
 //! ```text
-//! cargo bench --features internals --bench parts                # all, in about two minutes
-//! cargo bench --features internals --bench parts -- lane        # some
-//! cargo bench --features internals --bench parts -- --test      # each once
+//! cargo bench --features __internals --bench parts                # all, in about two minutes
+//! cargo bench --features __internals --bench parts -- lane        # some
+//! cargo bench --features __internals --bench parts -- --test      # each once
 //! ```
 //!
 //! Inputs are seeded. What a run uses up is made before the clock runs, and what it made is looked

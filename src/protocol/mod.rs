@@ -20,7 +20,7 @@ pub(crate) mod frame;
 mod framing;
 mod gathering;
 pub(crate) mod handshake;
-#[cfg(feature = "internals")]
+#[cfg(feature = "__internals")]
 pub(crate) mod internals;
 mod lane;
 mod pieces;

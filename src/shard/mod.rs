@@ -25,7 +25,7 @@ mod entrance;
 mod erased;
 mod fanout;
 mod footprint;
-#[cfg(feature = "internals")]
+#[cfg(feature = "__internals")]
 pub(crate) mod internals;
 #[cfg(feature = "testing")]
 mod invariants;
