@@ -11,13 +11,13 @@ mod streams;
 use std::mem::MaybeUninit;
 use std::net::IpAddr;
 
+use crate::clock;
 use crate::config::{HEADER_COUNT_MAX, Limits};
 use crate::error::Refusal;
+use crate::http::network::Networks;
+use crate::http::proxy::{self, Malformed, Preface};
 use crate::http::{Head, Origins, forwarded};
-use crate::network::Networks;
 use crate::protocol::handshake::{self, HeaderRoom};
-use crate::protocol::proxy::{self, Malformed, Preface};
-use crate::shard::clock;
 
 /// Lane and engine, and lane and pieces, mean the same as tungstenite alone, for every stream and
 /// every way to cut it.

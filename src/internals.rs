@@ -6,4 +6,4 @@
 //! caller see what it did, so that what is measured is also checked.
 
 pub use crate::protocol::internals::{Receiver, answer_upgrade};
-pub use crate::shard::internals::{Members, Post, Queue, Sender, Timers};
+pub use crate::shard::harness::internals::{Members, Post, Queue, Sender, Timers};

@@ -105,6 +105,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod clock;
 mod config;
 mod error;
 #[cfg(fuzzing)]
@@ -117,7 +118,6 @@ mod hub;
 #[doc(hidden)]
 pub mod internals;
 mod message;
-mod network;
 mod panics;
 mod protocol;
 mod routing;
@@ -127,6 +127,7 @@ mod sync;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
+mod transport;
 
 pub use self::config::{Limits, Overflow};
 pub use self::error::{Error, HeaderError, SendError};

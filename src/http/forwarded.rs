@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use super::{Head, is_token};
 use crate::error::Refusal;
-use crate::network::Networks;
+use crate::http::network::Networks;
 
 /// The client's address: the peer's, unless that is a trusted proxy which tells another.
 ///

@@ -5,7 +5,9 @@
 
 pub(crate) mod forwarded;
 pub(crate) mod host;
+pub(crate) mod network;
 mod origin;
+pub(crate) mod proxy;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

@@ -24,7 +24,6 @@ pub(crate) mod handshake;
 pub(crate) mod internals;
 mod lane;
 mod pieces;
-pub(crate) mod proxy;
 mod utf8;
 
 use std::time::{Duration, Instant};

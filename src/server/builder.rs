@@ -13,9 +13,9 @@ use super::{Endpoint, Router, Server};
 use crate::config::Limits;
 use crate::error::Error;
 use crate::http::Response;
+use crate::http::network::Networks;
 use crate::hub::mailbox::mailbox;
 use crate::hub::{Hub, Node, SHARD_COUNT_MAX};
-use crate::network::Networks;
 use crate::shard::{
     self, Bound, LimitTable, Places, Pool, PoolEnd, PortUse, Seat, Service, Visitors, WAKER,
 };

@@ -28,10 +28,11 @@ pub use self::router::Router;
 pub(crate) use self::thread::OnShardThread;
 use self::thread::Outcome;
 pub use self::thread::{ShardEnded, ShardThread};
+use crate::clock;
 use crate::error::Error;
 use crate::hub::{Hub, Shutdown, ShutdownReport};
 use crate::panics::discard;
-use crate::shard::{EventLoop, LimitTable, PoolEnd, Seat, Service, clock};
+use crate::shard::{EventLoop, LimitTable, PoolEnd, Seat, Service};
 
 /// A WebSocket server whose address is bound.
 ///

@@ -3,14 +3,14 @@
 //!
 //! Knows what keeps something for each connection, and how much; must not know what for.
 
-use super::application::Application;
-use super::audience::Audiences;
-use super::connection::Connection;
-use super::timers::Wheel;
+use crate::shard::connection::Connection;
+use crate::shard::dispatch::Application;
+use crate::shard::fanout::audience::Audiences;
+use crate::shard::timers::Wheel;
 
 /// A place in a slab, as large as slab's own entry, which is private.
 #[expect(dead_code, reason = "only its size counts")]
-pub(super) enum Entry<T> {
+pub(in crate::shard) enum Entry<T> {
     Vacant(usize),
     Occupied(T),
 }

@@ -3,10 +3,10 @@
 use std::ops::Index;
 use std::sync::Arc;
 
-use super::output::SCRATCH_BYTES;
 use crate::config::Limits;
 use crate::hub::EndpointIndex;
 use crate::protocol::Lane;
+use crate::shard::state::output::SCRATCH_BYTES;
 
 /// The limits of every endpoint, then those of the server, which count for connections that belong
 /// to no endpoint yet. What counts for the server alone is the same in all.
@@ -16,10 +16,10 @@ pub(crate) struct LimitTable(Arc<[Limits]>);
 /// What follows from an endpoint's limits, for each turn of each connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Quick {
-    pub(super) lane: Lane,
+    pub(in crate::shard) lane: Lane,
     /// When the scratch is written before the turn ends, in bytes: nobody is refused for output
     /// that was not offered to the kernel.
-    pub(super) scratch_bytes: usize,
+    pub(in crate::shard) scratch_bytes: usize,
 }
 
 impl Quick {

@@ -14,7 +14,7 @@ use crate::error::SendError;
 use crate::hub::{Envelope, Hub, Publication};
 
 #[derive(Debug)]
-pub(super) struct Links {
+pub(in crate::shard) struct Links {
     hub: Hub,
     own: usize,
     /// What this shard has sent beyond the room of each mailbox whose line was not empty since.
@@ -40,7 +40,7 @@ impl Excess {
 }
 
 impl Links {
-    pub(super) fn new(hub: Hub, own: usize, limits: &Limits) -> Self {
+    pub(in crate::shard) fn new(hub: Hub, own: usize, limits: &Limits) -> Self {
         let shard_count = hub.shared().mailboxes.len();
         // A broadcast needs room for all others at once.
         let limit_count = limits.mailbox_count.max(shard_count);
@@ -55,7 +55,7 @@ impl Links {
     }
 
     /// The server shuts down: from now on this shard sends nothing for which there is no room.
-    pub(super) fn quiet(&mut self) {
+    pub(in crate::shard) fn quiet(&mut self) {
         if !std::mem::replace(&mut self.is_quiet, true) {
             self.hub.shared().shutdown.add_quiet();
         }
@@ -63,12 +63,16 @@ impl Links {
 
     /// Whether another shard has not taken what was sent beyond the room.
     #[inline]
-    pub(super) fn is_blocked(&self) -> bool {
+    pub(in crate::shard) fn is_blocked(&self) -> bool {
         self.excess.count > 0
     }
 
     /// Sends to another shard, also if there is no room, within the bounds of that.
-    pub(super) fn send(&mut self, shard: usize, envelope: Envelope) -> Result<(), SendError> {
+    pub(in crate::shard) fn send(
+        &mut self,
+        shard: usize,
+        envelope: Envelope,
+    ) -> Result<(), SendError> {
         let Some(mailbox) = self.hub.shared().mailboxes.get(shard) else {
             return Err(SendError::Gone);
         };
@@ -97,7 +101,7 @@ impl Links {
     }
 
     /// Sends a publication to all other shards, or to none.
-    pub(super) fn publish(&mut self, publication: &Publication) -> Result<(), SendError> {
+    pub(in crate::shard) fn publish(&mut self, publication: &Publication) -> Result<(), SendError> {
         let others = self.excesses.len() - 1;
         if self.hub.shared().mailboxes.iter().any(|mailbox| mailbox.is_closed()) {
             return Err(SendError::ShuttingDown);
@@ -130,7 +134,7 @@ impl Links {
     }
 
     /// Looks whether the other shards have taken what was sent beyond the room.
-    pub(super) fn look(&mut self) {
+    pub(in crate::shard) fn look(&mut self) {
         for (mailbox, excess) in self.hub.shared().mailboxes.iter().zip(&mut self.excesses) {
             if excess.count > 0 && !mailbox.has_line() {
                 let Excess { count, bytes } = std::mem::take(excess);
@@ -151,7 +155,7 @@ impl Drop for Links {
 #[cfg(feature = "testing")]
 impl Links {
     /// Panics unless the account of what was sent beyond the room is right, and within its bounds.
-    pub(super) fn check_invariants(&self) {
+    pub(in crate::shard) fn check_invariants(&self) {
         let Self { excesses, excess, limit, own, .. } = self;
         let count: usize = excesses.iter().map(|excess| excess.count).sum();
         let bytes: usize = excesses.iter().map(|excess| excess.bytes).sum();

@@ -9,53 +9,20 @@
 //!
 //! Knows everything that a connection goes through. Must not know RFC 6455, which is `protocol`'s.
 
-mod application;
-#[cfg(feature = "testing")]
-mod arrivals;
-mod audience;
-mod claim;
-pub(crate) mod clock;
-mod closing;
 mod connection;
-#[cfg(feature = "testing")]
-mod drive;
-mod encoder;
-mod ending;
-mod entrance;
-mod erased;
+mod dispatch;
 mod fanout;
 mod footprint;
-#[cfg(feature = "__internals")]
-pub(crate) mod internals;
-#[cfg(feature = "testing")]
-mod invariants;
-mod keeping;
+#[cfg(any(feature = "testing", feature = "__internals"))]
+pub(crate) mod harness;
 mod limits;
 mod links;
-mod listener;
-mod mail;
-mod news;
 mod outbox;
-mod output;
-#[cfg(feature = "testing")]
-mod pipe;
-mod pool;
-mod progress;
-mod publish;
-mod receive;
+mod phases;
+mod quota;
 mod reports;
-mod room;
-mod shutdown;
 mod state;
-mod streaming;
-mod tasks;
-mod tcp_info;
 mod timers;
-mod transport;
-mod upgrade;
-mod visit;
-mod visitors;
-mod watch;
 
 use std::io;
 use std::sync::Arc;
@@ -63,30 +30,32 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
 
-use self::application::Application;
-pub(crate) use self::application::{Page, ServedEndpoint, Service};
-#[cfg(feature = "testing")]
-pub(crate) use self::arrivals::Arrivals;
-use self::connection::{Flags, Phase};
-pub(crate) use self::entrance::Places;
-pub(crate) use self::erased::ErasedHandler;
-pub(crate) use self::limits::{LimitTable, Quick};
-use self::listener::Listener;
-pub(crate) use self::listener::{Bound, PortUse, bind};
-use self::news::News;
-#[cfg(feature = "testing")]
-use self::news::Readiness;
-#[cfg(feature = "testing")]
-pub(crate) use self::pipe::{ClientEnd, Unread, pipe};
-pub(crate) use self::pool::{Pool, PoolEnd};
-use self::shutdown::Life;
-use self::state::{Shard, Slot};
-pub(crate) use self::visitors::Visitors;
+use crate::clock;
 use crate::config::HEAD_BYTES_MAX;
 use crate::hub::mailbox::Inbox;
 use crate::hub::{Address, Envelope, Hub};
 use crate::message::{Close, CloseCode, ClosedBy};
 use crate::panics::discard;
+use crate::shard::connection::{Flags, Phase};
+use crate::shard::dispatch::Application;
+pub(crate) use crate::shard::dispatch::erased::ErasedHandler;
+pub(crate) use crate::shard::dispatch::pool::{Pool, PoolEnd};
+use crate::shard::dispatch::tasks::WAITING_BYTES;
+pub(crate) use crate::shard::dispatch::{Page, ServedEndpoint, Service};
+pub(crate) use crate::shard::limits::{LimitTable, Quick};
+pub(crate) use crate::shard::phases::accept::Places;
+use crate::shard::phases::shutdown::Life;
+pub(crate) use crate::shard::quota::clients::Visitors;
+use crate::shard::state::{Shard, Slot};
+use crate::transport::listener::Listener;
+pub(crate) use crate::transport::listener::{Bound, PortUse, bind};
+#[cfg(feature = "testing")]
+pub(crate) use crate::transport::memory::{ClientEnd, Unread, pipe};
+#[cfg(feature = "testing")]
+pub(crate) use crate::transport::memory_listener::Arrivals;
+use crate::transport::readiness::News;
+#[cfg(feature = "testing")]
+use crate::transport::readiness::Readiness;
 
 /// The token of the mailbox's waker. Addresses have at most 62 bits.
 pub(crate) const WAKER: Token = Token(usize::MAX);
@@ -390,7 +359,7 @@ impl EventLoop {
         let connection = &mut connections[slot];
         let limits = &limits[connection.endpoint];
         let (now, dead_after, ping_after) = (*now, limits.dead_after, limits.ping_after);
-        if connection.flags.is_waiting && connection.backlog.len() >= tasks::WAITING_BYTES {
+        if connection.flags.is_waiting && connection.backlog.len() >= WAITING_BYTES {
             // It may have said more than is read while its handler takes its time.
             connection.touch(now);
         }

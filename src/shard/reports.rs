@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 
-use super::state::{Shard, Slot};
 use crate::error::{HeaderError, Refusal};
 use crate::hub::EndpointIndex;
 use crate::message::{Close, ClosedBy};
 use crate::panics::discard;
+use crate::shard::state::{Shard, Slot};
 
 /// The shortest time between two lines of one kind.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -26,7 +26,7 @@ const QUOTE_BYTES: usize = 128;
 /// What is reported. Each kind has lines of its own; there are so many kinds as there are endpoints
 /// and reasons, whatever clients do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
+pub(in crate::shard) enum Kind {
     /// The server refused a request.
     Refused(Refusal),
     /// A page of another origin asked for an upgrade to this endpoint.
@@ -92,7 +92,7 @@ impl Kind {
 
 /// What has happened and is not in the log yet.
 #[derive(Debug, Default)]
-pub(super) struct Reports(BTreeMap<Kind, Unreported>);
+pub(in crate::shard) struct Reports(BTreeMap<Kind, Unreported>);
 
 /// The cases of one kind since its last line.
 #[derive(Debug)]
@@ -107,7 +107,7 @@ impl Reports {
     /// Reports one case, at once or in a summary. Returns when the summary is due, which
     /// [`summarise`](Self::summarise) writes.
     #[must_use]
-    pub(super) fn add(
+    pub(in crate::shard) fn add(
         &mut self,
         now: Instant,
         kind: Kind,
@@ -132,7 +132,7 @@ impl Reports {
     }
 
     /// Writes the summaries that are due. Returns when the next one is.
-    pub(super) fn summarise(&mut self, now: Instant) -> Option<Instant> {
+    pub(in crate::shard) fn summarise(&mut self, now: Instant) -> Option<Instant> {
         self.0.retain(|kind, unreported| {
             if now < unreported.reported_at + INTERVAL {
                 return true;
@@ -145,7 +145,7 @@ impl Reports {
     }
 
     /// Writes all summaries, due or not: nothing more will happen.
-    pub(super) fn finish(&mut self, now: Instant) {
+    pub(in crate::shard) fn finish(&mut self, now: Instant) {
         for (kind, mut unreported) in std::mem::take(&mut self.0) {
             unreported.report(kind, now);
         }
@@ -195,7 +195,7 @@ impl Write for Example<'_> {
 /// The beginning of what a client has sent, or the path that it asked for: escaped, of bounded
 /// length, without what may be a secret: the query, a fragment, and a user with a password.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Quote<'b>(pub(super) &'b [u8]);
+pub(in crate::shard) struct Quote<'b>(pub(in crate::shard) &'b [u8]);
 
 impl fmt::Display for Quote<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -218,26 +218,26 @@ fn user_at(line: &[u8]) -> Option<usize> {
 impl Shard {
     /// Reports one case.
     #[cold]
-    pub(super) fn report(&mut self, kind: Kind, case: fmt::Arguments<'_>) {
+    pub(in crate::shard) fn report(&mut self, kind: Kind, case: fmt::Arguments<'_>) {
         if let Some(due) = self.reports.add(self.now, kind, case) {
             self.wheel.look_at(due);
         }
     }
 
     /// Writes the summaries that are due. The wheel has expired at this time.
-    pub(super) fn summarise(&mut self) {
+    pub(in crate::shard) fn summarise(&mut self) {
         if let Some(due) = self.reports.summarise(self.now) {
             self.wheel.look_at(due);
         }
     }
 
     /// The path of the endpoint that serves the connection, or is asked to.
-    pub(super) fn path_for(&self, slot: Slot) -> String {
+    pub(in crate::shard) fn path_for(&self, slot: Slot) -> String {
         self.hub.path_of(self.connections[slot].asked()).to_owned()
     }
 
     /// `on_upgrade` panicked; the connection gets status 500.
-    pub(super) fn report_upgrade_panic(&mut self, slot: Slot) {
+    pub(in crate::shard) fn report_upgrade_panic(&mut self, slot: Slot) {
         let connection = &self.connections[slot];
         let (endpoint, client) = (connection.asked(), connection.client_ip());
         let path = self.path_for(slot);
@@ -248,7 +248,7 @@ impl Shard {
     }
 
     /// The handler has named a subprotocol that the client had not offered.
-    pub(super) fn report_not_offered(&mut self, slot: Slot, name: &str) {
+    pub(in crate::shard) fn report_not_offered(&mut self, slot: Slot, name: &str) {
         let (kind, path) = (Kind::NotOffered(self.connections[slot].asked()), self.path_for(slot));
         self.report(
             kind,
@@ -260,13 +260,13 @@ impl Shard {
     }
 
     /// `on_upgrade` has handed on a header that cannot be sent; the connection gets status 500.
-    pub(super) fn report_failed_upgrade(&mut self, slot: Slot, error: &HeaderError) {
+    pub(in crate::shard) fn report_failed_upgrade(&mut self, slot: Slot, error: &HeaderError) {
         let (kind, path) = (Kind::BadHeader(self.connections[slot].asked()), self.path_for(slot));
         self.report(kind, format_args!("on_upgrade of {path}: {error}; the request gets 500"));
     }
 
     /// Work that a handler has left to be done is cut: its time is over.
-    pub(super) fn report_cancelled(&mut self, slot: Slot) {
+    pub(in crate::shard) fn report_cancelled(&mut self, slot: Slot) {
         let (kind, path) = (Kind::Cancelled(self.connections[slot].endpoint), self.path_for(slot));
         let id = self.id(slot);
         self.report(
@@ -279,7 +279,7 @@ impl Shard {
     }
 
     /// The pool for offloaded work is full; the connection is closed, or its upgrade refused.
-    pub(super) fn report_full_pool(&mut self, slot: Slot) {
+    pub(in crate::shard) fn report_full_pool(&mut self, slot: Slot) {
         let connection = &self.connections[slot];
         let (endpoint, client) = (connection.asked(), connection.client_ip());
         let fate = if connection.flags.has_opened { "is closed with 1013" } else { "gets 503" };
@@ -291,7 +291,7 @@ impl Shard {
     }
 
     /// The server closes a connection, for what its client has done or left undone.
-    pub(super) fn report_close(&mut self, slot: Slot, close: &Close) {
+    pub(in crate::shard) fn report_close(&mut self, slot: Slot, close: &Close) {
         if close.by() != ClosedBy::Server || !log::log_enabled!(Level::Debug) {
             return;
         }
@@ -306,7 +306,7 @@ impl Shard {
     }
 
     /// Drops what belongs to a connection, whose destructor may panic.
-    pub(super) fn discard<T>(&mut self, slot: Slot, value: T) {
+    pub(in crate::shard) fn discard<T>(&mut self, slot: Slot, value: T) {
         if discard(value) {
             let (kind, path) =
                 (Kind::DropPanicked(self.connections[slot].asked()), self.path_for(slot));

@@ -9,8 +9,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::state::Slot;
 use crate::hub::SLOT_COUNT_MAX;
+use crate::shard::state::Slot;
 
 /// The length of a tick. A deadline fires at most this much late.
 const TICK_MILLIS: u64 = 16;
@@ -53,7 +53,7 @@ fn since_start(tick: Tick) -> Duration {
 }
 
 #[derive(Debug)]
-pub(super) struct Wheel {
+pub(in crate::shard) struct Wheel {
     start: Instant,
     /// The next tick to fire; all entries are at or after it. While nothing is due it stays behind
     /// the time: then entries are armed to be looked at early, which does no harm.
@@ -71,9 +71,9 @@ pub(super) struct Wheel {
 
 impl Wheel {
     /// What an armed connection takes.
-    pub(super) const ENTRY_BYTES: usize = size_of::<Entry>();
+    pub(in crate::shard) const ENTRY_BYTES: usize = size_of::<Entry>();
 
-    pub(super) fn new(now: Instant) -> Self {
+    pub(in crate::shard) fn new(now: Instant) -> Self {
         Self {
             start: now,
             next: Tick(0),
@@ -90,7 +90,7 @@ impl Wheel {
     }
 
     /// Arms a connection at `due`, or as far ahead as the wheel reaches, unless it is armed before.
-    pub(super) fn arm(&mut self, slot: Slot, due: Instant) {
+    pub(in crate::shard) fn arm(&mut self, slot: Slot, due: Instant) {
         if self.entries.len() <= slot {
             self.entries.resize(slot + 1, Entry::DISARMED);
         }
@@ -112,7 +112,7 @@ impl Wheel {
     }
 
     /// Ends what a connection was armed for, if it was.
-    pub(super) fn disarm(&mut self, slot: Slot) {
+    pub(in crate::shard) fn disarm(&mut self, slot: Slot) {
         let Some(entry) = self.entries.get_mut(slot).filter(|entry| entry.is_armed()) else {
             return;
         };
@@ -133,13 +133,13 @@ impl Wheel {
 
     /// Sees to it that something is due at this instant, or before, though no connection's entry
     /// is. It holds until entries [expire](Self::expire).
-    pub(super) fn look_at(&mut self, due: Instant) {
+    pub(in crate::shard) fn look_at(&mut self, due: Instant) {
         self.due_at = Some(self.due_at.map_or(due, |nearest| nearest.min(due)));
     }
 
     /// Whether an entry is due.
     #[inline]
-    pub(super) fn is_due(&self, now: Instant) -> bool {
+    pub(in crate::shard) fn is_due(&self, now: Instant) -> bool {
         self.due_at.is_some_and(|due_at| due_at <= now)
     }
 
@@ -150,7 +150,7 @@ impl Wheel {
     }
 
     /// Disarms all that are due, and tells who they are.
-    pub(super) fn expire(&mut self, now: Instant, fired: &mut Vec<Slot>) {
+    pub(in crate::shard) fn expire(&mut self, now: Instant, fired: &mut Vec<Slot>) {
         // The last tick that is not after now.
         let elapsed = nanos(now.saturating_duration_since(self.start)) / TICK_NANOS;
         while let Some(due) = self.nearest().filter(|due| due.0 <= elapsed) {
@@ -194,7 +194,7 @@ impl Wheel {
     /// Asserts that every entry stands in the list of its tick, within reach, and that what is kept
     /// beside the lists agrees with them.
     #[cfg(any(test, feature = "testing"))]
-    pub(super) fn check_invariants(&self) {
+    pub(in crate::shard) fn check_invariants(&self) {
         let mut count = 0;
         for (place, &first) in self.firsts.iter().enumerate() {
             let is_occupied = self.occupied[place / 64] & (1 << (place % 64)) != 0;
@@ -220,7 +220,7 @@ impl Wheel {
 
     /// When the nearest entry is due.
     #[inline]
-    pub(super) fn next_due(&self) -> Option<Instant> {
+    pub(in crate::shard) fn next_due(&self) -> Option<Instant> {
         self.due_at
     }
 }
@@ -228,7 +228,7 @@ impl Wheel {
 #[cfg(any(test, feature = "testing"))]
 impl Wheel {
     /// When a connection's entry fires, if it has one.
-    pub(super) fn fires_at(&self, slot: Slot) -> Option<Instant> {
+    pub(in crate::shard) fn fires_at(&self, slot: Slot) -> Option<Instant> {
         let entry = self.entries.get(slot).filter(|entry| entry.is_armed())?;
         Some(self.start + since_start(entry.tick))
     }
@@ -239,7 +239,7 @@ mod tests {
     use super::*;
 
     fn instant() -> Instant {
-        super::super::clock::now()
+        crate::clock::now()
     }
 
     #[test]

@@ -45,13 +45,14 @@ use std::time::{Duration, Instant};
 pub use self::client::Received;
 use self::client::{Client, Place};
 pub use self::request::{Refused, TestRequest};
+use crate::clock;
 use crate::config::AGES;
 use crate::error::Error;
 use crate::hub::{ConnectionId, Hub, Shutdown, ShutdownReport};
 use crate::message::{AsMessage, CloseCode};
 use crate::panics::discard;
 use crate::server::{Builder, OnShardThread, Parts, Shards};
-use crate::shard::{EventLoop, clock, pipe};
+use crate::shard::{EventLoop, pipe};
 
 /// How much a connection holds each way by default, in bytes: about what a kernel does.
 const PIPE_BYTES: usize = 128 << 10;

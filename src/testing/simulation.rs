@@ -9,10 +9,11 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use crate::clock;
 use crate::error::Error;
 use crate::hub::{Hub, Shutdown, ShutdownReport};
 use crate::server::{Builder, Parts, Shards};
-use crate::shard::{Arrivals, Budgets, ClientEnd, EventLoop, Unread, clock, pipe};
+use crate::shard::{Arrivals, Budgets, ClientEnd, EventLoop, Unread, pipe};
 
 /// The shards of a server, and its connections.
 pub struct Simulation {

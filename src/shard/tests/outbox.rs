@@ -15,8 +15,8 @@ use crate::hub::delivery::{Delivery, Ticket};
 use crate::message::Message;
 use crate::protocol::frame;
 use crate::shard::outbox::{Flushed, Outbox, Spares};
-use crate::shard::transport::Transport;
 use crate::shard::{ClientEnd, pipe};
+use crate::transport::Transport;
 
 /// The pipe to the client holds at most so much.
 const PIPE_BYTES: usize = 64;

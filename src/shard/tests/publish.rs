@@ -21,8 +21,8 @@ use crate::shard::connection::{Connection, Farewell, Flags, Phase};
 use crate::shard::limits::LimitTable;
 use crate::shard::outbox::Outbox;
 use crate::shard::state::{Outgoing, Shard, Slot};
-use crate::shard::transport::Transport;
 use crate::shard::{ClientEnd, clock, pipe};
+use crate::transport::Transport;
 
 const TOPICS: [&str; 3] = ["news", "weather", "sport"];
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use crate::cases;
-use crate::shard::clock;
+use crate::clock;
 use crate::shard::timers::Wheel;
 
 const TICK: Duration = Duration::from_millis(16);

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::{Shard, explore, shard};
+use crate::clock;
 use crate::hub::{Address, Envelope, Hub, Node, Shutdown, ShutdownReport};
-use crate::shard::clock;
 use crate::sync::thread;
 
 /// A server's hub and its shards.

@@ -1,0 +1,125 @@
+//! [`ErasedHandler`]: handlers, whatever the type of their sessions.
+//!
+//! Knows how each call of a handler is made. Must not know who makes it, nor who catches its
+//! panics: that is `application`'s.
+
+use std::any::Any;
+
+use crate::handler::{Context, Handler, Reach, Reply, Request, Upgrade, WebSocket, typed};
+use crate::message::{Close, Fragment, Message};
+use crate::protocol::Lane;
+use crate::shard::dispatch::scope::{Intake, Visit};
+
+/// A [`Handler`] whose session's type is forgotten, so that all endpoints look alike to a shard.
+pub(crate) trait ErasedHandler: Send + Sync {
+    fn session(&self) -> Box<dyn Any>;
+    fn upgrade(&self, request: &Request<'_>, session: &mut dyn Any) -> Upgrade;
+    fn connect(&self, reach: &mut dyn Reach, context: &mut Context<'_>) -> Reply<'static>;
+    /// A whole message: for an endpoint that wants pieces, one that is the first and the last.
+    fn message<'m>(
+        &self,
+        reach: &mut dyn Reach,
+        context: &mut Context<'_>,
+        message: Message<'m>,
+    ) -> Reply<'m>;
+    /// A run of such messages, see [`Visit::run`].
+    fn run(
+        &self,
+        visit: &mut Visit<'_>,
+        context: &mut Context<'_>,
+        lane: Lane,
+        intake: &mut Intake<'_>,
+    );
+    fn receives_fragments(&self) -> bool;
+    fn fragment<'m>(
+        &self,
+        reach: &mut dyn Reach,
+        context: &mut Context<'_>,
+        fragment: Fragment<'m>,
+    ) -> Reply<'m>;
+    fn drain(&self, reach: &mut dyn Reach, context: &mut Context<'_>);
+    fn close(
+        &self,
+        reach: &mut dyn Reach,
+        context: &mut Context<'_>,
+        close: &Close,
+    ) -> Reply<'static>;
+}
+
+impl<H: Handler> ErasedHandler for H {
+    fn session(&self) -> Box<dyn Any> {
+        Box::new(H::Session::default())
+    }
+
+    fn upgrade(&self, request: &Request<'_>, session: &mut dyn Any) -> Upgrade {
+        self.on_upgrade(request, typed(session))
+    }
+
+    fn connect(&self, reach: &mut dyn Reach, context: &mut Context<'_>) -> Reply<'static> {
+        self.on_connect(&mut context.socket(reach))
+    }
+
+    fn message<'m>(
+        &self,
+        reach: &mut dyn Reach,
+        context: &mut Context<'_>,
+        message: Message<'m>,
+    ) -> Reply<'m> {
+        hand_over(self, &mut context.socket(reach), message)
+    }
+
+    fn run(
+        &self,
+        visit: &mut Visit<'_>,
+        context: &mut Context<'_>,
+        lane: Lane,
+        intake: &mut Intake<'_>,
+    ) {
+        let dependencies = context.dependencies;
+        let session = typed(context.session);
+        visit.run(lane, intake, |visit, message| {
+            hand_over(self, &mut WebSocket::new(dependencies, visit, session), message)
+        });
+    }
+
+    fn receives_fragments(&self) -> bool {
+        Handler::receives_fragments(self)
+    }
+
+    fn fragment<'m>(
+        &self,
+        reach: &mut dyn Reach,
+        context: &mut Context<'_>,
+        fragment: Fragment<'m>,
+    ) -> Reply<'m> {
+        self.on_fragment(&mut context.socket(reach), fragment)
+    }
+
+    fn drain(&self, reach: &mut dyn Reach, context: &mut Context<'_>) {
+        self.on_drain(&mut context.socket(reach));
+    }
+
+    fn close(
+        &self,
+        reach: &mut dyn Reach,
+        context: &mut Context<'_>,
+        close: &Close,
+    ) -> Reply<'static> {
+        self.on_close(&mut context.socket(reach), close)
+    }
+}
+
+/// Hands a whole message to the handler, the way that it wants them.
+#[inline]
+fn hand_over<'m, H: Handler>(
+    handler: &H,
+    ws: &mut WebSocket<'_, H::Session>,
+    message: Message<'m>,
+) -> Reply<'m> {
+    // A constant to the compiler, for a handler that has the default.
+    if handler.receives_fragments() {
+        handler.on_fragment(ws, Fragment::new(message, true, true))
+    } else {
+        handler.on_message(ws, message)
+    }
+}

@@ -1,0 +1,316 @@
+//! The one place where application code is called: handlers, and the destructors of sessions.
+//!
+//! A panic in any of them is caught here and ends that connection with 1011.
+
+pub(in crate::shard) mod erased;
+pub(in crate::shard) mod pool;
+pub(in crate::shard) mod scope;
+pub(in crate::shard) mod tasks;
+
+use std::any::Any;
+use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::error::Refusal;
+use crate::handler::{Check, Context, Dependencies, Reach, Reply, Request, Upgrade};
+use crate::http::network::Networks;
+use crate::http::{self, Body, Head, Origins, Response};
+use crate::hub::EndpointIndex;
+use crate::message::{Close, Fragment, Message};
+use crate::panics::discard;
+use crate::protocol::Receipt;
+use crate::routing::{Params, Routes};
+use crate::shard::dispatch::erased::ErasedHandler;
+use crate::shard::dispatch::pool::Pool;
+use crate::shard::dispatch::scope::{Intake, RunEnd, Visit};
+use crate::shard::dispatch::tasks::Tasks;
+use crate::shard::limits::Quick;
+use crate::shard::phases::accept::Places;
+use crate::shard::quota::clients::Visitors;
+use crate::shard::reports::Kind;
+use crate::shard::state::{Shard, Slot};
+
+/// Everything that a server serves; the same for all shards.
+pub(crate) struct Service {
+    pub(crate) pool: Pool,
+    pub(crate) endpoints: Vec<ServedEndpoint>,
+    pub(crate) routes: Routes,
+    pub(crate) pages: Vec<Page>,
+    /// Which page tells that the server is ready, and what it says when the server is not.
+    pub(crate) unready: Option<(usize, Page)>,
+    /// The proxies that are believed.
+    pub(crate) proxies: Networks,
+    pub(crate) places: Places,
+    /// `None` if nothing is limited by client address.
+    pub(crate) visitors: Option<Visitors>,
+}
+
+/// A handler, with what it is given and what is demanded of those who ask for it.
+pub(crate) struct ServedEndpoint {
+    pub(crate) handler: Box<dyn ErasedHandler>,
+    pub(crate) dependencies: Dependencies,
+    pub(crate) quick: Quick,
+    pub(crate) checks: Vec<Check>,
+    pub(crate) origins: Origins,
+}
+
+/// A page, encoded once.
+pub(crate) struct Page {
+    keep_alive: Bytes,
+    close: Bytes,
+    pub(crate) body: Bytes,
+}
+
+impl Page {
+    pub(crate) fn new(response: &Response) -> Self {
+        Self {
+            keep_alive: response.encode(http::Connection::KeepAlive, Body::Omitted),
+            close: response.encode(http::Connection::Close, Body::Omitted),
+            body: response.whole_body(),
+        }
+    }
+
+    pub(crate) fn head(&self, after: http::Connection) -> Bytes {
+        match after {
+            http::Connection::KeepAlive => self.keep_alive.clone(),
+            http::Connection::Close => self.close.clone(),
+        }
+    }
+}
+
+/// The handlers, and the sessions of this shard's connections.
+pub(in crate::shard) struct Application {
+    pub(in crate::shard) service: Arc<Service>,
+    /// By slot.
+    sessions: Vec<Option<Box<dyn Any>>>,
+    pub(in crate::shard) tasks: Tasks,
+}
+
+impl Application {
+    /// What a connection takes here whose session has no size.
+    pub(in crate::shard) const SESSION_BYTES: usize = size_of::<Option<Box<dyn Any>>>();
+
+    pub(in crate::shard) fn new(service: Arc<Service>) -> Self {
+        Self { service, sessions: Vec::new(), tasks: Tasks::default() }
+    }
+
+    /// Asks the endpoint about an upgrade, its handler only if what it demands is there. The
+    /// session is kept. `None` if that panicked.
+    pub(in crate::shard) fn upgrade(
+        &mut self,
+        slot: Slot,
+        endpoint: EndpointIndex,
+        head: &Head<'_>,
+        (peer, client): (SocketAddr, IpAddr),
+        params: &Params,
+    ) -> Option<Upgrade> {
+        let ServedEndpoint { handler, dependencies, checks, .. } =
+            &self.service.endpoints[usize::from(endpoint)];
+        let request = &Request::new(*head, peer, client, params, dependencies);
+        if self.sessions.len() <= slot {
+            self.sessions.resize_with(slot + 1, || None);
+        }
+        // How a parameter is parsed is the application's, too.
+        let prepared = catch_unwind(AssertUnwindSafe(|| {
+            let refused = checks.iter().find_map(|check| check.refuse(request));
+            refused.map_or_else(|| Ok(handler.session()), Err)
+        }));
+        // The session is kept outside of the call, so that two panics never meet.
+        let decided = prepared.and_then(|prepared| match prepared {
+            Err(response) => Ok(Upgrade::reject(response)),
+            Ok(session) => {
+                let session = self.sessions[slot].insert(session);
+                catch_unwind(AssertUnwindSafe(|| handler.upgrade(request, &mut **session)))
+            }
+        });
+        decided.map_err(discard).ok()
+    }
+
+    /// Replaces the session that the endpoint made by the one that the upgrade was granted with.
+    pub(in crate::shard) fn replace_session(
+        &mut self,
+        shard: &mut Shard,
+        slot: Slot,
+        session: Box<dyn Any>,
+    ) -> Result<(), Refusal> {
+        match &mut self.sessions[slot] {
+            Some(made) if (**made).type_id() == (*session).type_id() => {
+                shard.discard(slot, std::mem::replace(made, session));
+                Ok(())
+            }
+            _ => {
+                shard.discard(slot, session);
+                let (kind, path) =
+                    (Kind::WrongSession(shard.connections[slot].asked()), shard.path_for(slot));
+                shard.report(
+                    kind,
+                    format_args!(
+                        "on_upgrade of {path} granted an upgrade with a session of another type \
+                         than the handler's Session: the request gets 500"
+                    ),
+                );
+                Err(Refusal::Internal)
+            }
+        }
+    }
+
+    pub(in crate::shard) fn connect(&mut self, shard: &mut Shard, slot: Slot) {
+        self.call(shard, slot, |handler, reach, context| handler.connect(reach, context));
+    }
+
+    pub(in crate::shard) fn message(
+        &mut self,
+        shard: &mut Shard,
+        slot: Slot,
+        message: Message<'_>,
+    ) {
+        self.call(shard, slot, |handler, reach, context| handler.message(reach, context, message));
+    }
+
+    /// Hands out the messages that lie in the input of a connection that is open and dormant; see
+    /// [`Visit::run`]. The room is opened, to be so large if that is known. A panic ends the
+    /// connection.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "the call alone costs a twentieth of a short echo")]
+    pub(in crate::shard) fn run(
+        &mut self,
+        shard: &mut Shard,
+        slot: Slot,
+        endpoint: EndpointIndex,
+        room_bytes: Option<usize>,
+        intake: &mut Intake<'_>,
+    ) {
+        debug_assert!({
+            let connection = &shard.connections[slot];
+            connection.is_open() && connection.protocol.is_dormant()
+        });
+        let Some(session) = self.sessions[slot].as_deref_mut() else {
+            debug_assert!(false, "an open connection has a session");
+            intake.bytes = &mut [];
+            return;
+        };
+        let ServedEndpoint { handler, dependencies, quick, .. } =
+            &self.service.endpoints[usize::from(endpoint)];
+        shard.room.open(room_bytes.unwrap_or(quick.scratch_bytes));
+        let mut visit = Visit { shard, slot };
+        let mut context = Context { dependencies, session };
+        let run = AssertUnwindSafe(|| handler.run(&mut visit, &mut context, quick.lane, intake));
+        if let Err(panic) = catch_unwind(run) {
+            intake.end = RunEnd::Reply(Reply::none());
+            shard.close_room();
+            discard(panic);
+            shard.fail(slot);
+        }
+    }
+
+    pub(in crate::shard) fn fragment(
+        &mut self,
+        shard: &mut Shard,
+        slot: Slot,
+        fragment: Fragment<'_>,
+    ) {
+        self.call(shard, slot, |handler, reach, context| {
+            handler.fragment(reach, context, fragment)
+        });
+    }
+
+    /// The pages that may open connections to the endpoint.
+    pub(in crate::shard) fn origins(&self, endpoint: EndpointIndex) -> &Origins {
+        &self.service.endpoints[usize::from(endpoint)].origins
+    }
+
+    /// How the endpoint wants its messages.
+    pub(in crate::shard) fn receipt(&self, endpoint: EndpointIndex) -> Receipt {
+        let handler = &self.service.endpoints[usize::from(endpoint)].handler;
+        match catch_unwind(AssertUnwindSafe(|| handler.receives_fragments())) {
+            Ok(true) => Receipt::Pieces,
+            Ok(false) => Receipt::Messages,
+            Err(panic) => {
+                // It is asked again with the first message: that panic ends the connection.
+                discard(panic);
+                Receipt::Messages
+            }
+        }
+    }
+
+    pub(in crate::shard) fn drain(&mut self, shard: &mut Shard, slot: Slot) {
+        self.call(shard, slot, |handler, reach, context| {
+            handler.drain(reach, context);
+            Reply::none()
+        });
+    }
+
+    pub(in crate::shard) fn close(&mut self, shard: &mut Shard, slot: Slot, close: &Close) {
+        self.call(shard, slot, |handler, reach, context| handler.close(reach, context, close));
+    }
+
+    /// Runs a handler and sends what it returns.
+    #[inline]
+    fn call<'m>(
+        &mut self,
+        shard: &mut Shard,
+        slot: Slot,
+        handle: impl FnOnce(&dyn ErasedHandler, &mut dyn Reach, &mut Context<'_>) -> Reply<'m>,
+    ) {
+        if let Some(reply) = self.visit(shard, slot, handle) {
+            self.reply(shard, slot, reply);
+        }
+    }
+
+    /// Sends what a handler returned, now or later.
+    pub(in crate::shard) fn reply(&mut self, shard: &mut Shard, slot: Slot, reply: Reply<'_>) {
+        match reply.plain() {
+            Some(Some(message)) => shard.reply(slot, message),
+            Some(None) => {}
+            None => self.finish(shard, slot, reply),
+        }
+    }
+
+    /// Runs a handler, or what it has left to be run. A panic ends the connection.
+    #[inline]
+    pub(in crate::shard) fn visit<'m>(
+        &mut self,
+        shard: &mut Shard,
+        slot: Slot,
+        handle: impl FnOnce(&dyn ErasedHandler, &mut dyn Reach, &mut Context<'_>) -> Reply<'m>,
+    ) -> Option<Reply<'m>> {
+        let endpoint = usize::from(shard.connections[slot].endpoint);
+        let ServedEndpoint { handler, dependencies, .. } = &self.service.endpoints[endpoint];
+        let Some(session) = self.sessions[slot].as_deref_mut() else {
+            debug_assert!(false, "an open connection has a session");
+            return None;
+        };
+        let mut visit = Visit { shard, slot };
+        let mut context = Context { dependencies, session };
+        match catch_unwind(AssertUnwindSafe(|| handle(&**handler, &mut visit, &mut context))) {
+            Ok(reply) => Some(reply),
+            Err(panic) => {
+                discard(panic);
+                shard.fail(slot);
+                None
+            }
+        }
+    }
+
+    /// Drops the session of a connection that is gone, and what it waited for.
+    pub(in crate::shard) fn forget(&mut self, shard: &mut Shard, slot: Slot) {
+        self.drop_task(shard, slot);
+        if let Some(session) = self.sessions.get_mut(slot).and_then(Option::take) {
+            shard.discard(slot, session);
+        }
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Application {
+    pub(in crate::shard) fn has_session(&self, slot: Slot) -> bool {
+        self.sessions.get(slot).is_some_and(Option::is_some)
+    }
+
+    pub(in crate::shard) fn session_count(&self) -> usize {
+        self.sessions.iter().flatten().count()
+    }
+}

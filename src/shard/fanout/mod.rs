@@ -1,0 +1,279 @@
+//! Publications on their way from one sender to every member of an audience on this shard. A
+//! broadcast is a publication to the topic of everybody.
+//!
+//! Publications are appended to a **log**, encoded once, neighbours to the same audience in one
+//! buffer. Each connection remembers how far in the log it is; *catching up* gives it references to
+//! what is for it and it has not got. Whoever sends to a connection directly lets it catch up
+//! first, so that sends and publications keep their order whatever way they take; and so does
+//! whoever changes what it is a member of, so that a subscription counts from its own place in that
+//! order. Otherwise a **pass** visits all members once a turn, in slices; what all have got is
+//! dropped.
+//!
+//! Knows the log and where the pass stands; must not know how frames reach a connection.
+
+pub(in crate::shard) mod audience;
+
+use std::collections::VecDeque;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::hub::ConnectionId;
+use crate::hub::delivery::Tally;
+use crate::shard::fanout::audience::{AudienceIndex, Audiences, Place};
+use crate::shard::state::Slot;
+
+/// From this size on a frame is not copied into the shared buffer but referred to, in bytes.
+const REFER_BYTES: usize = 4 << 10;
+/// How much one run gathers, in bytes: what fits is copied together, for one write.
+const RUN_BYTES: usize = 64 << 10;
+/// How much the log may hold before publications are refused, in bytes.
+const LOG_BYTES: usize = 64 << 20;
+/// How many runs the log may hold before nothing is read any more that might add to it: each is
+/// due to every member, and until they have got them, others wait.
+const LOG_RUN_COUNT: usize = 128;
+
+/// What each publication counts for beside its frame, in bytes: at worst it is a run of its own.
+const ENTRY_BYTES: usize = size_of::<Run>() + size_of::<Position>();
+
+/// Neighbouring publications to one audience: frames to be delivered together.
+#[derive(Clone, Debug)]
+pub(in crate::shard) struct Run {
+    audience: AudienceIndex,
+    pub(in crate::shard) except: Option<ConnectionId>,
+    pub(in crate::shard) frames: Bytes,
+    pub(in crate::shard) message_count: u32,
+    /// Who counts the deliveries; such a run is one publication.
+    pub(in crate::shard) tally: Option<Tally>,
+}
+
+/// How far in the log a connection is.
+pub(in crate::shard) type Position = u64;
+
+#[derive(Debug)]
+pub(in crate::shard) struct Fanout {
+    pub(in crate::shard) audiences: Audiences,
+    runs: VecDeque<Run>,
+    /// The position of the first run.
+    first: Position,
+    /// The run that is still growing: it comes after all others.
+    open: Option<OpenRun>,
+    buffer: BytesMut,
+    bytes: usize,
+    pass: Pass,
+}
+
+#[derive(Debug)]
+struct OpenRun {
+    audience: AudienceIndex,
+    except: Option<ConnectionId>,
+    message_count: u32,
+}
+
+/// A visit to all members who may not have got the log up to some position.
+#[derive(Debug, Default)]
+struct Pass {
+    /// The audiences still to visit, the current one last.
+    audiences: Vec<AudienceIndex>,
+    end: Position,
+    /// The next place of the current audience.
+    next: Place,
+}
+
+impl Fanout {
+    pub(in crate::shard) fn new(endpoint_count: usize) -> Self {
+        Self {
+            audiences: Audiences::new(endpoint_count),
+            runs: VecDeque::new(),
+            first: 0,
+            open: None,
+            buffer: BytesMut::new(),
+            bytes: 0,
+            pass: Pass::default(),
+        }
+    }
+
+    pub(in crate::shard) fn is_empty(&self) -> bool {
+        self.runs.is_empty() && self.open.is_none()
+    }
+
+    /// Whether more publications may be appended.
+    pub(in crate::shard) fn has_room(&self) -> bool {
+        self.bytes < LOG_BYTES
+    }
+
+    /// Whether what was published should be delivered before more is asked for.
+    #[inline]
+    pub(in crate::shard) fn is_behind(&self) -> bool {
+        !self.has_room() || self.runs.len() >= LOG_RUN_COUNT
+    }
+
+    /// Appends one frame for all members of an audience but one.
+    pub(in crate::shard) fn append(
+        &mut self,
+        audience: AudienceIndex,
+        except: Option<ConnectionId>,
+        frame: &Bytes,
+        tally: Option<Tally>,
+    ) {
+        self.bytes += frame.len() + ENTRY_BYTES;
+        if frame.len() >= REFER_BYTES || tally.is_some() {
+            self.close_run();
+            let frames = frame.clone();
+            self.push(Run { audience, except, frames, message_count: 1, tally });
+            return;
+        }
+        match &mut self.open {
+            Some(open)
+                if open.audience == audience
+                    && open.except == except
+                    && self.buffer.len() + frame.len() <= RUN_BYTES =>
+            {
+                open.message_count += 1;
+            }
+            _ => {
+                self.close_run();
+                self.open = Some(OpenRun { audience, except, message_count: 1 });
+            }
+        }
+        self.buffer.put_slice(frame);
+    }
+
+    /// Ends the growing run, so that it can be referred to.
+    fn close_run(&mut self) {
+        if let Some(OpenRun { audience, except, message_count }) = self.open.take() {
+            let frames = self.buffer.split().freeze();
+            self.push(Run { audience, except, frames, message_count, tally: None });
+        }
+    }
+
+    fn push(&mut self, run: Run) {
+        self.audiences.note(run.audience, self.first + self.runs.len() as u64);
+        self.runs.push_back(run);
+    }
+
+    /// The position after all that was appended. A new member begins here.
+    #[inline]
+    pub(in crate::shard) fn end(&mut self) -> Position {
+        if self.open.is_some() {
+            self.close_run();
+        }
+        self.first + self.runs.len() as u64
+    }
+
+    /// The run at a position that is due to somebody.
+    #[inline]
+    pub(in crate::shard) fn run(&self, position: Position) -> Option<&Run> {
+        let at = usize::try_from(position.checked_sub(self.first)?).ok()?;
+        self.runs.get(at)
+    }
+
+    /// The next member to visit, at the cost of some budget; `None` when it is used up or nothing
+    /// is left to do.
+    pub(in crate::shard) fn next_member(&mut self, budget: &mut usize) -> Option<Slot> {
+        loop {
+            let Some(&index) = self.pass.audiences.last() else {
+                if self.is_empty() {
+                    return None;
+                }
+                self.begin_pass();
+                continue;
+            };
+            while let Ok(member) = self.audiences.member(index, self.pass.next) {
+                *budget = budget.checked_sub(1)?;
+                self.pass.next += 1;
+                if member.is_some() {
+                    return member;
+                }
+            }
+            self.pass.audiences.pop();
+            self.pass.next = 0;
+            if self.pass.audiences.is_empty() {
+                self.drop_before(self.pass.end);
+            }
+        }
+    }
+
+    /// Begins to visit all whom the log addresses by now.
+    fn begin_pass(&mut self) {
+        self.pass.end = self.end();
+        let audiences = &mut self.pass.audiences;
+        audiences.extend(self.runs.iter().map(|run| run.audience));
+        audiences.sort_unstable();
+        audiences.dedup();
+    }
+
+    /// Drops the runs before `end`: all members have got them.
+    fn drop_before(&mut self, end: Position) {
+        while self.first < end {
+            let Some(run) = self.runs.pop_front() else { break };
+            self.bytes -= run.frames.len() + ENTRY_BYTES * run.message_count as usize;
+            self.first += 1;
+            self.audiences.forget_oldest(run.audience);
+        }
+    }
+
+    /// Asserts that the log, what it weighs, and what the audiences have pending agree.
+    #[cfg(feature = "testing")]
+    pub(in crate::shard) fn check_invariants(&self) {
+        self.audiences.check_invariants();
+        assert_eq!(self.audiences.pending_count(), self.runs.len(), "each run is pending once");
+        let mut due = Vec::new();
+        let mut bytes = self.buffer.len();
+        let mut message_count = self.open.as_ref().map_or(0, |open| open.message_count as usize);
+        for (position, run) in (self.first..).zip(&self.runs) {
+            due.clear();
+            self.audiences.due(run.audience, position, &mut due);
+            assert_eq!(due.first(), Some(&position), "{run:?} is pending");
+            assert!(run.message_count > 0 && !run.frames.is_empty(), "an empty run: {run:?}");
+            bytes += run.frames.len();
+            message_count += run.message_count as usize;
+        }
+        assert_eq!(self.bytes, bytes + ENTRY_BYTES * message_count, "what the log weighs");
+        assert_eq!(self.open.is_none(), self.buffer.is_empty(), "only what grows is in the buffer");
+        if let Some(open) = &self.open {
+            let member_count = self.audiences.member_count(open.audience);
+            assert!(member_count > 0, "who leaves catches up first, which ends the run");
+        }
+        let end = self.first + self.runs.len() as u64;
+        assert!(self.pass.audiences.is_empty() || self.pass.end <= end, "a pass beyond the log");
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Fanout {
+    /// Whether the log reaches as far as this.
+    pub(in crate::shard) fn reaches(&self, position: Position) -> bool {
+        position <= self.first + self.runs.len() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_of_many_runs_is_behind_before_it_is_full_and_until_all_have_got_it() {
+        let mut fanout = Fanout::new(1);
+        let everyone = Audiences::everyone(0);
+        for slot in 0..3 {
+            fanout.audiences.join(everyone, slot);
+        }
+        // Small ones are gathered: that costs each member one run.
+        for _ in 0..10 * LOG_RUN_COUNT {
+            fanout.append(everyone, None, &Bytes::from_static(b"small"), None);
+            assert!(!fanout.is_behind());
+        }
+        let large = Bytes::from(vec![7; REFER_BYTES]);
+        while !fanout.is_behind() {
+            fanout.append(everyone, None, &large, None);
+        }
+        assert!(fanout.runs.len() == LOG_RUN_COUNT && fanout.has_room());
+        let (mut budget, mut visits) = (usize::MAX, Vec::new());
+        while let Some(slot) = fanout.next_member(&mut budget) {
+            assert!(fanout.is_behind());
+            visits.push(slot);
+        }
+        assert_eq!(visits, [0, 1, 2]);
+        assert!(fanout.is_empty() && !fanout.is_behind());
+    }
+}

@@ -1,0 +1,99 @@
+//! What the test kit does with a shard instead of running it on a thread: it gives it turns one by
+//! one, tells it the time, hands it connections in memory and tells what happened to them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use mio::Events;
+
+use crate::hub::ConnectionId;
+use crate::shard::{Budgets, EventLoop};
+use crate::transport::Transport;
+use crate::transport::listener::Listener;
+use crate::transport::memory::{ClientEnd, ServerEnd};
+use crate::transport::memory_listener::Arrivals;
+
+/// How long a shard waits for other threads before the next one does.
+const MOMENT: Duration = Duration::from_millis(1);
+
+impl EventLoop {
+    /// Takes over a connection; `None` if the shard refuses it outright.
+    pub(crate) fn adopt_pipe(
+        &mut self,
+        end: ServerEnd,
+        peer: SocketAddr,
+        now: Instant,
+    ) -> Option<ConnectionId> {
+        self.shard.now = now;
+        self.shard.inbox.mailbox().add_connection();
+        let address = self.adopt(Transport::new(end), peer)?;
+        Some(ConnectionId::new(self.shard.hub.shared().node, self.shard.index, address))
+    }
+
+    pub(crate) fn set_budgets(&mut self, budgets: Budgets) {
+        self.budgets = budgets;
+    }
+
+    /// Listens in memory.
+    pub(crate) fn listen(&mut self, arrivals: Arrivals) {
+        self.listener = Some(Listener::at(arrivals));
+    }
+
+    pub(crate) fn is_listening(&self) -> bool {
+        self.listener.is_some()
+    }
+
+    /// Tells the shard what the client of one of its connections did; `false` if that was nothing.
+    pub(crate) fn tell(&mut self, client: &ClientEnd, now: Instant) -> bool {
+        let Some((token, news)) = client.take_news(self.poll.as_raw_fd()) else { return false };
+        self.shard.now = now;
+        self.told.push((token, news));
+        true
+    }
+
+    /// Tells the shard that somebody has come; `false` if nobody has.
+    pub(crate) fn announce(&mut self, arrivals: &Arrivals) -> bool {
+        let Some(listener) = self.listener.as_mut().filter(|_| arrivals.take_news()) else {
+            return false;
+        };
+        listener.is_ready = true;
+        true
+    }
+
+    /// Whether the loop would not sleep now.
+    pub(crate) fn has_work(&self, now: Instant) -> bool {
+        !self.told.is_empty()
+            || self.has_leftovers()
+            // A connection that was adopted between two turns has taken the place of another one.
+            || !self.shard.dead.is_empty()
+            || self.waits_for_shards()
+            || self.shard.inbox.is_armed()
+            || self.listener.as_ref().is_some_and(|listener| listener.is_awake(now))
+            || self.next_due().is_some_and(|due| due <= now)
+    }
+
+    /// Gives the shard a turn at this time, if it has anything to do.
+    pub(crate) fn take_turn(&mut self, now: Instant) -> bool {
+        let has_work = self.has_work(now);
+        if has_work {
+            self.shard.now = now;
+            self.shard.watch.restart();
+            // What happened was told.
+            self.turn(&mut Events::with_capacity(1));
+        }
+        has_work
+    }
+
+    /// Whether work of a handler is with the pool.
+    pub(crate) fn has_offloaded(&self) -> bool {
+        self.application.tasks.has_offloaded()
+    }
+
+    /// Sleeps until another thread wakes the shard, in real time and not for long.
+    pub(crate) fn await_others(&mut self) -> io::Result<()> {
+        // Nothing that it brings is news: turns find out for themselves.
+        self.wait(&mut Events::with_capacity(1), Some(MOMENT))
+    }
+}

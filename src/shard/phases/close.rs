@@ -1,0 +1,106 @@
+//! How a connection ends: `on_close` is called, the last words are sent, the closing handshake
+//! begins.
+
+use crate::message::CloseCode;
+use crate::shard::EventLoop;
+use crate::shard::connection::{Closing, Farewell, Phase};
+use crate::shard::state::Slot;
+
+impl EventLoop {
+    /// Calls `on_close` for all whose end is decided.
+    pub(in crate::shard) fn close_leaving(&mut self) {
+        while let Some(slot) = self.shard.leaving.pop() {
+            if !matches!(self.shard.connections[slot].phase, Phase::Leaving(_)) {
+                // It was closed within its own turn.
+                continue;
+            }
+            self.shard.enter(slot);
+            self.close_if_leaving(slot);
+            self.shard.exit(slot);
+            self.shard.settle(slot);
+        }
+    }
+
+    /// Calls `on_close` if the end is decided, and says the last words; once a handler's answer
+    /// that comes later has come, if there is one. It is the turn of `slot`.
+    pub(in crate::shard) fn close_if_leaving(&mut self, slot: Slot) {
+        if self.waits_for_answer(slot) {
+            return;
+        }
+        let Phase::Leaving(leaving) = &mut self.shard.connections[slot].phase else { return };
+        if !std::mem::replace(&mut leaving.was_told, true) {
+            // What `on_close` leaves to be done has its own time.
+            leaving.answer_due = None;
+            let close = leaving.close.clone();
+            self.application.close(&mut self.shard, slot, &close);
+        }
+        if self.waits_for_answer(slot) {
+            return;
+        }
+        // What `on_close` sent may have broken the connection.
+        let connection = &mut self.shard.connections[slot];
+        let Phase::Leaving(leaving) = &connection.phase else { return };
+        let (close, farewell) = (leaving.close.clone(), leaving.farewell);
+        let closing = match farewell {
+            Farewell::Close => Closing::PeerClose,
+            Farewell::Fail | Farewell::Answer => Closing::OutboxThenEnd,
+            // The peer's side has ended.
+            Farewell::Message | Farewell::Nothing => Closing::Outbox,
+        };
+        let (code, reason) = match close.code() {
+            _ if leaving.has_panicked => (CloseCode::INTERNAL_ERROR, "handler panicked"),
+            code if code.is_sendable() => (code, close.reason()),
+            _ => (CloseCode::NORMAL, close.reason()),
+        };
+        let limits = &self.shard.limits[connection.endpoint];
+        let scratch = &mut self.shard.scratch;
+        match farewell {
+            Farewell::Close | Farewell::Fail => {
+                connection.protocol.close(code, reason, scratch, limits);
+            }
+            Farewell::Answer => {
+                connection.protocol.close(close.code(), close.reason(), scratch, limits);
+            }
+            Farewell::Message => {}
+            Farewell::Nothing => self.shard.discard_scratch(slot),
+        }
+        self.shard.begin_closing(slot, closing);
+        if farewell == Farewell::Fail {
+            self.shard.forget_input(slot);
+        }
+        if farewell == Farewell::Nothing {
+            self.shard.kill(slot);
+        }
+    }
+
+    /// The closing timeout is over. A client that still takes what waits for it gets as long again.
+    pub(in crate::shard) fn time_out_closing(&mut self, slot: Slot) {
+        let within = self.shard.limits_of(slot).closing;
+        if self.shard.makes_progress(slot, within) && self.shard.prolong_closing(slot) {
+            return;
+        }
+        self.shard.kill(slot);
+    }
+
+    /// Whether a leaving connection waits for its handler to answer, or for the end of a message.
+    /// There is the time of the closing handshake for that, or the server's grace; also if nothing
+    /// can be sent any more, because the answer may be the end of work that has to be done.
+    fn waits_for_answer(&mut self, slot: Slot) -> bool {
+        let connection = &mut self.shard.connections[slot];
+        let Phase::Leaving(leaving) = &mut connection.phase else { return false };
+        connection.flags.is_waiting =
+            connection.flags.has_stream || self.application.tasks.has(slot);
+        if !connection.flags.is_waiting {
+            return false;
+        }
+        let known = leaving.answer_due;
+        let due = known.unwrap_or_else(|| self.shard.closing_due(slot));
+        let connection = &mut self.shard.connections[slot];
+        if let Phase::Leaving(leaving) = &mut connection.phase {
+            leaving.answer_due = Some(due);
+        }
+        connection.deadline = due;
+        self.shard.arm(slot, due);
+        true
+    }
+}

@@ -1,0 +1,451 @@
+//! Phase 2: connections are read, their protocol fed, their handlers run; each within a budget of
+//! bytes and messages, after which it waits on the ready list for the next turn.
+//!
+//! Those to whom something has happened have their turns where that is told, without a list, unless
+//! others wait already. Most turns are plain: of an open connection with nothing under way, on a
+//! shard with nothing under way between connections, and handlers that do nothing but reply.
+
+use mio::Events;
+
+use crate::hub::Address;
+use crate::message::{Close, CloseCode, ClosedBy};
+use crate::protocol::{Doubt, Event};
+use crate::shard::connection::{Closing, Connection, Farewell, Phase};
+use crate::shard::dispatch::scope::{Intake, RunEnd};
+use crate::shard::state::Slot;
+use crate::shard::state::output::SCRATCH_BYTES;
+use crate::shard::{EventLoop, News};
+use crate::transport::Input;
+
+/// The most requests answered for one connection in a turn.
+const REQUEST_BUDGET: usize = 64;
+
+/// Why handling input stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::shard) enum Stop {
+    /// It is used up, or the rest is the beginning of something: more has to come.
+    Starved,
+    /// A budget was used up, or the outbox is too full: the rest waits.
+    Paused,
+    /// A handler's answer comes later: the rest waits for it.
+    Waiting,
+}
+
+/// What is known of what the kernel holds after a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kernel {
+    HasNothing,
+    /// Of which no event will tell.
+    MayHoldMore,
+}
+
+impl Kernel {
+    fn holding(more: bool) -> Self {
+        if more { Self::MayHoldMore } else { Self::HasNothing }
+    }
+}
+
+impl EventLoop {
+    pub(in crate::shard) fn receive(&mut self, events: &Events) {
+        if self.shard.links.is_blocked() {
+            self.shard.links.look();
+        }
+        #[cfg(feature = "testing")]
+        let told = std::mem::take(&mut self.told);
+        if self.shard.ready.is_empty() {
+            self.receive_from_heard(events);
+            #[cfg(feature = "testing")]
+            self.receive_from_heard(told);
+        } else {
+            self.file(events);
+            #[cfg(feature = "testing")]
+            self.file(told);
+            self.receive_from_ready();
+        }
+        self.shard.end_watch();
+        self.close_leaving();
+    }
+
+    /// Nobody waits: those to whom something has happened have their turns.
+    #[inline(never)]
+    fn receive_from_heard(&mut self, news: impl IntoIterator<Item: News>) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut may_be_plain = self.may_be_plain();
+        for news in news {
+            if may_be_plain
+                && news.is_input()
+                && let Some(slot) = self.shard.find_at_ease(Address::from_token(news.token().0))
+            {
+                may_be_plain = self.receive_plainly(slot, &mut buffer);
+            } else if let Some(slot) = self.hear(&news) {
+                may_be_plain = self.receive_otherwise(slot, &mut buffer);
+            }
+        }
+        self.buffer = buffer;
+    }
+
+    /// Those who wait have their turns.
+    fn receive_from_ready(&mut self) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut ready = std::mem::take(&mut self.shard.ready);
+        let mut may_be_plain = self.may_be_plain();
+        let mut done_count = 0;
+        for &address in &ready {
+            if !may_be_plain && !self.may_receive() {
+                break;
+            }
+            done_count += 1;
+            if let Some(slot) = self.shard.find(address) {
+                let connection = &mut self.shard.connections[slot];
+                connection.flags.is_ready = false;
+                may_be_plain = if may_be_plain && connection.is_at_ease() {
+                    self.receive_plainly(slot, &mut buffer)
+                } else {
+                    self.receive_otherwise(slot, &mut buffer)
+                };
+            }
+        }
+        // Those whose turn did not come, then those that became ready meanwhile.
+        ready.drain(..done_count);
+        ready.append(&mut self.shard.ready);
+        self.shard.ready = ready;
+        self.buffer = buffer;
+    }
+
+    /// Gives one connection a turn, outside of the phase.
+    pub(in crate::shard) fn receive_from_one(&mut self, slot: Slot) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        self.shard.connections[slot].flags.is_ready = false;
+        self.receive_with_care(slot, &mut buffer);
+        self.buffer = buffer;
+    }
+
+    /// Whether those that are at ease may have plain turns: handlers may be called, and nothing was
+    /// published that has to go before their replies. Only a turn that was not plain changes it.
+    fn may_be_plain(&self) -> bool {
+        self.may_receive() && self.shard.is_calm()
+    }
+
+    /// The turn of one that is at ease, on a shard that is calm: most likely a plain one. Whether
+    /// the next one may be.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "the call alone costs a twentieth of a short echo")]
+    fn receive_plainly(&mut self, slot: Slot, buffer: &mut [u8]) -> bool {
+        let connection = &mut self.shard.connections[slot];
+        let room = buffer.len();
+        let input = connection.transport.read(buffer);
+        let Input::Bytes(read) = input else {
+            self.end_at_ease(slot, input);
+            return self.may_be_plain();
+        };
+        connection.touch(self.shard.now);
+        let endpoint = connection.endpoint;
+        self.shard.enter_plain(slot, endpoint);
+        let mut intake = Intake::new(&mut buffer[..read], self.budgets.frame_count);
+        self.application.run(&mut self.shard, slot, endpoint, None, &mut intake);
+        if intake.is_done() && read < room {
+            // Nothing is left to drop.
+            std::mem::forget(intake);
+            self.shard.exit_plain(slot);
+            return true;
+        }
+        self.go_on(slot, intake, input, Kernel::holding(read == room));
+        self.may_be_plain()
+    }
+
+    /// A turn that cannot be plain, if handlers may be called; whether the next one may be plain.
+    #[cold]
+    fn receive_otherwise(&mut self, slot: Slot, buffer: &mut [u8]) -> bool {
+        if self.may_receive() {
+            self.receive_with_care(slot, buffer);
+        } else {
+            self.shard.make_ready(slot);
+        }
+        self.may_be_plain()
+    }
+
+    /// The turn of one that was at ease, and said nothing.
+    #[cold]
+    fn end_at_ease(&mut self, slot: Slot, input: Input) {
+        self.shard.enter(slot);
+        let intake = Intake::new(&mut [], self.budgets.frame_count);
+        self.go_on(slot, intake, input, Kernel::HasNothing);
+    }
+
+    /// The turn of one that is not open, or of which something is kept, or that has to wait.
+    #[cold]
+    fn receive_with_care(&mut self, slot: Slot, buffer: &mut [u8]) {
+        let connection = &mut self.shard.connections[slot];
+        match connection.phase {
+            Phase::Dead => return,
+            // Also while the outbox is full: the peer may read only when it has sent everything.
+            Phase::Closing(Closing::PeerClose) => {}
+            Phase::Closing(_) => return self.discard_input(slot, buffer),
+            // When the outbox drains, it is made ready again.
+            _ if connection.flags.is_pressed => return,
+            _ => {}
+        }
+        if connection.flags.is_waiting {
+            return self.receive_while_waiting(slot, buffer);
+        }
+        let kept = connection.take_backlog(buffer);
+        let room = buffer.len() - kept;
+        debug_assert!(room > 0, "the backlog is smaller than the buffer");
+        let input = connection.transport.read(&mut buffer[kept..]);
+        let read = match input {
+            Input::Bytes(bytes) => {
+                connection.touch(self.shard.now);
+                bytes
+            }
+            Input::Nothing | Input::End | Input::Broken => 0,
+        };
+        let kernel = Kernel::holding(read == room || connection.flags.has_peer_ended);
+        self.shard.enter(slot);
+        let intake = Intake::new(&mut buffer[..kept + read], self.budgets.frame_count);
+        self.go_on(slot, intake, input, kernel);
+    }
+
+    /// The turn of one to which everything was said: of what the peer sends, only its end counts.
+    #[cold]
+    fn discard_input(&mut self, slot: Slot, buffer: &mut [u8]) {
+        let connection = &mut self.shard.connections[slot];
+        match connection.transport.read(buffer) {
+            Input::Bytes(bytes) => {
+                if bytes == buffer.len() || connection.flags.has_peer_ended {
+                    self.shard.make_ready(slot);
+                }
+            }
+            Input::Nothing => {}
+            // Both sides have ended.
+            _ if matches!(connection.phase, Phase::Closing(Closing::PeerEnd)) => {
+                self.shard.kill(slot);
+            }
+            input => {
+                self.end_of_input(slot, input);
+                self.shard.settle(slot);
+            }
+        }
+    }
+
+    /// The rest of a connection's turn, if there is more to it than plain messages.
+    #[cold]
+    fn go_on(&mut self, slot: Slot, mut intake: Intake<'_>, input: Input, kernel: Kernel) {
+        let stop = self.handle_input(slot, &mut intake);
+        self.end_turn(slot, intake.bytes, stop, input);
+        let is_over = matches!(input, Input::End | Input::Broken) && stop == Stop::Starved;
+        if !is_over && (stop == Stop::Paused || kernel == Kernel::MayHoldMore) {
+            self.shard.make_ready(slot);
+        }
+    }
+
+    /// The end of a connection's turn, if there is more to it than writing.
+    #[cold]
+    fn end_turn(&mut self, slot: Slot, rest: &[u8], stop: Stop, input: Input) {
+        self.shard.connections[slot].backlog = rest.to_vec();
+        if stop == Stop::Waiting {
+            self.skim(slot);
+            if matches!(input, Input::End | Input::Broken) {
+                self.shard.connections[slot].flags.has_peer_ended = true;
+                self.shard.make_ready(slot);
+            }
+        }
+        if stop == Stop::Starved && matches!(input, Input::End | Input::Broken) {
+            self.end_of_input(slot, input);
+        }
+        self.close_if_leaving(slot);
+        self.shard.exit(slot);
+        self.shard.settle(slot);
+    }
+
+    /// Handles input as the phase demands, which may change on the way, until it is used up or
+    /// something stops it; first what the last run has left.
+    #[cold]
+    fn handle_input(&mut self, slot: Slot, intake: &mut Intake<'_>) -> Stop {
+        if let Some(stop) = self.end_run(slot, intake) {
+            return stop;
+        }
+        let mut request_budget = REQUEST_BUDGET;
+        loop {
+            let stop = match self.shard.connections[slot].phase {
+                _ if self.shard.connections[slot].flags.is_waiting => Some(Stop::Waiting),
+                Phase::Upgrading { .. } => self.handle_request(slot, intake, &mut request_budget),
+                Phase::Open => self.handle_frames(slot, intake),
+                Phase::Leaving(_) => {
+                    self.close_if_leaving(slot);
+                    continue;
+                }
+                Phase::Closing(Closing::PeerClose) => self.await_close(slot, intake),
+                Phase::Closing(_) | Phase::Dead => {
+                    intake.bytes = &mut [];
+                    None
+                }
+            };
+            if let Some(stop) = stop {
+                return stop;
+            }
+            let is_leaving = matches!(self.shard.connections[slot].phase, Phase::Leaving(_));
+            if intake.bytes.is_empty() && !is_leaving {
+                return Stop::Starved;
+            }
+        }
+    }
+
+    /// Handles one request.
+    fn handle_request(
+        &mut self,
+        slot: Slot,
+        intake: &mut Intake<'_>,
+        budget: &mut usize,
+    ) -> Option<Stop> {
+        // Pages are not refused by the outbox's bounds: who does not read them may not ask for
+        // more.
+        if self.shard.scratch.len() >= self.shard.scratch_limit(slot) {
+            self.shard.write_scratch(slot);
+            // That may have been its end.
+            return None;
+        }
+        if self.shard.connections[slot].flags.is_pressed || *budget == 0 {
+            return Some(Stop::Paused);
+        }
+        *budget -= 1;
+        match self.upgrade(slot, intake.bytes) {
+            Some(used) => {
+                intake.bytes = &mut std::mem::take(&mut intake.bytes)[used..];
+                None
+            }
+            None if self.shard.connections[slot].flags.is_waiting => Some(Stop::Waiting),
+            None => Some(Stop::Starved),
+        }
+    }
+
+    /// Handles frames of an open connection, until it is not, or the budget is used up.
+    fn handle_frames(&mut self, slot: Slot, intake: &mut Intake<'_>) -> Option<Stop> {
+        while intake.budget > 0 {
+            if intake.bytes.is_empty() {
+                return Some(Stop::Starved);
+            }
+            if self.shard.connections[slot].protocol.is_dormant() {
+                let endpoint = self.shard.connections[slot].endpoint;
+                let room_bytes = self.shard.room_bytes(slot);
+                self.application.run(&mut self.shard, slot, endpoint, Some(room_bytes), intake);
+            } else {
+                intake.budget -= 1;
+                intake.end = RunEnd::Doubt(Doubt::Frame);
+            }
+            let stop = self.end_run(slot, intake);
+            if stop.is_some() || !self.shard.connections[slot].is_open() {
+                return stop;
+            }
+        }
+        Some(Stop::Paused)
+    }
+
+    /// Does what a run left to be done; why handling has to stop then, if it has.
+    fn end_run(&mut self, slot: Slot, intake: &mut Intake<'_>) -> Option<Stop> {
+        self.shard.end_room(slot);
+        match std::mem::replace(&mut intake.end, RunEnd::Plain) {
+            RunEnd::Plain => return None,
+            RunEnd::Reply(reply) => self.application.reply(&mut self.shard, slot, reply),
+            // What was said before it may have found the connection broken.
+            RunEnd::Doubt(_) if !self.shard.connections[slot].is_open() => return None,
+            RunEnd::Doubt(doubt) => self.handle_doubtful(slot, doubt, &mut intake.bytes),
+        }
+        if self.shard.scratch.len() >= self.shard.scratch_limit(slot) {
+            self.shard.write_scratch(slot);
+        }
+        let connection = &self.shard.connections[slot];
+        if !connection.is_open() {
+            None
+        } else if connection.flags.is_waiting {
+            Some(Stop::Waiting)
+        } else if connection.flags.is_pressed || self.shard.is_held_up() {
+            Some(Stop::Paused)
+        } else {
+            None
+        }
+    }
+
+    /// Handles what did not come as one whole frame.
+    #[cold]
+    fn handle_doubtful<'b>(&mut self, slot: Slot, doubt: Doubt<'b>, input: &mut &'b mut [u8]) {
+        let crate::shard::Shard { connections, limits, now, .. } = &mut self.shard;
+        let connection = &mut connections[slot];
+        let (protocol, limits) = (&mut connection.protocol, &limits[connection.endpoint]);
+        let event = protocol.receive_doubtful(doubt, input, &mut self.control, limits, *now);
+        if !self.control.is_empty() {
+            self.send_control(slot);
+        }
+        match event {
+            Some(Event::Message(message)) => {
+                let is_long = message.as_message().len() >= SCRATCH_BYTES;
+                self.shard.lent = message.memory().filter(|_| is_long).cloned();
+                self.application.message(&mut self.shard, slot, message.as_message());
+                self.shard.lent = None;
+            }
+            Some(Event::Piece(piece)) => {
+                self.application.fragment(&mut self.shard, slot, piece.as_fragment());
+            }
+            Some(Event::Close(code, reason)) => {
+                let close = Close::new(code, reason, ClosedBy::Peer);
+                self.shard.begin_close(slot, close, Farewell::Answer);
+            }
+            Some(Event::Violation(violation)) => {
+                let (code, reason) = violation.close_code();
+                let close = Close::new(code, reason, ClosedBy::Server);
+                self.shard.begin_close(slot, close, Farewell::Fail);
+            }
+            None => {}
+        }
+    }
+
+    /// After our Close frame: everything but the peer's is discarded (RFC 6455 section 5.5.1),
+    /// until it comes, or a budget is used up.
+    fn await_close(&mut self, slot: Slot, intake: &mut Intake<'_>) -> Option<Stop> {
+        let crate::shard::Shard { connections, limits, now, .. } = &mut self.shard;
+        let Connection { protocol, phase, endpoint, .. } = &mut connections[slot];
+        let limits = &limits[*endpoint];
+        let input = &mut intake.bytes;
+        while intake.budget > 0 {
+            if input.is_empty() {
+                return Some(Stop::Starved);
+            }
+            intake.budget -= 1;
+            let Err(doubt) = protocol.receive_whole(input, limits) else { continue };
+            let event = protocol.receive_doubtful(doubt, input, &mut self.control, limits, *now);
+            self.control.clear();
+            if let Some(Event::Close(..) | Event::Violation(_)) = event {
+                *phase = Phase::Closing(Closing::OutboxThenEnd);
+                return None;
+            }
+        }
+        Some(Stop::Paused)
+    }
+
+    pub(in crate::shard) fn send_control(&mut self, slot: Slot) {
+        let mut control = std::mem::take(&mut self.control);
+        self.shard.push_control(slot, &control);
+        control.clear();
+        self.control = control;
+    }
+
+    /// The peer's side has ended.
+    fn end_of_input(&mut self, slot: Slot, input: Input) {
+        let may_write = input == Input::End;
+        let owes_output = self.shard.buffered_bytes(slot) > 0;
+        let connection = &mut self.shard.connections[slot];
+        match connection.phase {
+            Phase::Open if may_write => {
+                let close = Close::new(CloseCode::ABNORMAL, "", ClosedBy::Peer);
+                self.shard.begin_close(slot, close, Farewell::Message);
+            }
+            Phase::Closing(Closing::PeerClose | Closing::OutboxThenEnd) if may_write => {
+                connection.phase = Phase::Closing(Closing::Outbox);
+            }
+            Phase::Upgrading { .. } if may_write && owes_output => {
+                self.shard.begin_closing(slot, Closing::Outbox);
+            }
+            Phase::Closing(Closing::Outbox) if may_write => {}
+            _ => self.shard.lose(slot),
+        }
+    }
+}

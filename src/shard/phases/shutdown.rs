@@ -1,0 +1,291 @@
+//! The end of all connections: the stages of the server's shutdown, as one shard goes through them.
+//!
+//! ```text
+//! Running (announced) ─► Spreading ─► Quieting ─► Closing
+//! ```
+
+use std::time::{Duration, Instant};
+
+use crate::error::Refusal;
+use crate::hub::{Address, Envelope, Schedule, Shutdown};
+use crate::message::{Close, ClosedBy};
+use crate::shard::EventLoop;
+use crate::shard::connection::{Closing, Farewell, Heard, Phase};
+use crate::shard::state::Slot;
+
+/// How long TCP handshakes that are under way may take when the server stops accepting: few take
+/// longer.
+const LAST_CALL: Duration = Duration::from_millis(250);
+
+/// Where a shard stands in the server's shutdown.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::shard) enum Life {
+    /// Also while the shutdown is announced.
+    Running,
+    /// Nobody new is let in. Those who are here are served, and closed one after another.
+    Spreading(Spread),
+    /// Nothing is read any more, until no shard reads.
+    Quieting,
+    /// Nothing can arrive any more: all connections are being closed.
+    Closing,
+}
+
+/// Those whose turn to be closed has not come, and how many there were.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::shard) struct Spread {
+    /// The next one last.
+    waiting: Vec<Address>,
+    count: usize,
+}
+
+impl Spread {
+    /// When the next one is closed. The intervals are even, and those of the shards interlock: the
+    /// moment of one who has left by itself passes unused.
+    fn next_at(&self, schedule: Schedule, shard: usize, shard_count: usize) -> Option<Instant> {
+        let place = self.count - self.waiting.len();
+        if place == self.count {
+            return None;
+        }
+        let window = schedule.spreads_until - schedule.accepts_until;
+        let before = place * shard_count + shard;
+        #[allow(clippy::cast_precision_loss, reason = "connections are fewer than 2^52")]
+        let share = before as f64 / (self.count * shard_count) as f64;
+        Some(schedule.accepts_until + window.mul_f64(share))
+    }
+}
+
+/// When the listener closes.
+fn last_call_until(schedule: Schedule) -> Instant {
+    schedule.spreads_until.min(schedule.accepts_until + LAST_CALL)
+}
+
+impl EventLoop {
+    /// Goes on with the server's shutdown, if one has begun.
+    #[inline]
+    pub(in crate::shard) fn advance_shutdown(&mut self) {
+        let now = self.shard.now;
+        if let Some(schedule) = self.shard.hub.shared().shutdown.schedule(now) {
+            self.shard.schedule = Some(schedule);
+            self.go_down(schedule, now);
+        }
+    }
+
+    #[cold]
+    fn go_down(&mut self, schedule: Schedule, now: Instant) {
+        let has_expired = schedule.ends_at <= now;
+        if self.life == Life::Running && schedule.accepts_until <= now {
+            self.begin_spreading(schedule);
+        }
+        if matches!(self.life, Life::Spreading(_)) {
+            if self.listener.is_some() && last_call_until(schedule) <= now {
+                self.stop_accepting();
+            }
+            self.close_whose_turn_it_is(schedule, now);
+            if schedule.spreads_until <= now {
+                self.life = Life::Quieting;
+            } else if self.listener.is_none() && !self.has_members() {
+                self.close_kept();
+                self.end_spread_if_alone();
+            }
+        }
+        if self.life == Life::Quieting {
+            self.shard.links.quiet();
+            let shared = self.shard.hub.shared();
+            let shard_count = shared.mailboxes.len();
+            let are_all_quiet = shared.shutdown.are_all_quiet(shard_count);
+            if are_all_quiet || has_expired {
+                self.begin_closing_all();
+            }
+        }
+        if self.life == Life::Closing && has_expired {
+            self.abort_all();
+        }
+    }
+
+    /// When this shard's shutdown goes on, as far as no event tells.
+    pub(in crate::shard) fn shutdown_due(&self) -> Option<Instant> {
+        let schedule = self.shard.schedule?;
+        let shard_count = self.shard.hub.shared().mailboxes.len();
+        Some(match &self.life {
+            Life::Running => schedule.accepts_until,
+            Life::Spreading(spread) => {
+                let next_at = spread.next_at(schedule, self.shard.index, shard_count);
+                let next_at = next_at.unwrap_or(schedule.spreads_until);
+                let last_call = self.listener.as_ref().map(|_| last_call_until(schedule));
+                last_call.map_or(next_at, |until| until.min(next_at))
+            }
+            Life::Quieting | Life::Closing => schedule.ends_at,
+        })
+    }
+
+    /// Lets nobody in any more; from now on the members only become fewer.
+    fn begin_spreading(&mut self, schedule: Schedule) {
+        if let Some(listener) = &self.listener
+            && let Err(error) = listener.refuse_newcomers()
+        {
+            log::debug!("the listener closes at once: {error}");
+            self.stop_accepting();
+        }
+        let everybody = self.shard.fanout.audiences.everybody();
+        let mut waiting: Vec<_> =
+            everybody.map(|slot| self.shard.connections[slot].address).collect();
+        let count = waiting.len();
+        self.shard.hub.shared().shutdown.add_open(count);
+        if schedule.spreads_until <= schedule.accepts_until {
+            // All will be closed at once, after what is on its way to them.
+            waiting.clear();
+        }
+        waiting.reverse();
+        let count = waiting.len();
+        self.life = Life::Spreading(Spread { waiting, count });
+        if self.shard.connections.is_empty() {
+            // Its last one may have ended in the turn in which the others counted them.
+            self.shard.hub.shared().wake_all();
+        }
+    }
+
+    /// Whether anybody of this shard has upgraded and is not closed yet.
+    pub(in crate::shard) fn has_members(&self) -> bool {
+        self.shard.fanout.audiences.everybody().next().is_some()
+    }
+
+    /// Ends connections that are kept for another page: the next stage does not wait for them.
+    fn close_kept(&mut self) {
+        let slots: Vec<Slot> = self.shard.connections.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            if self.kept(slot).is_none() {
+                continue;
+            }
+            // A request may lie in the kernel, unread: its page is the last.
+            self.receive_from_one(slot);
+            if let Some(closing) = self.kept(slot) {
+                self.shard.begin_closing(slot, closing);
+                self.shard.settle(slot);
+            }
+        }
+    }
+
+    /// How a connection ends that is kept for another page, if this is one.
+    fn kept(&self, slot: Slot) -> Option<Closing> {
+        match self.shard.connections[slot].phase {
+            Phase::Upgrading { heard: Heard::Served } => Some(Closing::Outbox),
+            Phase::Upgrading { heard: Heard::Answered } => Some(Closing::OutboxThenEnd),
+            _ => None,
+        }
+    }
+
+    /// With nobody left anywhere, the next stage begins; for all shards, because whoever comes to
+    /// one that still lets somebody in may be placed here.
+    fn end_spread_if_alone(&self) {
+        let shared = self.shard.hub.shared();
+        if shared.connection_count() == 0 {
+            shared.begin_shutdown(Shutdown::within(Duration::MAX));
+        }
+    }
+
+    fn close_whose_turn_it_is(&mut self, schedule: Schedule, now: Instant) {
+        let shard_count = self.shard.hub.shared().mailboxes.len();
+        while let Life::Spreading(spread) = &mut self.life
+            && let Some(next_at) = spread.next_at(schedule, self.shard.index, shard_count)
+            && next_at <= now
+            && let Some(address) = spread.waiting.pop()
+        {
+            if let Some(slot) = self.shard.find(address) {
+                self.begin_last_close(slot);
+            }
+        }
+        self.close_leaving();
+    }
+
+    fn begin_last_close(&mut self, slot: Slot) {
+        let Some(schedule) = self.shard.schedule else { return };
+        let close = Close::new(schedule.code, "server is shutting down", ClosedBy::Server);
+        self.shard.begin_close(slot, close, Farewell::Close);
+    }
+
+    /// Nothing more will come from other shards than what is in the mailbox: delivers that, then
+    /// closes every connection.
+    fn begin_closing_all(&mut self) {
+        self.shard.inbox.mailbox().close();
+        while let Some(envelope) = self.shard.inbox.take_promised(Envelope::size) {
+            self.shard.open(envelope);
+        }
+        self.adopt_newcomers();
+        self.life = Life::Closing;
+        let members: Vec<Slot> = self.shard.fanout.audiences.everybody().collect();
+        for slot in members {
+            self.begin_last_close(slot);
+        }
+        self.close_leaving();
+        self.turn_away_upgrading();
+    }
+
+    /// Whoever has begun a request is told; whoever has not is closed.
+    fn turn_away_upgrading(&mut self) {
+        let slots: Vec<Slot> = self.shard.connections.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            if !matches!(self.shard.connections[slot].phase, Phase::Upgrading { .. }) {
+                continue;
+            }
+            if self.shard.connections[slot].flags.is_waiting {
+                self.application.cancel(&mut self.shard, slot);
+                self.turn_away(slot, Refusal::Unavailable);
+                continue;
+            }
+            // A request may lie in the kernel, unread: closing would answer it with a reset.
+            self.receive_from_one(slot);
+            let connection = &self.shard.connections[slot];
+            if !matches!(connection.phase, Phase::Upgrading { .. }) {
+                continue;
+            }
+            if !connection.backlog.is_empty() {
+                self.turn_away(slot, Refusal::Unavailable);
+                continue;
+            }
+            // So would closing a connection whose request is still on its way.
+            let closing = self.kept(slot).unwrap_or(Closing::OutboxThenEnd);
+            self.shard.begin_closing(slot, closing);
+            self.shard.settle(slot);
+        }
+    }
+
+    /// The grace is over: drops what is left.
+    fn abort_all(&mut self) {
+        let slots: Vec<Slot> = self.shard.connections.iter().map(|(slot, _)| slot).collect();
+        // What they wait for does not come any more: they still get a Close frame.
+        self.stop_all_waiting(&slots);
+        let mut aborted_count = 0;
+        for &slot in &slots {
+            if self.shard.connections[slot].is_dead() {
+                continue;
+            }
+            // Who lingers has been told everything.
+            let lingers =
+                matches!(self.shard.connections[slot].phase, Phase::Closing(Closing::PeerEnd));
+            aborted_count += usize::from(!lingers);
+            self.shard.lose(slot);
+        }
+        self.close_leaving();
+        // `on_close` has been called for all by now: what it has left to be done is cut, too.
+        self.stop_all_waiting(&slots);
+        self.shard.hub.shared().shutdown.add_aborted(aborted_count);
+    }
+
+    /// Cuts what those wait for who leave; then they go on.
+    fn stop_all_waiting(&mut self, slots: &[Slot]) {
+        for &slot in slots {
+            let connection = &self.shard.connections[slot];
+            if matches!(connection.phase, Phase::Leaving(_)) && connection.flags.is_waiting {
+                self.stop_waiting(slot);
+            }
+        }
+        self.close_leaving();
+    }
+
+    /// Nobody is left: what is still in the mailbox, the rest of messages in pieces, came too late.
+    pub(in crate::shard) fn lose_mail(&mut self) {
+        let mut lost_count = 0;
+        self.shard.inbox.end(Envelope::size, |envelope| lost_count += envelope.message_count());
+        self.shard.count_dropped(lost_count);
+    }
+}

@@ -1,0 +1,213 @@
+//! What may be decided about a connection's end at any time, also while a handler runs. Nothing is
+//! called or freed here.
+
+use std::time::Instant;
+
+use crate::error::SendError;
+use crate::message::{Close, CloseCode, ClosedBy};
+use crate::shard::connection::{Closing, Farewell, Heard, Leaving, Phase};
+use crate::shard::reports::Kind;
+use crate::shard::state::{Shard, Slot};
+
+impl Shard {
+    /// Decides that an open connection ends. It leaves its endpoint at once; `on_close` is called
+    /// later. The first decision stands.
+    pub(in crate::shard) fn begin_close(&mut self, slot: Slot, close: Close, farewell: Farewell) {
+        if !self.connections[slot].is_open() {
+            return;
+        }
+        // What was published before is still delivered.
+        self.catch_up(slot);
+        if !self.connections[slot].is_open() {
+            // Catching up has overflowed its outbox: that decided.
+            return;
+        }
+        self.report_close(slot, &close);
+        self.leave(slot);
+        self.connections[slot].phase = Phase::Leaving(Box::new(Leaving {
+            close,
+            farewell,
+            was_told: false,
+            has_panicked: false,
+            answer_due: None,
+        }));
+        self.leaving.push(slot);
+    }
+
+    /// What a leaving connection may have waited for is over: it goes on, and so does its input.
+    pub(in crate::shard) fn go_on_leaving(&mut self, slot: Slot) {
+        if matches!(self.connections[slot].phase, Phase::Leaving(_)) {
+            self.leaving.push(slot);
+            self.make_ready(slot);
+        }
+    }
+
+    /// A handler panicked: that ends its connection. If its end was decided before, that stands,
+    /// unless it is `on_close` that panicked.
+    pub(in crate::shard) fn fail(&mut self, slot: Slot) {
+        let connection = &self.connections[slot];
+        let (kind, client) = (Kind::Panicked(connection.endpoint), connection.client_ip());
+        let (id, path) = (self.id(slot), self.path_for(slot));
+        self.report(
+            kind,
+            format_args!(
+                "the handler of {path} panicked; its connection {id} with {client} is closed"
+            ),
+        );
+        if let Phase::Leaving(leaving) = &mut self.connections[slot].phase {
+            leaving.has_panicked |= leaving.was_told;
+            return;
+        }
+        let code = CloseCode::INTERNAL_ERROR;
+        let close = Close::new(code, "handler panicked", ClosedBy::Application);
+        self.begin_close(slot, close, Farewell::Close);
+    }
+
+    /// Drops on the application's wish.
+    pub(in crate::shard) fn abort(&mut self, slot: Slot) {
+        let close = Close::new(CloseCode::ABNORMAL, "aborted", ClosedBy::Application);
+        self.cut_off(slot, close);
+    }
+
+    /// The connection is broken: nothing can be read or written any more.
+    pub(in crate::shard) fn lose(&mut self, slot: Slot) {
+        let close = Close::new(CloseCode::ABNORMAL, "connection lost", ClosedBy::Peer);
+        self.cut_off(slot, close);
+    }
+
+    /// Nothing can be written any more. What an open connection has said before is still handled,
+    /// up to the end, which is read behind it.
+    pub(in crate::shard) fn lose_output(&mut self, slot: Slot) {
+        if !self.connections[slot].is_open() {
+            return self.lose(slot);
+        }
+        // For a kernel that still knows a peer: now both ends know.
+        self.connections[slot].transport.shut_down_write();
+        self.give_up_output(slot);
+        self.make_ready(slot);
+    }
+
+    /// Ends a connection that gets nothing any more, however far its end has come.
+    fn cut_off(&mut self, slot: Slot, close: Close) {
+        self.begin_close(slot, close, Farewell::Nothing);
+        match &mut self.connections[slot].phase {
+            Phase::Leaving(leaving) => {
+                // Its end may have been decided before. What its handlers have left to be done goes
+                // on; only nothing is sent any more.
+                leaving.farewell = Farewell::Nothing;
+                self.connections[slot].transport.shut_down();
+                self.give_up_output(slot);
+                self.leaving.push(slot);
+            }
+            Phase::Upgrading { .. } | Phase::Closing(_) => self.kill(slot),
+            Phase::Open | Phase::Dead => {}
+        }
+    }
+
+    /// Ends a connection for good: it is freed at the end of the turn. What was queued for it is
+    /// counted as dropped.
+    pub(in crate::shard) fn kill(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot];
+        debug_assert!(!matches!(connection.phase, Phase::Open | Phase::Leaving(_)));
+        if connection.is_dead() {
+            return;
+        }
+        connection.phase = Phase::Dead;
+        self.forget_input(slot);
+        self.give_up_output(slot);
+        self.dead.push(slot);
+    }
+
+    /// Drops and counts what is queued for a connection: it cannot be delivered.
+    fn give_up_output(&mut self, slot: Slot) {
+        self.break_stream(slot);
+        let why = self.why_lost();
+        let connection = &mut self.connections[slot];
+        self.queued_bytes -= connection.outbox.bytes();
+        let lost = if connection.flags.has_opened { connection.outbox.message_count() } else { 0 };
+        connection.outbox.give_up(why);
+        (connection.flags.is_pressed, connection.flags.is_blocked) = (false, false);
+        self.count_dropped(lost);
+    }
+
+    /// The peer has sent its Close or ended its side while its handler's answer is awaited. From
+    /// then on the closing timeout counts for this answer and for those to the messages behind it.
+    /// Returns whether it is over.
+    pub(in crate::shard) fn is_answer_overdue(&mut self, slot: Slot) -> bool {
+        let due = self.now + self.limits_of(slot).closing;
+        let connection = &mut self.connections[slot];
+        if std::mem::replace(&mut connection.flags.is_answer_due, true) {
+            return connection.deadline <= self.now;
+        }
+        connection.deadline = due;
+        self.arm(slot, due);
+        false
+    }
+
+    /// What those are told whose messages are lost with a connection.
+    pub(in crate::shard) fn why_lost(&self) -> SendError {
+        match self.grace_end() {
+            Some(grace_end) if grace_end <= self.now => SendError::ShuttingDown,
+            _ => SendError::Gone,
+        }
+    }
+
+    /// Everything was said: waits for `closing`, at most for the time of the closing handshake, or
+    /// of the server's grace if it shuts down.
+    pub(in crate::shard) fn begin_closing(&mut self, slot: Slot, closing: Closing) {
+        let deadline = self.closing_due(slot);
+        let connection = &mut self.connections[slot];
+        connection.phase = Phase::Closing(closing);
+        connection.deadline = deadline;
+        self.arm(slot, deadline);
+        self.note_progress(slot);
+    }
+
+    /// The peer takes what waits for it: it gets the closing timeout anew, within the grace of a
+    /// shutdown. Returns whether that is more time than it had.
+    pub(in crate::shard) fn prolong_closing(&mut self, slot: Slot) -> bool {
+        let deadline = self.next_step_due(slot);
+        let connection = &mut self.connections[slot];
+        let is_longer = deadline > connection.deadline;
+        if is_longer {
+            connection.deadline = deadline;
+            self.arm(slot, deadline);
+        }
+        is_longer
+    }
+
+    /// When a next step of the peer is due that has just made one, within the grace of a shutdown.
+    fn next_step_due(&self, slot: Slot) -> Instant {
+        let due = self.now + self.limits_of(slot).closing;
+        self.grace_end().map_or(due, |grace_end| grace_end.min(due))
+    }
+
+    /// When a closing handshake that begins now is over.
+    pub(in crate::shard) fn closing_due(&self, slot: Slot) -> Instant {
+        self.grace_end().unwrap_or_else(|| self.now + self.limits_of(slot).closing)
+    }
+
+    /// After a connection's turn: goes on with closing when everything queued has been handed over.
+    pub(in crate::shard) fn settle(&mut self, slot: Slot) {
+        self.keep_input(slot);
+        let connection = &mut self.connections[slot];
+        if !connection.outbox.is_empty() {
+            return;
+        }
+        match connection.phase {
+            Phase::Closing(Closing::Outbox) => self.kill(slot),
+            Phase::Closing(Closing::OutboxThenEnd) => {
+                connection.transport.shut_down_write();
+                connection.phase = Phase::Closing(Closing::PeerEnd);
+                let before = connection.deadline;
+                let deadline = self.next_step_due(slot);
+                self.connections[slot].deadline = deadline;
+                if deadline != before {
+                    self.arm(slot, deadline);
+                }
+            }
+            Phase::Upgrading { heard: Heard::Answered } => self.begin_keep_alive(slot),
+            _ => {}
+        }
+    }
+}

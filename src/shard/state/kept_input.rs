@@ -1,0 +1,98 @@
+//! How much input the connections of a shard keep from one turn to the next: messages that have
+//! begun and not ended, requests that have not come as a whole, what waits to be handled.
+//!
+//! Each connection has bounds of its own. This is the bound of them all: what a crowd of clients
+//! can make a shard hold by beginning and never ending.
+
+use std::collections::HashMap;
+
+use crate::message::{Close, CloseCode, ClosedBy};
+use crate::protocol::Protocol;
+use crate::shard::connection::{Closing, Farewell, Phase};
+use crate::shard::state::{Shard, Slot};
+
+/// How much each connection may keep whatever the others do, in bytes.
+const FREE_BYTES: usize = 16 << 10;
+
+/// Who keeps input, and how much; an idle connection is not in here.
+#[derive(Debug, Default)]
+pub(in crate::shard) struct KeptInput {
+    by_slot: HashMap<Slot, usize>,
+    sum: usize,
+}
+
+impl KeptInput {
+    /// Notes how much a connection keeps now; how much it was before.
+    fn set(&mut self, slot: Slot, bytes: usize) -> usize {
+        let before = match bytes {
+            0 => self.by_slot.remove(&slot),
+            _ => self.by_slot.insert(slot, bytes),
+        };
+        let before = before.unwrap_or(0);
+        self.sum = self.sum - before + bytes;
+        before
+    }
+
+    /// The sum of all connections, in bytes.
+    pub(in crate::shard) fn sum(&self) -> usize {
+        self.sum
+    }
+}
+
+impl Shard {
+    /// Takes account of what a connection keeps after it was given input.
+    #[inline]
+    pub(in crate::shard) fn keep_input(&mut self, slot: Slot) {
+        let connection = &self.connections[slot];
+        let kept_bytes = connection.backlog.len() + connection.protocol.kept_bytes();
+        if kept_bytes > 0 || connection.flags.keeps_input {
+            self.account_input(slot, kept_bytes);
+        }
+    }
+
+    #[cold]
+    fn account_input(&mut self, slot: Slot, kept_bytes: usize) {
+        self.connections[slot].flags.keeps_input = kept_bytes > 0;
+        let before = self.kept_input.set(slot, kept_bytes);
+        let has_grown = kept_bytes > before.max(FREE_BYTES);
+        if has_grown && self.kept_input.sum() > self.limits.server().shard_input_bytes {
+            self.refuse_input(slot);
+        }
+    }
+
+    /// A connection has grown while all of them keep too much.
+    fn refuse_input(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot];
+        match &mut connection.phase {
+            // A head is shorter: this is what was said behind it.
+            Phase::Upgrading { .. } => self.lose(slot),
+            Phase::Open => {
+                let code = CloseCode::TRY_AGAIN_LATER;
+                let close = Close::new(code, "too much input waits", ClosedBy::Server);
+                self.begin_close(slot, close, Farewell::Fail);
+            }
+            Phase::Leaving(leaving) => {
+                // Its end is decided; nothing is waited for any more in what it says.
+                if leaving.farewell == Farewell::Close {
+                    leaving.farewell = Farewell::Fail;
+                }
+                connection.backlog = Vec::new();
+                self.keep_input(slot);
+            }
+            Phase::Closing(Closing::PeerClose) => {
+                connection.phase = Phase::Closing(Closing::OutboxThenEnd);
+                self.forget_input(slot);
+            }
+            // What is read is discarded.
+            Phase::Closing(_) | Phase::Dead => {}
+        }
+    }
+
+    /// The connection's input does not count any more.
+    pub(in crate::shard) fn forget_input(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot];
+        connection.backlog = Vec::new();
+        connection.protocol = Protocol::default();
+        self.keep_input(slot);
+    }
+}

@@ -1,0 +1,105 @@
+//! What other shards and threads send to this shard: it is **taken over** from the mailbox into
+//! outboxes, the log of publications and the lists of members. No handler is called, nothing is
+//! freed, and nothing is handed to the kernel.
+//!
+//! The loop takes over a budget of envelopes once a turn. Besides, a handler's call that others may
+//! see ([`Visit::act`](crate::shard::dispatch::scope::Visit)) first takes over what has arrived. That gives the
+//! order that `WebSocket` promises: **what returned before a call began comes before it, for every
+//! connection on every shard.** The reasons, for a call P that returned before a call Q began:
+//!
+//! - *Q is a handler's, on the shard itself*: P's envelope is in this shard's mailbox, for P has
+//!   returned. [`Inbox::is_settled`](crate::hub::mailbox::Inbox::is_settled) reads one counter,
+//!   which P has raised before it returned and which only this shard lowers, when it takes P's
+//!   envelope. So one atomic load tells that there is nothing to take over.
+//! - *Q is a handler's on another shard, or a thread's*: Q's envelope follows P's through the same
+//!   mailbox, which is a queue also while it is full (see [`mailbox`](crate::hub::mailbox)). If P
+//!   is a handler's of this very shard, P was done before P returned, without an envelope.
+//!
+//! A handler takes over as many envelopes as there are when it looks, which is at most what the
+//! mailbox holds. What arrives meanwhile was not sent before the call. Each envelope is taken once,
+//! so that a handler that publishes in a loop does no work that its shard would not have to do.
+//!
+//! The wake-ups are left alone: `armed` stays set, and the loop looks at the mailbox in its turn,
+//! also if it finds it empty then. So a burst still costs its senders one wake-up.
+//!
+//! Where the order ends: while the log is full, publications stay in the mailbox. Then a handler's
+//! own publication is refused (`Overloaded`), so that it overtakes nothing; its sends and
+//! subscriptions are not. And what a handler says to its own connection only (`send`, the reply)
+//! takes nothing over: an echo would pay for it.
+//!
+//! Knows envelopes and what they do to connections. Must not know when the loop takes its turn.
+
+use crate::error::SendError;
+use crate::hub::Envelope;
+use crate::shard::connection::Farewell;
+use crate::shard::reports::Kind;
+use crate::shard::state::{Outgoing, Shard};
+
+impl Shard {
+    /// Takes over what has arrived, so that what follows comes after it.
+    #[inline]
+    pub(in crate::shard) fn take_over(&mut self) {
+        if !self.inbox.is_settled() {
+            self.take_over_arrived();
+        }
+    }
+
+    #[cold]
+    fn take_over_arrived(&mut self) {
+        for _ in 0..self.inbox.count() {
+            if !self.fanout.has_room() {
+                return;
+            }
+            let Some(envelope) = self.inbox.take(Envelope::size) else { return };
+            self.open(envelope);
+        }
+    }
+
+    /// Does what an envelope asks for; perhaps while a handler runs, and perhaps to its connection.
+    pub(in crate::shard) fn open(&mut self, envelope: Envelope) {
+        match envelope {
+            Envelope::Send { to, frame, ticket } => {
+                if self.find(to).is_some_and(|slot| self.connections[slot].is_open()) {
+                    if self.send_here(to, Outgoing::Frames(&frame), ticket).is_err() {
+                        self.count_dropped(1);
+                    }
+                    return;
+                }
+                if let Some(ticket) = ticket {
+                    ticket.settle(Err(SendError::Gone));
+                }
+                self.count_dropped(1);
+            }
+            Envelope::Piece { to, frame, ticket } => self.push_piece(to, frame, ticket),
+            Envelope::Publish(publication) => self.publish_here(&publication),
+            Envelope::Subscribe { to, topic } => {
+                if let Some(slot) = self.find(to)
+                    && self.subscribe(slot, &topic) == Err(SendError::Overloaded)
+                {
+                    let kind = Kind::TooManyTopics(self.connections[slot].endpoint);
+                    let (id, path) = (self.id(slot), self.path_for(slot));
+                    self.report(
+                        kind,
+                        format_args!("connection {id} to {path} has too many topics for {topic:?}"),
+                    );
+                }
+            }
+            Envelope::Unsubscribe { to, topic } => {
+                if let Some(slot) = self.find(to) {
+                    self.unsubscribe(slot, &topic);
+                }
+            }
+            Envelope::Close { to, close } => {
+                if let Some(slot) = self.find(to) {
+                    self.begin_close(slot, *close, Farewell::Close);
+                }
+            }
+            Envelope::Abort { to } => {
+                if let Some(slot) = self.find(to) {
+                    self.abort(slot);
+                }
+            }
+            Envelope::Adopt { socket, peer } => self.newcomers.push_back((socket, peer)),
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Messages that are sent to a connection in pieces. While one is on its way, whatever else is for
+//! the connection is held back behind it; control frames pass.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::error::SendError;
+use crate::hub::Address;
+use crate::hub::alarm::Alarm;
+use crate::hub::delivery::Ticket;
+use crate::hub::stream::Credit;
+use crate::message::{Close, CloseCode, ClosedBy};
+use crate::protocol::frame;
+use crate::shard::connection::{Connection, Farewell};
+use crate::shard::outbox::Outbox;
+use crate::shard::state::{Outgoing, Shard, Slot};
+
+/// A message that is on its way in pieces.
+#[derive(Debug)]
+pub(in crate::shard) struct Streaming {
+    credit: Arc<Credit>,
+    /// Its first piece was queued.
+    has_begun: bool,
+    /// What waits for its end.
+    held: Outbox,
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        self.credit.end();
+    }
+}
+
+impl Connection {
+    /// Where the next message is queued: what waits for the end of one in pieces, or the outbox.
+    pub(in crate::shard) fn back(&mut self) -> &mut Outbox {
+        let Self { details, outbox, .. } = self;
+        match details.as_mut().and_then(|details| details.streaming.as_mut()) {
+            Some(streaming) => &mut streaming.held,
+            None => outbox,
+        }
+    }
+
+    fn streaming(&self) -> Option<&Streaming> {
+        self.details.as_ref()?.streaming.as_ref()
+    }
+
+    fn streaming_mut(&mut self) -> Option<&mut Streaming> {
+        self.details.as_mut()?.streaming.as_mut()
+    }
+
+    fn take_streaming(&mut self) -> Option<Streaming> {
+        self.flags.has_stream = false;
+        self.details.as_mut()?.streaming.take()
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Connection {
+    /// Panics unless a message in pieces and what waits for it are as they always are.
+    pub(in crate::shard) fn check_stream_invariants(&self) {
+        assert_eq!(self.flags.has_stream, self.streaming().is_some(), "the flag of a stream");
+        if let Some(streaming) = self.streaming() {
+            streaming.held.check_invariants();
+        }
+    }
+
+    /// Whether nobody was told that its message in pieces was abandoned.
+    pub(in crate::shard) fn has_unheard_stream(&self) -> bool {
+        self.streaming().is_some_and(|streaming| streaming.credit.is_unheard())
+    }
+}
+
+impl Shard {
+    /// How much waits for the end of a message.
+    #[cold]
+    pub(in crate::shard) fn held_bytes(&self, slot: Slot) -> usize {
+        self.connections[slot].streaming().map_or(0, |streaming| streaming.held.bytes())
+    }
+
+    /// How much of that does not count against what is queued behind it.
+    #[cold]
+    pub(in crate::shard) fn held_exempt_bytes(&self, slot: Slot) -> usize {
+        self.connections[slot].streaming().map_or(0, |streaming| streaming.held.exempt_bytes())
+    }
+
+    /// How much of that stays, whatever is dropped for others.
+    #[cold]
+    pub(in crate::shard) fn held_kept_bytes(&self, slot: Slot) -> usize {
+        self.connections[slot].streaming().map_or(0, |streaming| streaming.held.kept_bytes())
+    }
+
+    /// Begins a message in pieces. What was published before comes before it.
+    pub(in crate::shard) fn begin_stream(&mut self, slot: Slot) -> Result<Arc<Credit>, SendError> {
+        self.catch_up(slot);
+        let connection = &mut self.connections[slot];
+        if !connection.is_open() {
+            return Err(SendError::Closed);
+        }
+        if connection.flags.has_stream {
+            return Err(SendError::Overloaded);
+        }
+        let mailbox = Arc::clone(&self.hub.shared().mailboxes[self.index]);
+        let alarm = Alarm::new(connection.address, mailbox);
+        let credit = Credit::new(alarm, self.limits[connection.endpoint].outbox_high_water_bytes);
+        let held = Outbox::default();
+        let streaming = Streaming { credit: Arc::clone(&credit), has_begun: false, held };
+        connection.details().streaming = Some(streaming);
+        connection.flags.has_stream = true;
+        Ok(credit)
+    }
+
+    /// Queues a piece. Its credit bounds it, so that it is never refused; unless its message was.
+    pub(in crate::shard) fn push_piece(&mut self, to: Address, piece: Bytes, ticket: Ticket) {
+        let is_piece_of = |streaming: &Streaming| match &ticket {
+            Ticket::Piece(piece) => Arc::ptr_eq(piece.credit(), &streaming.credit),
+            Ticket::One(_) | Ticket::Share(_) => false,
+        };
+        let slot = self
+            .find(to)
+            .filter(|&slot| self.connections[slot].streaming().is_some_and(is_piece_of));
+        let is_last = frame::ends_message(&piece);
+        let Some(slot) = slot else {
+            ticket.settle(Err(self.why_lost()));
+            self.count_dropped(u64::from(is_last));
+            return;
+        };
+        if let Some(streaming) = self.connections[slot].streaming_mut() {
+            streaming.has_begun = true;
+        }
+        if self.current == Some(slot) {
+            // What its handler has said in this turn comes first.
+            self.spill(slot);
+        }
+        self.enqueue(slot, piece, Some(ticket));
+        if is_last {
+            self.end_stream(slot);
+        }
+    }
+
+    /// The message is finished: what was held back follows it.
+    fn end_stream(&mut self, slot: Slot) {
+        if let Some(streaming) = self.connections[slot].take_streaming() {
+            self.release(slot, streaming);
+        }
+        self.go_on_leaving(slot);
+    }
+
+    /// What was held back waits no longer.
+    fn release(&mut self, slot: Slot, mut streaming: Streaming) {
+        self.queued_bytes -= streaming.held.bytes();
+        self.queue_held(slot, std::mem::take(&mut streaming.held));
+    }
+
+    /// The message will not be finished, because its connection ends: what was held back is lost,
+    /// unless nothing of the message has left.
+    pub(in crate::shard) fn break_stream(&mut self, slot: Slot) {
+        let why = self.why_lost();
+        let connection = &mut self.connections[slot];
+        let Some(mut streaming) = connection.take_streaming() else { return };
+        if !streaming.has_begun && !connection.is_dead() {
+            return self.release(slot, streaming);
+        }
+        // Nothing but control frames can follow half a message.
+        connection.flags.is_cut_short = true;
+        self.queued_bytes -= streaming.held.bytes();
+        self.count_dropped(streaming.held.message_count());
+        streaming.held.give_up(why);
+        // Without it the outbox may count as drained.
+        self.make_dirty(slot);
+    }
+
+    /// Closes the connection if the message in pieces was abandoned.
+    pub(in crate::shard) fn check_stream(&mut self, slot: Slot) {
+        let connection = &self.connections[slot];
+        if connection.streaming().is_some_and(|streaming| streaming.credit.is_abandoned()) {
+            let reason = "a message was not finished";
+            let close = Close::new(CloseCode::INTERNAL_ERROR, reason, ClosedBy::Application);
+            self.begin_close(slot, close, Farewell::Close);
+            self.break_stream(slot);
+            self.go_on_leaving(slot);
+        }
+    }
+
+    /// Keeps something back until the message in pieces is finished.
+    pub(in crate::shard) fn hold(
+        &mut self,
+        slot: Slot,
+        outgoing: Outgoing<'_>,
+        ticket: Option<Ticket>,
+    ) {
+        debug_assert!(self.connections[slot].flags.has_stream, "nothing is to be waited for");
+        let held = self.connections[slot].back();
+        let before = held.bytes();
+        match outgoing {
+            Outgoing::Message(message) => held.push_message(message),
+            Outgoing::Frames(frames) => held.push(frames.clone(), ticket),
+        }
+        let added = held.bytes() - before;
+        self.queued_bytes += added;
+        if self.press(slot, added) {
+            self.connections[slot].back().exempt_all();
+        }
+    }
+}

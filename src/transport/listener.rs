@@ -1,0 +1,215 @@
+//! A shard's listening socket, and the decision which shard a fresh socket lives on.
+
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpListener;
+#[cfg(not(feature = "testing"))]
+use mio::net::TcpListener as Door;
+use mio::{Interest, Registry, Token};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
+
+use crate::hub::Shared;
+use crate::transport;
+use crate::transport::claim::{Claim, is_claimed};
+#[cfg(feature = "testing")]
+use crate::transport::memory_listener::Door;
+
+/// How many connections wait in the kernel to be accepted.
+pub(crate) const BACKLOG: u16 = 4096;
+/// How much the kernel takes of a connection's output ahead of sending it, in bytes.
+const NOT_SENT_BYTES: u32 = 128 << 10;
+/// How long the listener rests when the process is out of descriptors or memory.
+const REST: Duration = Duration::from_millis(100);
+
+// Instructions and TCP flags of the filter below (linux/filter.h; RFC 9293 section 3.1).
+const LOAD_BYTE: u16 = 0x30;
+const SKIP_IF_SET: u16 = 0x45;
+const RETURN: u16 = 0x06;
+const FLAGS_AT: u32 = 13;
+const SYN: u32 = 0x02;
+const ACK: u32 = 0x10;
+
+/// Drops what begins a connection, SYN without ACK, and lets all else through.
+const NO_NEWCOMERS: [SockFilter; 5] = [
+    SockFilter::new(LOAD_BYTE, 0, 0, FLAGS_AT),
+    SockFilter::new(SKIP_IF_SET, 0, 2, SYN),
+    SockFilter::new(SKIP_IF_SET, 1, 0, ACK),
+    SockFilter::new(RETURN, 0, 0, 0),
+    SockFilter::new(RETURN, 0, 0, u32::MAX),
+];
+
+/// Whether other servers may listen at the same address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum PortUse {
+    #[default]
+    Exclusive,
+    Shared,
+}
+
+/// A shard's socket, bound and listening.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    // Before the socket: while it listens without the claim, it is about to be closed.
+    claim: Option<Arc<Claim>>,
+    socket: StdListener,
+}
+
+impl Bound {
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}
+
+/// A listener that remembers whether more sockets may be waiting: events are edge-triggered.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    /// The last listener of the server gives it up.
+    _claim: Option<Arc<Claim>>,
+    socket: Door,
+    pub(crate) is_ready: bool,
+    /// Out of descriptors: nothing is accepted until then.
+    pub(crate) resting_until: Option<Instant>,
+}
+
+/// What accepting brought.
+#[derive(Debug)]
+pub(crate) enum Accepted {
+    Socket(transport::Socket, SocketAddr),
+    /// Nobody is waiting.
+    Nobody,
+    /// One could not be accepted: it is gone, or has an error of its own (accept(2)). The next may
+    /// be fine.
+    Failed(io::Error),
+    /// The process is out of descriptors or memory.
+    Exhausted(io::Error),
+}
+
+/// Binds one listener a shard to the same address; port 0 is drawn once, for all.
+///
+/// The listeners share the port by `SO_REUSEPORT`. An exclusive server begins with a listener that
+/// does not: it can listen only if no other socket does, and no other can while it does not share.
+/// It shares once its claim is there to be seen. A shared server that could listen, and then sees
+/// no claim, was first: the exclusive one fails.
+pub(crate) fn bind(
+    address: SocketAddr,
+    shard_count: usize,
+    port_use: PortUse,
+) -> io::Result<Vec<Bound>> {
+    if port_use == PortUse::Shared && is_claimed(address) {
+        // Seen before anything listens: no client loses its connection by the attempt.
+        return Err(Errno::ADDRINUSE.into());
+    }
+    let first = listen(address, port_use)?;
+    let address = first.local_addr()?;
+    let mut claim = None;
+    if port_use == PortUse::Exclusive && shard_count > 1 {
+        claim = Claim::new(address)
+            .inspect_err(|error| log::debug!("the port {address} is not claimed: {error}"))
+            .ok()
+            .map(Arc::new);
+        SockRef::from(&first).set_reuse_port(true)?;
+    }
+    let mut listeners = vec![Bound { claim: claim.clone(), socket: first }];
+    for _ in 1..shard_count {
+        let socket = listen(address, PortUse::Shared)?;
+        listeners.push(Bound { claim: claim.clone(), socket });
+    }
+    if port_use == PortUse::Shared && is_claimed(address) {
+        return Err(Errno::ADDRINUSE.into());
+    }
+    Ok(listeners)
+}
+
+fn listen(address: SocketAddr, port_use: PortUse) -> io::Result<StdListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(port_use == PortUse::Shared)?;
+    // Accepted sockets inherit it: small messages leave at once, without a system call each.
+    socket.set_tcp_nodelay(true)?;
+    // What is not sent yet stays in the outbox, where it is bounded, counted and seen: the kernel
+    // would take megabytes from us for a client that reads slowly, and tell of no progress.
+    socket.set_tcp_notsent_lowat(NOT_SENT_BYTES)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG.into())?;
+    Ok(socket.into())
+}
+
+/// Accepts a socket; without blocking, as it is itself.
+pub(crate) fn accept(listener: &TcpListener) -> io::Result<(OwnedFd, SocketAddr)> {
+    let (socket, peer) = listener.accept()?;
+    Ok((StdStream::from(socket).into(), peer))
+}
+
+impl Listener {
+    pub(crate) fn new(bound: Bound, registry: &Registry, token: Token) -> io::Result<Self> {
+        let Bound { claim, socket } = bound;
+        let mut socket = TcpListener::from_std(socket);
+        registry.register(&mut socket, token, Interest::READABLE)?;
+        Ok(Self { _claim: claim, ..Self::at(socket) })
+    }
+
+    /// Somebody may have come before it was registered.
+    pub(crate) fn at(door: impl Into<Door>) -> Self {
+        Self { _claim: None, socket: door.into(), is_ready: true, resting_until: None }
+    }
+
+    pub(crate) fn accept(&mut self, now: Instant) -> Accepted {
+        #[cfg(feature = "testing")]
+        let accepted = self.socket.accept();
+        #[cfg(not(feature = "testing"))]
+        let accepted = accept(&self.socket);
+        let error = match accepted {
+            Ok((socket, peer)) => return Accepted::Socket(socket, peer),
+            Err(error) => error,
+        };
+        if error.kind() == ErrorKind::WouldBlock {
+            self.is_ready = false;
+            return Accepted::Nobody;
+        }
+        let exhaustion = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+        if Errno::from_io_error(&error).is_some_and(|errno| exhaustion.contains(&errno)) {
+            self.resting_until = Some(now + REST);
+            return Accepted::Exhausted(error);
+        }
+        Accepted::Failed(error)
+    }
+
+    /// Lets nobody begin to connect any more, while the handshakes under way are completed: closing
+    /// the socket would reset them. A newcomer's kernel tries again after a second; by then the
+    /// socket is closed, and another process on the port gets it, or nobody.
+    pub(crate) fn refuse_newcomers(&self) -> io::Result<()> {
+        #[cfg(feature = "testing")]
+        let socket = self.socket.tcp()?;
+        #[cfg(not(feature = "testing"))]
+        let socket = &self.socket;
+        SockRef::from(socket).attach_filter(&NO_NEWCOMERS)
+    }
+
+    /// Whether somebody waits to be accepted, and will for ever.
+    #[cfg(feature = "testing")]
+    pub(crate) fn is_deaf(&self) -> bool {
+        !self.is_ready && self.socket.has_waiting()
+    }
+
+    /// Whether accepting is worth trying.
+    pub(crate) fn is_awake(&self, now: Instant) -> bool {
+        self.is_ready && self.resting_until.is_none_or(|until| until <= now)
+    }
+}
+
+/// Which shard a socket that `own` accepted should live on: its own, unless another has markedly
+/// fewer connections.
+pub(crate) fn place(shared: &Shared, own: usize) -> usize {
+    let count = |shard: usize| shared.mailboxes[shard].connection_count();
+    let is_alive = |&shard: &usize| !shared.mailboxes[shard].is_closed();
+    let shards = (0..shared.mailboxes.len()).filter(is_alive);
+    let fewest = shards.min_by_key(|&shard| count(shard)).unwrap_or(own);
+    let markedly = 2 + count(fewest) / 32;
+    if count(own) >= count(fewest) + markedly { fewest } else { own }
+}

@@ -1,0 +1,141 @@
+//! The listener's stand-in: connections in memory that wait to be accepted, and what may go wrong
+//! with that.
+//!
+//! Knows connections as things that come. Must not know who drives the shard.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
+
+use mio::net::TcpListener;
+use rustix::io::Errno;
+
+use crate::transport::listener;
+use crate::transport::memory::{ServerEnd, Socket};
+
+/// Where a shard accepts connections while the test kit is compiled in.
+#[derive(Debug)]
+pub(crate) enum Door {
+    Tcp(TcpListener),
+    Memory(Arrivals),
+}
+
+/// Who waits to be accepted. The listener and whoever lets them come share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Arrivals(Rc<RefCell<Queue>>);
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<(ServerEnd, SocketAddr)>,
+    /// What the next attempts to accept fail with.
+    failures: VecDeque<Errno>,
+    has_news: bool,
+}
+
+impl Arrivals {
+    pub(crate) fn push(&self, end: ServerEnd, peer: SocketAddr) {
+        let mut queue = self.0.borrow_mut();
+        queue.waiting.push_back((end, peer));
+        queue.has_news = true;
+    }
+
+    /// The next attempt to accept fails: the process has no descriptor left.
+    pub(crate) fn exhaust(&self) {
+        self.0.borrow_mut().failures.push_back(Errno::MFILE);
+    }
+
+    /// The next attempt to accept fails: that one has gone again.
+    pub(crate) fn abort_one(&self) {
+        self.0.borrow_mut().failures.push_back(Errno::CONNABORTED);
+    }
+
+    /// The listener is closed: whoever waits finds nobody.
+    pub(crate) fn clear(&self) {
+        let waiting = std::mem::take(&mut self.0.borrow_mut().waiting);
+        drop(waiting);
+    }
+
+    /// Whether somebody has come since the last call.
+    pub(crate) fn take_news(&self) -> bool {
+        std::mem::take(&mut self.0.borrow_mut().has_news)
+    }
+
+    /// Whether somebody waits of whom the listener was told.
+    pub(crate) fn has_waiting(&self) -> bool {
+        let queue = self.0.borrow();
+        !queue.waiting.is_empty() && !queue.has_news
+    }
+
+    fn accept(&self) -> io::Result<(ServerEnd, SocketAddr)> {
+        let mut queue = self.0.borrow_mut();
+        match queue.failures.pop_front() {
+            Some(failure) => Err(failure.into()),
+            None => queue.waiting.pop_front().ok_or_else(|| ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl From<TcpListener> for Door {
+    fn from(socket: TcpListener) -> Self {
+        Self::Tcp(socket)
+    }
+}
+
+impl From<Arrivals> for Door {
+    fn from(arrivals: Arrivals) -> Self {
+        Self::Memory(arrivals)
+    }
+}
+
+impl Door {
+    pub(crate) fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
+        match self {
+            Self::Tcp(socket) => {
+                listener::accept(socket).map(|(socket, peer)| (socket.into(), peer))
+            }
+            Self::Memory(arrivals) => arrivals.accept().map(|(end, peer)| (end.into(), peer)),
+        }
+    }
+
+    /// The socket, if it is one.
+    pub(crate) fn tcp(&self) -> io::Result<&TcpListener> {
+        match self {
+            Self::Tcp(socket) => Ok(socket),
+            Self::Memory(_) => Err(ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Whether somebody waits whom nothing will tell of again.
+    pub(crate) fn has_waiting(&self) -> bool {
+        match self {
+            Self::Tcp(_) => false,
+            Self::Memory(arrivals) => arrivals.has_waiting(),
+        }
+    }
+}
+
+thread_local! {
+    /// Pipes on their way between two shards, which are on one thread then. What travels is a
+    /// descriptor that stands for them.
+    static DEPOSITED: RefCell<HashMap<RawFd, ServerEnd>> = RefCell::default();
+}
+
+/// Gives a pipe a descriptor to travel under.
+pub(crate) fn deposit(end: ServerEnd) -> OwnedFd {
+    let descriptor = match File::open("/dev/null") {
+        Ok(file) => OwnedFd::from(file),
+        Err(error) => panic!("the test kit needs a descriptor: {error}"),
+    };
+    let before = DEPOSITED.with_borrow_mut(|ends| ends.insert(descriptor.as_raw_fd(), end));
+    drop(before);
+    descriptor
+}
+
+/// The pipe that travelled under this descriptor; `Err` if it is a socket of its own.
+pub(crate) fn collect(descriptor: OwnedFd) -> Result<ServerEnd, OwnedFd> {
+    DEPOSITED.with_borrow_mut(|ends| ends.remove(&descriptor.as_raw_fd())).ok_or(descriptor)
+}
