@@ -7,8 +7,8 @@
 #
 # Without a revision it reads this folder as it is. With one, it unpacks that revision below target/
 # and reads it with today's tools: `tests/tidy` for the imports (layers.rs has the layers, report.rs
-# says where files of older trees stand now), `ci/structure` for the ways, which says in its head how
-# they are counted. `--long` lists all imports, and the functions of each way. Needs valgrind and
+# says where files of older trees stand now), `ci/structure` for the ways, which says in its head
+# how they are counted. `--long` lists all imports, and the functions of each way. Needs valgrind and
 # binutils.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -28,7 +28,8 @@ if [ -n "$revision" ]; then
     tree=$here/target/structure/$(git rev-parse --short "$revision")
     rm -rf "$tree"
     mkdir -p "$tree"
-    git archive "$revision" Cargo.toml Cargo.lock README.md src benches examples tests | tar -x -C "$tree"
+    git archive "$revision" Cargo.toml Cargo.lock README.md src benches examples tests |
+        tar -x -C "$tree"
     mkdir -p "$tree/ci" "$tree/tests/tidy"
     cp -r ci/structure "$tree/ci/"
     cp tests/tidy/tokens.rs "$tree/tests/tidy/"

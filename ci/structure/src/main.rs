@@ -12,15 +12,15 @@
 //!
 //! * **echo**, **broadcast**, **upgrade**: the scene runs twice, the second time with more items.
 //!   An instruction is on the way if it runs at least 9 times more for 10 items more. So what runs
-//!   once at the start, or for some items only, does not count; what runs in each turn does, because
-//!   each item has turns of its own: the client waits for the answer before it sends the next item.
+//!   once at the start, or for some items only, does not count; what runs in each turn does, for
+//!   each item has turns of its own: the client waits for the answer before it sends the next one.
 //! * **echo in flight**: the same with all messages sent at once, so that few turns find them: what
 //!   runs for each message, without the turn, the read and the write.
 //! * **shutdown**: all that runs from the call of `Hub::shutdown` with idle connections on two
 //!   shards until the process ends.
 //!
-//! All is done three times, and only what is found each time counts. The figures of a build are then
-//! the same each time, but for a function more or less of those that depend on the clock.
+//! All is done three times, and only what is found each time counts. The figures of a build are
+//! then the same each time, but for a function more or less of those that depend on the clock.
 //!
 //! The lines are those of the instructions and, where a function is inlined, those of the calls
 //! around it. A function is on the way if one of its lines is, as the source has it: closures and
