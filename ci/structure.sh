@@ -8,8 +8,8 @@
 # Without a revision it reads this folder as it is. With one, it unpacks that revision below target/
 # and reads it with today's tools: `tests/tidy` for the imports (layers.rs has the layers, report.rs
 # says where files of older trees stand now), `ci/structure` for the ways, which says in its head
-# how they are counted. `--long` lists all imports, and the functions of each way. Needs valgrind and
-# binutils.
+# how they are counted. `--long` lists all imports, and the functions of each way.
+# Needs valgrind and binutils.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 here=$PWD
