@@ -1,4 +1,5 @@
-//! The house rules that a compiler does not check: the walls between the rooms, and sizes.
+//! The rules of the project that a compiler does not check: the layers of `src/`, the words that
+//! belong to some modules only, module headers, sizes, and what SECURITY.md promises.
 
 #![allow(
     clippy::expect_used,
@@ -7,8 +8,17 @@
     reason = "a test fails by panicking"
 )]
 
+mod graph;
+mod imports;
+mod layers;
+mod report;
+mod tokens;
+mod walls;
+
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use self::graph::{Edge, Tree};
 
 const FILE_LINES_MAX: usize = 600;
 const LINE_COLUMNS_MAX: usize = 100;
@@ -33,67 +43,79 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     found
 }
 
-/// What a file's production code says: no comments, nothing from its tests on.
-fn code(text: &str) -> impl Iterator<Item = &str> {
-    let is_test = |line: &&str| *line == "#[cfg(test)]";
-    text.lines()
-        .take_while(move |line| !is_test(line))
-        .filter(|line| !line.trim_start().starts_with("//"))
+fn tree() -> Tree {
+    Tree::read(Path::new(env!("CARGO_MANIFEST_DIR")))
+}
+
+/// Fails with all faults, one a line.
+fn assert_none(what: &str, faults: &[String]) {
+    assert!(faults.is_empty(), "{} {what}:\n{}", faults.len(), faults.join("\n"));
 }
 
 #[test]
-fn every_room_keeps_to_itself() {
-    // The words that only some rooms may say.
-    let walls: [(&str, &[&str]); 8] = [
-        ("mio::", &["src/shard/", "src/sync/", "src/server/"]),
-        ("TcpStream", &["src/shard/"]),
-        ("TcpListener", &["src/shard/", "src/server/"]),
-        ("tungstenite::", &["src/protocol/", "src/testing/"]),
-        ("httparse::", &["src/protocol/handshake.rs", "src/http/", "src/testing/request.rs"]),
-        ("crossbeam_channel", &["src/sync/", "src/shard/pool.rs"]),
-        ("std::sync::atomic", &["src/sync/"]),
-        ("Instant::now", &["src/shard/clock.rs"]),
-    ];
-    for (path, text) in sources("src") {
-        let name = path.to_string_lossy().replace('\\', "/");
-        if name.contains("/tests") {
-            continue;
-        }
-        for (word, rooms) in walls {
-            if !rooms.iter().any(|room| name.starts_with(room)) {
-                let said = code(&text).find(|line| line.contains(word));
-                assert_eq!(said, None, "{name} must not know {word}");
-            }
-        }
+fn each_file_has_a_layer() {
+    let tree = tree();
+    assert!(tree.files.len() > 90, "only {} files of src/ were found", tree.files.len());
+    let faults: Vec<String> =
+        tree.files.into_iter().filter(|file| layers::layer_of(file).is_none()).collect();
+    assert_none("files have no place in the table of tests/tidy/layers.rs", &faults);
+}
+
+#[test]
+fn imports_run_down_the_layers() {
+    let edges = tree().edges();
+    let faults: Vec<String> =
+        edges.iter().filter_map(|edge| layers::fault(edge, &edge.from, &edge.to)).collect();
+    assert_none("imports run upward", &faults);
+    assert!(layers::EXCEPTIONS.len() <= 1, "one exception at most");
+    for (from, to, reason) in layers::EXCEPTIONS {
+        let is_used = edges.iter().any(|edge| edge.from == *from && edge.to == *to);
+        assert!(is_used && !reason.is_empty(), "the exception {from} -> {to} is not needed");
     }
 }
 
 #[test]
-fn dependence_runs_one_way() {
-    // A room may use those before it in its row of DESIGN.md, never those after it.
-    let walls: [(&str, &[&str]); 5] = [
-        ("src/protocol/", &["crate::handler", "crate::shard", "crate::server", "crate::hub"]),
-        ("src/routing/", &["crate::handler", "crate::shard", "crate::server", "crate::protocol"]),
-        ("src/hub/", &["crate::handler", "crate::shard", "crate::server", "crate::routing"]),
-        ("src/handler/", &["crate::shard", "crate::server", "crate::protocol"]),
-        ("src/shard/", &["crate::server", "crate::testing"]),
-    ];
-    for (room, forbidden) in walls {
-        for (path, text) in sources(room) {
-            if path.to_string_lossy().contains("/tests") {
-                continue;
-            }
-            for word in forbidden {
-                let said = code(&text).find(|line| line.contains(word));
-                assert_eq!(said, None, "{} must not know {word}", path.display());
-            }
+fn no_file_imports_itself_through_others() {
+    let edges = tree().edges();
+    let mut faults = Vec::new();
+    for circle in graph::circles(&edges) {
+        faults.push(format!("a circle of {} files:", circle.len()));
+        let is_inside =
+            |edge: &&Edge| [&edge.from, &edge.to].iter().all(|file| circle.contains(file));
+        faults.extend(edges.iter().filter(is_inside).map(|edge| {
+            format!("  {}:{} imports {} ({})", edge.from, edge.line, edge.path, edge.to)
+        }));
+    }
+    assert_none("lines about circles of imports", &faults);
+}
+
+#[test]
+fn certain_words_are_said_only_where_they_belong() {
+    assert_none("words are out of place", &walls::faults(&tree()));
+}
+
+/// How long a file is that explains itself.
+const HEADER_FROM_LINES: usize = 80;
+
+#[test]
+#[ignore = "the headers are being written"]
+fn headers_say_what_a_module_knows() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut faults = Vec::new();
+    for file in tree().files {
+        let text = fs::read_to_string(root.join(&file)).expect("text");
+        let header: String = text.lines().map_while(|line| line.strip_prefix("//!")).collect();
+        let is_meant = file.ends_with("/mod.rs") || text.lines().count() > HEADER_FROM_LINES;
+        if is_meant && !(header.contains("Knows") && header.contains("ust not know")) {
+            faults.push(file);
         }
     }
+    assert_none("headers do not say what the module knows and must not know", &faults);
 }
 
 #[test]
 fn files_can_be_read_in_one_sitting() {
-    for folder in ["src", "tests", "examples", "benches", "fuzz"] {
+    for folder in ["src", "tests", "examples", "benches", "fuzz", "ci"] {
         for (path, text) in sources(folder) {
             let count = text.lines().count();
             assert!(count <= FILE_LINES_MAX, "{} has {count} lines", path.display());
@@ -144,4 +166,13 @@ fn security_md_names_every_limit_and_tests_that_exist() {
         let (name, _) = field.split_once(':').expect("a field");
         assert!(quoted(&page).any(|word| word == name), "SECURITY.md does not know {name}");
     }
+}
+
+/// `PEREGRINE_TREE`: the folder of another revision. `PEREGRINE_LONG`: with all imports.
+#[test]
+#[ignore = "a report, for ci/structure.sh"]
+fn report() {
+    let tree = std::env::var_os("PEREGRINE_TREE");
+    let root = tree.map_or(PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    report::print(&root, std::env::var_os("PEREGRINE_LONG").is_some_and(|word| !word.is_empty()));
 }
