@@ -19,7 +19,7 @@ use bytes::Bytes;
 
 pub use self::delivery::{BroadcastDelivery, BroadcastReport, Delivery};
 use self::delivery::{Tally, Ticket};
-pub(crate) use self::id::{Address, Node, SHARD_COUNT_MAX, SLOT_COUNT_MAX};
+pub(crate) use self::id::{Address, Node, SHARD_COUNT_MAX, SLOT_COUNT_MAX, Slot};
 pub use self::id::{ConnectionId, ParseIdError};
 use self::mailbox::Mailbox;
 use self::shutdown::Progress;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::config::Limits;
 use crate::hub::EndpointIndex;
 use crate::protocol::Lane;
-use crate::shard::state::output::SCRATCH_BYTES;
+use crate::shard::outbox::cork::SCRATCH_BYTES;
 
 /// The limits of every endpoint, then those of the server, which count for connections that belong
 /// to no endpoint yet. What counts for the server alone is the same in all.

@@ -21,7 +21,9 @@ mod outbox;
 mod phases;
 mod quota;
 mod reports;
+mod stage;
 mod state;
+mod stopwatch;
 mod timers;
 
 use std::io;
@@ -32,6 +34,7 @@ use mio::{Events, Poll, Token};
 
 use crate::clock;
 use crate::config::HEAD_BYTES_MAX;
+use crate::hub::Slot;
 use crate::hub::mailbox::Inbox;
 use crate::hub::{Address, Envelope, Hub};
 use crate::message::{Close, CloseCode, ClosedBy};
@@ -40,13 +43,13 @@ use crate::shard::connection::{Flags, Phase};
 use crate::shard::dispatch::Application;
 pub(crate) use crate::shard::dispatch::erased::ErasedHandler;
 pub(crate) use crate::shard::dispatch::pool::{Pool, PoolEnd};
+pub(crate) use crate::shard::dispatch::service::{Page, ServedEndpoint, Service};
 use crate::shard::dispatch::tasks::WAITING_BYTES;
-pub(crate) use crate::shard::dispatch::{Page, ServedEndpoint, Service};
 pub(crate) use crate::shard::limits::{LimitTable, Quick};
-pub(crate) use crate::shard::phases::accept::Places;
-use crate::shard::phases::shutdown::Life;
 pub(crate) use crate::shard::quota::clients::Visitors;
-use crate::shard::state::{Shard, Slot};
+pub(crate) use crate::shard::quota::connections::Places;
+use crate::shard::stage::Life;
+use crate::shard::state::Shard;
 use crate::transport::listener::Listener;
 pub(crate) use crate::transport::listener::{Bound, PortUse, bind};
 #[cfg(feature = "testing")]

@@ -10,7 +10,7 @@
 use std::time::{Duration, Instant};
 
 use crate::hub::SLOT_COUNT_MAX;
-use crate::shard::state::Slot;
+use crate::hub::Slot;
 
 /// The length of a tick. A deadline fires at most this much late.
 const TICK_MILLIS: u64 = 16;

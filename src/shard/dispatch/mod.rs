@@ -3,8 +3,10 @@
 //! A panic in any of them is caught here and ends that connection with 1011.
 
 pub(in crate::shard) mod erased;
+mod later;
 pub(in crate::shard) mod pool;
 pub(in crate::shard) mod scope;
+pub(in crate::shard) mod service;
 pub(in crate::shard) mod tasks;
 
 use std::any::Any;
@@ -12,74 +14,21 @@ use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::error::Refusal;
-use crate::handler::{Check, Context, Dependencies, Reach, Reply, Request, Upgrade};
-use crate::http::network::Networks;
-use crate::http::{self, Body, Head, Origins, Response};
+use crate::handler::{Context, Reach, Reply, Request, Upgrade};
+use crate::http::{Head, Origins};
 use crate::hub::EndpointIndex;
+use crate::hub::Slot;
 use crate::message::{Close, Fragment, Message};
 use crate::panics::discard;
 use crate::protocol::Receipt;
-use crate::routing::{Params, Routes};
+use crate::routing::Params;
 use crate::shard::dispatch::erased::ErasedHandler;
-use crate::shard::dispatch::pool::Pool;
 use crate::shard::dispatch::scope::{Intake, RunEnd, Visit};
+use crate::shard::dispatch::service::{ServedEndpoint, Service};
 use crate::shard::dispatch::tasks::Tasks;
-use crate::shard::limits::Quick;
-use crate::shard::phases::accept::Places;
-use crate::shard::quota::clients::Visitors;
 use crate::shard::reports::Kind;
-use crate::shard::state::{Shard, Slot};
-
-/// Everything that a server serves; the same for all shards.
-pub(crate) struct Service {
-    pub(crate) pool: Pool,
-    pub(crate) endpoints: Vec<ServedEndpoint>,
-    pub(crate) routes: Routes,
-    pub(crate) pages: Vec<Page>,
-    /// Which page tells that the server is ready, and what it says when the server is not.
-    pub(crate) unready: Option<(usize, Page)>,
-    /// The proxies that are believed.
-    pub(crate) proxies: Networks,
-    pub(crate) places: Places,
-    /// `None` if nothing is limited by client address.
-    pub(crate) visitors: Option<Visitors>,
-}
-
-/// A handler, with what it is given and what is demanded of those who ask for it.
-pub(crate) struct ServedEndpoint {
-    pub(crate) handler: Box<dyn ErasedHandler>,
-    pub(crate) dependencies: Dependencies,
-    pub(crate) quick: Quick,
-    pub(crate) checks: Vec<Check>,
-    pub(crate) origins: Origins,
-}
-
-/// A page, encoded once.
-pub(crate) struct Page {
-    keep_alive: Bytes,
-    close: Bytes,
-    pub(crate) body: Bytes,
-}
-
-impl Page {
-    pub(crate) fn new(response: &Response) -> Self {
-        Self {
-            keep_alive: response.encode(http::Connection::KeepAlive, Body::Omitted),
-            close: response.encode(http::Connection::Close, Body::Omitted),
-            body: response.whole_body(),
-        }
-    }
-
-    pub(crate) fn head(&self, after: http::Connection) -> Bytes {
-        match after {
-            http::Connection::KeepAlive => self.keep_alive.clone(),
-            http::Connection::Close => self.close.clone(),
-        }
-    }
-}
+use crate::shard::state::Shard;
 
 /// The handlers, and the sessions of this shard's connections.
 pub(in crate::shard) struct Application {

@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use crate::error::SendError;
 use crate::handler::{Reach, Reply};
+use crate::hub::Slot;
 use crate::hub::stream::Credit;
 use crate::hub::{Audience, BroadcastDelivery, ConnectionId, Delivery, Hub};
 use crate::message::{Close, CloseCode, ClosedBy, Message};
 use crate::protocol::{Doubt, Lane};
 use crate::shard::connection::Farewell;
-use crate::shard::state::{Shard, Slot};
+use crate::shard::state::Shard;
 
 /// Input that is handled in a connection's turn.
 pub(crate) struct Intake<'b> {

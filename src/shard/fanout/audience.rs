@@ -11,9 +11,10 @@ use std::sync::Arc;
 use slab::Slab;
 
 use crate::hub::EndpointIndex;
-use crate::shard::fanout::Position;
-use crate::shard::footprint::Entry;
-use crate::shard::state::Slot;
+use crate::hub::Slot;
+
+/// How far in the log a connection is.
+pub(in crate::shard) type Position = u64;
 
 /// The index of an audience. An endpoint's own are the endpoints'.
 pub(in crate::shard) type AudienceIndex = usize;
@@ -40,9 +41,6 @@ struct Audience {
 }
 
 impl Audiences {
-    /// What a member takes.
-    pub(in crate::shard) const PLACE_BYTES: usize = size_of::<Entry<Slot>>();
-
     pub(in crate::shard) fn new(endpoint_count: usize) -> Self {
         let mut audiences = Slab::with_capacity(endpoint_count);
         for _ in 0..endpoint_count {

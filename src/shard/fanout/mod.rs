@@ -18,9 +18,9 @@ use std::collections::VecDeque;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::hub::ConnectionId;
+use crate::hub::Slot;
 use crate::hub::delivery::Tally;
-use crate::shard::fanout::audience::{AudienceIndex, Audiences, Place};
-use crate::shard::state::Slot;
+use crate::shard::fanout::audience::{AudienceIndex, Audiences, Place, Position};
 
 /// From this size on a frame is not copied into the shared buffer but referred to, in bytes.
 const REFER_BYTES: usize = 4 << 10;
@@ -45,9 +45,6 @@ pub(in crate::shard) struct Run {
     /// Who counts the deliveries; such a run is one publication.
     pub(in crate::shard) tally: Option<Tally>,
 }
-
-/// How far in the log a connection is.
-pub(in crate::shard) type Position = u64;
 
 #[derive(Debug)]
 pub(in crate::shard) struct Fanout {

@@ -13,6 +13,7 @@ use mio::{Events, Poll};
 use crate::clock;
 use crate::config::Limits;
 use crate::error::SendError;
+use crate::hub::Slot;
 use crate::hub::mailbox::{Inbox, Mailbox, mailbox};
 use crate::hub::{Address, Audience, Envelope, Hub, Node};
 use crate::message::Message;
@@ -20,7 +21,7 @@ use crate::protocol::Protocol;
 use crate::shard::connection::{Connection, Flags, Phase};
 use crate::shard::limits::LimitTable;
 use crate::shard::outbox::{Flushed, Outbox, Spares};
-use crate::shard::state::{Shard, Slot};
+use crate::shard::state::Shard;
 use crate::shard::timers::Wheel;
 use crate::shard::{Budgets, WAKER};
 use crate::sync::Waker;
@@ -53,7 +54,7 @@ impl Queue {
 
     /// Queues a message so many times, encoding and copying it each time.
     pub fn push_messages(&mut self, message: Message<'_>, count: usize) {
-        self.spares.lend(&mut self.outbox);
+        self.outbox.borrow_queue(&mut self.spares);
         for _ in 0..count {
             self.outbox.push_message(message);
         }
@@ -61,7 +62,7 @@ impl Queue {
 
     /// Queues frames that others share so many times.
     pub fn push_shared(&mut self, frames: &Bytes, count: usize) {
-        self.spares.lend(&mut self.outbox);
+        self.outbox.borrow_queue(&mut self.spares);
         for _ in 0..count {
             self.outbox.push(frames.clone(), None);
         }

@@ -8,10 +8,10 @@
 use std::collections::HashMap;
 
 use crate::hub::Address;
+use crate::hub::Slot;
 use crate::shard::connection::{Connection, Phase};
 use crate::shard::dispatch::tasks::WAITING_BYTES;
 use crate::shard::fanout::audience::Audiences;
-use crate::shard::state::Slot;
 use crate::shard::{EventLoop, HELD_UP, Life};
 
 impl EventLoop {

@@ -5,7 +5,9 @@
 
 use crate::message::Message;
 use crate::protocol::frame;
-use crate::shard::state::output::SCRATCH_BYTES;
+
+/// When the own replies of one turn are handed to the kernel before the turn ends, in bytes.
+pub(in crate::shard) const SCRATCH_BYTES: usize = 64 << 10;
 
 /// While it is open, what is appended needs no other question asked. What happens otherwise closes
 /// it, and takes out what is in it: that was said before.

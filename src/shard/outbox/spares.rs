@@ -1,7 +1,7 @@
 //! Queues that nobody needs at the moment. What is queued and sent within a turn, as a message from
 //! one connection to another is, allocates nothing: its outbox borrows a queue from here.
 
-use super::{Begun, Outbox, Queue, Segment};
+use super::queue::{Begun, Queue, Segment};
 
 /// How much is kept in all, in bytes: a queue for each of a thousand messages of one turn.
 const SPARE_BYTES: usize = 256 << 10;
@@ -18,15 +18,12 @@ pub(in crate::shard) struct Spares {
 }
 
 impl Spares {
-    /// Gives an outbox a queue that has none.
+    /// A spare queue, if there is one.
     #[inline]
-    pub(in crate::shard) fn lend(&mut self, outbox: &mut Outbox) {
-        if outbox.0.is_none()
-            && let Some(queue) = self.queues.pop()
-        {
-            self.bytes -= queue.kept_bytes();
-            outbox.0 = Some(queue);
-        }
+    pub(super) fn take(&mut self) -> Option<Box<Queue>> {
+        let queue = self.queues.pop()?;
+        self.bytes -= queue.kept_bytes();
+        Some(queue)
     }
 
     /// Takes back a queue of which everything was sent, unless enough are kept.
@@ -55,13 +52,14 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shard::outbox::Outbox;
 
     #[test]
     fn a_queue_is_lent_again_empty_and_no_more_are_kept_than_may_be() {
         let mut spares = Spares::default();
         let lent = |spares: &mut Spares| {
             let mut outbox = Outbox::default();
-            spares.lend(&mut outbox);
+            outbox.borrow_queue(spares);
             outbox
         };
         let mut outbox = lent(&mut spares);

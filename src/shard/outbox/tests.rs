@@ -1,5 +1,7 @@
 //! Single outboxes, step by step. `shard/tests/outbox.rs` holds them to a model.
 
+use std::borrow::Cow;
+
 use super::*;
 use crate::protocol::frame::PING;
 

@@ -9,62 +9,17 @@ use std::net::{IpAddr, SocketAddr};
 
 use mio::Token;
 
+use crate::hub::Slot;
 use crate::hub::{Address, Envelope, SLOT_COUNT_MAX};
 use crate::protocol::Protocol;
 use crate::shard::connection::{Admission, Connection, Flags, Heard, Phase, Yielding};
 use crate::shard::outbox::Outbox;
-use crate::shard::phases::shutdown::Life;
+use crate::shard::quota::connections::SURPLUS_COUNT;
 use crate::shard::reports::Kind;
-use crate::shard::state::Slot;
+use crate::shard::stage::Life;
 use crate::shard::{EventLoop, Service};
-use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::transport::listener::{self, Accepted};
 use crate::transport::{self, Transport};
-
-/// How many places the surplus of all shards has.
-const SURPLUS_COUNT: usize = 64;
-
-/// How many connections there may be, and how many there are: the one count that all shards share,
-/// touched when a connection comes and when it goes.
-#[derive(Debug)]
-pub(crate) struct Places {
-    limit: usize,
-    taken_count: AtomicUsize,
-    /// Those in surplus: they take no place from the others.
-    surplus_count: AtomicUsize,
-}
-
-impl Places {
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, taken_count: AtomicUsize::new(0), surplus_count: AtomicUsize::new(0) }
-    }
-
-    /// Takes a place, if one is free.
-    #[must_use]
-    fn take(&self) -> bool {
-        add_one(&self.taken_count, self.limit)
-    }
-
-    fn give_back(&self) {
-        self.taken_count.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Takes one of the surplus's places, if one is free.
-    #[must_use]
-    fn take_surplus(&self) -> bool {
-        add_one(&self.surplus_count, SURPLUS_COUNT)
-    }
-
-    fn give_back_surplus(&self) {
-        self.surplus_count.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Counts one more, if that is no more than the limit. The count guards nothing but itself.
-fn add_one(count: &AtomicUsize, limit: usize) -> bool {
-    let one_more = |count| (count < limit).then_some(count + 1);
-    count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
-}
 
 impl EventLoop {
     /// Phase 3: accepts waiting sockets, here or for a shard with fewer connections.
@@ -302,10 +257,9 @@ impl EventLoop {
             let connections = self.shard.connections.iter();
             connections.filter(|(_, connection)| is(connection.flags.admission)).count()
         };
-        let taken_count = count(|a| matches!(a, Admission::Placed | Admission::Counted));
-        assert_eq!(places.taken_count.load(Ordering::Relaxed), taken_count, "places");
-        let surplus_count = places.surplus_count.load(Ordering::Relaxed);
-        assert_eq!(surplus_count, count(Admission::is_surplus), "places of the surplus");
+        let placed_count = count(|a| matches!(a, Admission::Placed | Admission::Counted));
+        let surplus_count = count(Admission::is_surplus);
+        assert_eq!(places.counts(), (placed_count, surplus_count), "places, and of the surplus");
         if let Some(visitors) = visitors {
             let counted = count(|a| a == Admission::Counted);
             assert!(visitors.counts(counted), "{counted} connections have an address");

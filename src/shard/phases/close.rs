@@ -1,10 +1,10 @@
 //! How a connection ends: `on_close` is called, the last words are sent, the closing handshake
 //! begins.
 
+use crate::hub::Slot;
 use crate::message::CloseCode;
 use crate::shard::EventLoop;
 use crate::shard::connection::{Closing, Farewell, Phase};
-use crate::shard::state::Slot;
 
 impl EventLoop {
     /// Calls `on_close` for all whose end is decided.

@@ -8,3 +8,4 @@ mod close;
 mod receive;
 pub(in crate::shard) mod shutdown;
 mod upgrade;
+mod waiting;

@@ -8,12 +8,12 @@
 use mio::Events;
 
 use crate::hub::Address;
+use crate::hub::Slot;
 use crate::message::{Close, CloseCode, ClosedBy};
 use crate::protocol::{Doubt, Event};
 use crate::shard::connection::{Closing, Connection, Farewell, Phase};
 use crate::shard::dispatch::scope::{Intake, RunEnd};
-use crate::shard::state::Slot;
-use crate::shard::state::output::SCRATCH_BYTES;
+use crate::shard::outbox::cork::SCRATCH_BYTES;
 use crate::shard::{EventLoop, News};
 use crate::transport::Input;
 

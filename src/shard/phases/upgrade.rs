@@ -9,13 +9,14 @@ use crate::handler::{Acceptance, Decision, Upgrade};
 use crate::http::proxy::{self, Malformed, Preface};
 use crate::http::{self, Body, Head, Response, forwarded};
 use crate::hub::EndpointIndex;
+use crate::hub::Slot;
 use crate::protocol::handshake::{self, HeaderRoom};
 use crate::routing::{Params, Route};
 use crate::shard::EventLoop;
 use crate::shard::connection::{Admission, Closing, Details, Heard, Phase};
-use crate::shard::phases::shutdown::Life;
 use crate::shard::reports::{Kind, Quote};
-use crate::shard::state::{Shard, Slot};
+use crate::shard::stage::Life;
+use crate::shard::state::Shard;
 
 /// What a request comes to.
 enum Answer {

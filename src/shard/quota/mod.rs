@@ -3,3 +3,5 @@
 //! Knows numbers and limits. Must not know connections.
 
 pub(in crate::shard) mod clients;
+pub(in crate::shard) mod connections;
+pub(in crate::shard) mod input;

@@ -4,10 +4,11 @@
 use std::time::Instant;
 
 use crate::error::SendError;
+use crate::hub::Slot;
 use crate::message::{Close, CloseCode, ClosedBy};
 use crate::shard::connection::{Closing, Farewell, Heard, Leaving, Phase};
 use crate::shard::reports::Kind;
-use crate::shard::state::{Shard, Slot};
+use crate::shard::state::Shard;
 
 impl Shard {
     /// Decides that an open connection ends. It leaves its endpoint at once; `on_close` is called

@@ -4,40 +4,14 @@
 //! Each connection has bounds of its own. This is the bound of them all: what a crowd of clients
 //! can make a shard hold by beginning and never ending.
 
-use std::collections::HashMap;
-
+use crate::hub::Slot;
 use crate::message::{Close, CloseCode, ClosedBy};
 use crate::protocol::Protocol;
 use crate::shard::connection::{Closing, Farewell, Phase};
-use crate::shard::state::{Shard, Slot};
+use crate::shard::state::Shard;
 
 /// How much each connection may keep whatever the others do, in bytes.
 const FREE_BYTES: usize = 16 << 10;
-
-/// Who keeps input, and how much; an idle connection is not in here.
-#[derive(Debug, Default)]
-pub(in crate::shard) struct KeptInput {
-    by_slot: HashMap<Slot, usize>,
-    sum: usize,
-}
-
-impl KeptInput {
-    /// Notes how much a connection keeps now; how much it was before.
-    fn set(&mut self, slot: Slot, bytes: usize) -> usize {
-        let before = match bytes {
-            0 => self.by_slot.remove(&slot),
-            _ => self.by_slot.insert(slot, bytes),
-        };
-        let before = before.unwrap_or(0);
-        self.sum = self.sum - before + bytes;
-        before
-    }
-
-    /// The sum of all connections, in bytes.
-    pub(in crate::shard) fn sum(&self) -> usize {
-        self.sum
-    }
-}
 
 impl Shard {
     /// Takes account of what a connection keeps after it was given input.

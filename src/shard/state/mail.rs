@@ -32,8 +32,9 @@
 use crate::error::SendError;
 use crate::hub::Envelope;
 use crate::shard::connection::Farewell;
+use crate::shard::outbox::outgoing::Outgoing;
 use crate::shard::reports::Kind;
-use crate::shard::state::{Outgoing, Shard};
+use crate::shard::state::Shard;
 
 impl Shard {
     /// Takes over what has arrived, so that what follows comes after it.

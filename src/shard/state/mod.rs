@@ -10,6 +10,8 @@ mod mail;
 pub(in crate::shard) mod output;
 mod progress;
 mod publish;
+mod report;
+mod send;
 pub(in crate::shard) mod slow_handlers;
 pub(in crate::shard) mod streaming;
 
@@ -22,28 +24,22 @@ use bytes::Bytes;
 use slab::Slab;
 
 use crate::config::Limits;
-use crate::error::SendError;
-use crate::hub::delivery::Ticket;
 use crate::hub::mailbox::Inbox;
-use crate::hub::{Address, ConnectionId, Envelope, Hub, Schedule};
-use crate::message::Message;
-use crate::protocol::frame;
+use crate::hub::{Address, ConnectionId, Envelope, Hub, Schedule, Slot};
 use crate::shard::connection::Connection;
-use crate::shard::fanout::{Fanout, Position};
+use crate::shard::fanout::Fanout;
+use crate::shard::fanout::audience::Position;
 use crate::shard::limits::LimitTable;
 use crate::shard::links::Links;
 use crate::shard::outbox::Spares;
 use crate::shard::outbox::cork::Room;
+use crate::shard::outbox::cork::SCRATCH_BYTES;
 use crate::shard::outbox::encoder::Encoder;
+use crate::shard::quota::input::KeptInput;
 use crate::shard::reports::Reports;
-use crate::shard::state::kept_input::KeptInput;
-use crate::shard::state::output::SCRATCH_BYTES;
-use crate::shard::state::slow_handlers::Watch;
+use crate::shard::stopwatch::Watch;
 use crate::shard::timers::Wheel;
 use crate::transport::readiness::Readiness;
-
-/// The index of a connection in the slab.
-pub(in crate::shard) type Slot = usize;
 
 #[derive(Debug)]
 pub(in crate::shard) struct Shard {
@@ -93,22 +89,6 @@ pub(in crate::shard) struct Shard {
     pub(in crate::shard) drained: Vec<Address>,
     /// To be freed at the end of the turn.
     pub(in crate::shard) dead: Vec<Slot>,
-}
-
-/// What is to be sent: still to be encoded, or encoded and shared.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::shard) enum Outgoing<'o> {
-    Message(Message<'o>),
-    Frames(&'o Bytes),
-}
-
-impl Outgoing<'_> {
-    pub(in crate::shard) fn bytes(&self) -> usize {
-        match self {
-            Self::Message(message) => frame::encoded_bytes(*message),
-            Self::Frames(frames) => frames.len(),
-        }
-    }
 }
 
 impl Shard {
@@ -270,98 +250,10 @@ impl Shard {
         self.hub.shared().mailboxes[self.index].count_cancelled();
     }
 
-    // Sending.
-
-    /// Sends to the connection whose handler runs.
-    #[inline]
-    pub(in crate::shard) fn send_own(
-        &mut self,
-        slot: Slot,
-        message: Message<'_>,
-    ) -> Result<(), SendError> {
-        if self.room.append(message) {
-            return Ok(());
-        }
-        self.close_room();
-        if !self.connections[slot].is_open() {
-            return Err(SendError::Closed);
-        }
-        self.catch_up(slot);
-        if !self.connections[slot].is_open() {
-            return Err(SendError::Overloaded);
-        }
-        self.push_own(slot, message)
-    }
-
-    /// Sends what the handler returned; allowed also once it has asked to close.
-    #[inline]
-    pub(in crate::shard) fn reply(&mut self, slot: Slot, message: Message<'_>) {
-        if !self.connections[slot].is_open() {
-            // The last words: one message, whatever the bounds.
-            let connection = &self.connections[slot];
-            let flags = &connection.flags;
-            if flags.is_cut_short || !connection.phase.may_send() {
-                self.count_dropped(1);
-            } else if flags.has_stream {
-                self.hold(slot, Outgoing::Message(message), None);
-            } else {
-                frame::encode(&mut self.scratch, message);
-            }
-            return;
-        }
-        self.catch_up(slot);
-        let is_long = message.len() >= SCRATCH_BYTES;
-        let sent =
-            if is_long { self.reply_long(slot, message) } else { self.push_own(slot, message) };
-        if sent.is_err() {
-            // There is nobody to tell but the counter.
-            self.count_dropped(1);
-        }
-    }
-
-    /// Sends to any connection of the server, for the handler of another.
-    pub(in crate::shard) fn send_to(
-        &mut self,
-        id: ConnectionId,
-        message: Message<'_>,
-        ticket: Option<Ticket>,
-    ) -> Result<(), SendError> {
-        if id.node() != self.hub.shared().node {
-            return Err(SendError::Gone);
-        }
-        let to = id.address();
-        if id.shard() == self.index && ticket.is_none() {
-            return self.send_here(to, Outgoing::Message(message), None);
-        }
-        let frame = self.encoder.encode(message);
-        if id.shard() == self.index {
-            return self.send_here(to, Outgoing::Frames(&frame), ticket);
-        }
-        self.links.send(id.shard(), Envelope::Send { to, frame, ticket })
-    }
-
-    /// Sends to a connection of this shard; the ticket knows what came of it.
-    pub(in crate::shard) fn send_here(
-        &mut self,
-        to: Address,
-        outgoing: Outgoing<'_>,
-        ticket: Option<Ticket>,
-    ) -> Result<(), SendError> {
-        let error = match self.find(to) {
-            Some(slot) if self.connections[slot].is_open() => {
-                self.catch_up(slot);
-                if self.connections[slot].is_open() {
-                    return self.push(slot, outgoing, ticket);
-                }
-                // What was published before has overflowed its outbox: it gets nothing after that.
-                SendError::Overloaded
-            }
-            Some(slot) if self.current == Some(slot) => SendError::Closed,
-            _ => SendError::Gone,
-        };
-        if let Some(ticket) = ticket {
-            ticket.settle(Err(error));
-        }
-        Err(error)
+    /// The connection's input goes on, or its end does.
+    pub(in crate::shard) fn end_waiting(&mut self, slot: Slot) {
+        self.connections[slot].flags.is_waiting = false;
+        self.go_on_leaving(slot);
+        self.make_ready(slot);
     }
 }

@@ -10,17 +10,18 @@ use bytes::Bytes;
 use crate::config::Overflow;
 use crate::error::SendError;
 use crate::hub::EndpointIndex;
+use crate::hub::Slot;
 use crate::hub::delivery::Ticket;
 use crate::message::{Close, CloseCode, ClosedBy, Message};
 use crate::protocol::frame::{self, LONG_HEADER_BYTES};
 use crate::shard::connection::{Farewell, Phase};
 use crate::shard::limits::Quick;
+use crate::shard::outbox::cork::SCRATCH_BYTES;
+use crate::shard::outbox::outgoing::Outgoing;
 use crate::shard::outbox::{Begun, Flushed, Outbox, REFER_BYTES, count_messages, pongs_first};
-use crate::shard::state::{Outgoing, Shard, Slot};
+use crate::shard::state::Shard;
 use crate::transport::Output;
 
-/// When the own replies of one turn are handed to the kernel before the turn ends, in bytes.
-pub(in crate::shard) const SCRATCH_BYTES: usize = 64 << 10;
 /// What the scratch may keep allocated from one turn to the next, in bytes.
 const SCRATCH_KEPT_BYTES: usize = 4 << 20;
 
@@ -184,7 +185,7 @@ impl Shard {
         let connection = &mut self.connections[slot];
         debug_assert!(!connection.is_dead(), "nothing is queued for the dead");
         let before = connection.outbox.bytes();
-        self.spares.lend(&mut connection.outbox);
+        connection.outbox.borrow_queue(&mut self.spares);
         add(&mut connection.outbox);
         let added = connection.outbox.bytes() - before;
         self.queued_bytes += added;

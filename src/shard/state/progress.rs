@@ -9,7 +9,8 @@
 
 use std::time::Duration;
 
-use crate::shard::state::{Shard, Slot};
+use crate::hub::Slot;
+use crate::shard::state::Shard;
 
 impl Shard {
     /// Whether the peer has taken anything of what waits for it, since the last call or, at the

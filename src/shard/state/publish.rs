@@ -4,12 +4,14 @@
 use std::sync::Arc;
 
 use crate::error::SendError;
+use crate::hub::Slot;
 use crate::hub::delivery::{Tally, Ticket};
 use crate::hub::{Audience, ConnectionId, EndpointIndex, Publication, TOPIC_BYTES_MAX, topic_name};
 use crate::message::Message;
-use crate::shard::fanout::Position;
+use crate::shard::fanout::audience::Position;
 use crate::shard::fanout::audience::{AudienceIndex, Audiences, Place};
-use crate::shard::state::{Outgoing, Shard, Slot};
+use crate::shard::outbox::outgoing::Outgoing;
+use crate::shard::state::Shard;
 use crate::transport::Output;
 
 /// How many runs queued for a member cost as much as the visit itself.

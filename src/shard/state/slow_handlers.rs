@@ -3,49 +3,12 @@
 //!
 //! Knows turns and endpoints. Must not know what is done in a turn.
 
-use crate::clock::{self, Moment};
+use crate::clock::{self};
 use crate::hub::EndpointIndex;
+use crate::hub::Slot;
 use crate::shard::reports::Kind;
-use crate::shard::state::{Shard, Slot};
-
-/// After how many plain turns of one endpoint, one after another, the clock is looked at, at most:
-/// each look costs as much as a tenth of a short echo.
-const STRIDE_MAX: u8 = 8;
-
-#[derive(Debug)]
-pub(in crate::shard) struct Watch {
-    /// When the clock was last looked at.
-    since: Moment,
-    /// Whose turns they were since.
-    endpoint: EndpointIndex,
-    /// The endpoint that was asked for an upgrade in this turn.
-    asked: Option<EndpointIndex>,
-    /// After how many turns it is looked at. It grows as long as they take no time that shows, so
-    /// that slow ones are told apart.
-    stride: u8,
-    turns_left: u8,
-}
-
-impl Watch {
-    pub(in crate::shard) fn new(endpoint: EndpointIndex) -> Self {
-        Self { since: clock::coarse(), endpoint, asked: None, stride: 1, turns_left: 1 }
-    }
-
-    /// The handler of this endpoint is asked about an upgrade in this turn.
-    pub(in crate::shard) fn ask(&mut self, endpoint: EndpointIndex) {
-        self.asked = Some(endpoint);
-    }
-
-    /// What went before was no handler's time.
-    pub(in crate::shard) fn restart(&mut self) {
-        *self = Self::new(self.endpoint);
-    }
-
-    /// The next look is after so many turns.
-    fn step(&mut self, stride: u8) {
-        (self.stride, self.turns_left) = (stride, stride);
-    }
-}
+use crate::shard::state::Shard;
+use crate::shard::stopwatch::STRIDE_MAX;
 
 impl Shard {
     /// A turn of a connection of this endpoint begins, which may be plain.

@@ -7,70 +7,16 @@ use bytes::Bytes;
 
 use crate::error::SendError;
 use crate::hub::Address;
+use crate::hub::Slot;
 use crate::hub::alarm::Alarm;
 use crate::hub::delivery::Ticket;
 use crate::hub::stream::Credit;
 use crate::message::{Close, CloseCode, ClosedBy};
 use crate::protocol::frame;
-use crate::shard::connection::{Connection, Farewell};
+use crate::shard::connection::{Farewell, Streaming};
 use crate::shard::outbox::Outbox;
-use crate::shard::state::{Outgoing, Shard, Slot};
-
-/// A message that is on its way in pieces.
-#[derive(Debug)]
-pub(in crate::shard) struct Streaming {
-    credit: Arc<Credit>,
-    /// Its first piece was queued.
-    has_begun: bool,
-    /// What waits for its end.
-    held: Outbox,
-}
-
-impl Drop for Streaming {
-    fn drop(&mut self) {
-        self.credit.end();
-    }
-}
-
-impl Connection {
-    /// Where the next message is queued: what waits for the end of one in pieces, or the outbox.
-    pub(in crate::shard) fn back(&mut self) -> &mut Outbox {
-        let Self { details, outbox, .. } = self;
-        match details.as_mut().and_then(|details| details.streaming.as_mut()) {
-            Some(streaming) => &mut streaming.held,
-            None => outbox,
-        }
-    }
-
-    fn streaming(&self) -> Option<&Streaming> {
-        self.details.as_ref()?.streaming.as_ref()
-    }
-
-    fn streaming_mut(&mut self) -> Option<&mut Streaming> {
-        self.details.as_mut()?.streaming.as_mut()
-    }
-
-    fn take_streaming(&mut self) -> Option<Streaming> {
-        self.flags.has_stream = false;
-        self.details.as_mut()?.streaming.take()
-    }
-}
-
-#[cfg(feature = "testing")]
-impl Connection {
-    /// Panics unless a message in pieces and what waits for it are as they always are.
-    pub(in crate::shard) fn check_stream_invariants(&self) {
-        assert_eq!(self.flags.has_stream, self.streaming().is_some(), "the flag of a stream");
-        if let Some(streaming) = self.streaming() {
-            streaming.held.check_invariants();
-        }
-    }
-
-    /// Whether nobody was told that its message in pieces was abandoned.
-    pub(in crate::shard) fn has_unheard_stream(&self) -> bool {
-        self.streaming().is_some_and(|streaming| streaming.credit.is_unheard())
-    }
-}
+use crate::shard::outbox::outgoing::Outgoing;
+use crate::shard::state::Shard;
 
 impl Shard {
     /// How much waits for the end of a message.

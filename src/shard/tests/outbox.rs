@@ -173,7 +173,7 @@ impl Pair {
     }
 
     fn take(&mut self, step: Step) {
-        self.spares.lend(&mut self.outbox);
+        self.outbox.borrow_queue(&mut self.spares);
         match step {
             Step::Message { length } => {
                 let frame = self.frame(length);

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use crate::cases;
 use crate::config::{Limits, Overflow};
 use crate::error::SendError;
+use crate::hub::Slot;
 use crate::hub::delivery::{BroadcastDelivery, Delivery};
 use crate::hub::mailbox::mailbox;
 use crate::hub::{Address, Audience, Hub, Node, Publication};
@@ -20,7 +21,8 @@ use crate::protocol::frame::{self, Header};
 use crate::shard::connection::{Connection, Farewell, Flags, Phase};
 use crate::shard::limits::LimitTable;
 use crate::shard::outbox::Outbox;
-use crate::shard::state::{Outgoing, Shard, Slot};
+use crate::shard::outbox::outgoing::Outgoing;
+use crate::shard::state::Shard;
 use crate::shard::{ClientEnd, clock, pipe};
 use crate::transport::Transport;
 

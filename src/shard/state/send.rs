@@ -1,0 +1,108 @@
+//! Messages to one connection: the current one, or any other of the server.
+//!
+//! Knows the order in which they follow what was published. Must not know how output reaches the
+//! kernel: that is `output`'s.
+
+use super::Shard;
+use crate::error::SendError;
+use crate::hub::delivery::Ticket;
+use crate::hub::{Address, ConnectionId, Envelope, Slot};
+use crate::message::Message;
+use crate::protocol::frame;
+use crate::shard::outbox::cork::SCRATCH_BYTES;
+use crate::shard::outbox::outgoing::Outgoing;
+
+impl Shard {
+    /// Sends to the connection whose handler runs.
+    #[inline]
+    pub(in crate::shard) fn send_own(
+        &mut self,
+        slot: Slot,
+        message: Message<'_>,
+    ) -> Result<(), SendError> {
+        if self.room.append(message) {
+            return Ok(());
+        }
+        self.close_room();
+        if !self.connections[slot].is_open() {
+            return Err(SendError::Closed);
+        }
+        self.catch_up(slot);
+        if !self.connections[slot].is_open() {
+            return Err(SendError::Overloaded);
+        }
+        self.push_own(slot, message)
+    }
+
+    /// Sends what the handler returned; allowed also once it has asked to close.
+    #[inline]
+    pub(in crate::shard) fn reply(&mut self, slot: Slot, message: Message<'_>) {
+        if !self.connections[slot].is_open() {
+            // The last words: one message, whatever the bounds.
+            let connection = &self.connections[slot];
+            let flags = &connection.flags;
+            if flags.is_cut_short || !connection.phase.may_send() {
+                self.count_dropped(1);
+            } else if flags.has_stream {
+                self.hold(slot, Outgoing::Message(message), None);
+            } else {
+                frame::encode(&mut self.scratch, message);
+            }
+            return;
+        }
+        self.catch_up(slot);
+        let is_long = message.len() >= SCRATCH_BYTES;
+        let sent =
+            if is_long { self.reply_long(slot, message) } else { self.push_own(slot, message) };
+        if sent.is_err() {
+            // There is nobody to tell but the counter.
+            self.count_dropped(1);
+        }
+    }
+
+    /// Sends to any connection of the server, for the handler of another.
+    pub(in crate::shard) fn send_to(
+        &mut self,
+        id: ConnectionId,
+        message: Message<'_>,
+        ticket: Option<Ticket>,
+    ) -> Result<(), SendError> {
+        if id.node() != self.hub.shared().node {
+            return Err(SendError::Gone);
+        }
+        let to = id.address();
+        if id.shard() == self.index && ticket.is_none() {
+            return self.send_here(to, Outgoing::Message(message), None);
+        }
+        let frame = self.encoder.encode(message);
+        if id.shard() == self.index {
+            return self.send_here(to, Outgoing::Frames(&frame), ticket);
+        }
+        self.links.send(id.shard(), Envelope::Send { to, frame, ticket })
+    }
+
+    /// Sends to a connection of this shard; the ticket knows what came of it.
+    pub(in crate::shard) fn send_here(
+        &mut self,
+        to: Address,
+        outgoing: Outgoing<'_>,
+        ticket: Option<Ticket>,
+    ) -> Result<(), SendError> {
+        let error = match self.find(to) {
+            Some(slot) if self.connections[slot].is_open() => {
+                self.catch_up(slot);
+                if self.connections[slot].is_open() {
+                    return self.push(slot, outgoing, ticket);
+                }
+                // What was published before has overflowed its outbox: it gets nothing after that.
+                SendError::Overloaded
+            }
+            Some(slot) if self.current == Some(slot) => SendError::Closed,
+            _ => SendError::Gone,
+        };
+        if let Some(ticket) = ticket {
+            ticket.settle(Err(error));
+        }
+        Err(error)
+    }
+}
