@@ -2,9 +2,9 @@
 //! the committed `table.txt`.
 //!
 //! ```text
-//! cargo bench --features __internals --bench budget                # all
-//! cargo bench --features __internals --bench budget -- lane visit  # those whose name holds a word
-//! cargo bench --features __internals --bench budget -- --write     # writes the figures to the table
+//! cargo bench --features __internals --bench budget              # all
+//! cargo bench --features __internals --bench budget -- lane visit # whose name holds a word
+//! cargo bench --features __internals --bench budget -- --write    # writes figures to the table
 //! ```
 //!
 //! It fails if an operation costs more than the table allows: a change that costs more changes the

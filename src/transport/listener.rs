@@ -1,4 +1,6 @@
-//! A shard's listening socket, and the decision which shard a fresh socket lives on.
+//! A shard's listening socket: bound, exclusive or shared, accepting.
+//!
+//! Knows the kernel's listeners. Must not know connections, nor which shard one lives on.
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
@@ -13,7 +15,6 @@ use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
-use crate::hub::Shared;
 use crate::transport;
 use crate::transport::claim::{Claim, is_claimed};
 #[cfg(feature = "testing")]
@@ -201,15 +202,4 @@ impl Listener {
     pub(crate) fn is_awake(&self, now: Instant) -> bool {
         self.is_ready && self.resting_until.is_none_or(|until| until <= now)
     }
-}
-
-/// Which shard a socket that `own` accepted should live on: its own, unless another has markedly
-/// fewer connections.
-pub(crate) fn place(shared: &Shared, own: usize) -> usize {
-    let count = |shard: usize| shared.mailboxes[shard].connection_count();
-    let is_alive = |&shard: &usize| !shared.mailboxes[shard].is_closed();
-    let shards = (0..shared.mailboxes.len()).filter(is_alive);
-    let fewest = shards.min_by_key(|&shard| count(shard)).unwrap_or(own);
-    let markedly = 2 + count(fewest) / 32;
-    if count(own) >= count(fewest) + markedly { fewest } else { own }
 }

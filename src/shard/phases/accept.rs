@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use mio::Token;
 
+use super::placement::place;
 use crate::hub::Slot;
 use crate::hub::{Address, Envelope, SLOT_COUNT_MAX};
 use crate::protocol::Protocol;
@@ -43,7 +44,7 @@ impl EventLoop {
             };
             let own = self.shard.index;
             let shared = self.shard.hub.shared();
-            let target = listener::place(shared, own);
+            let target = place(shared, own);
             let mailbox = &shared.mailboxes[target];
             if target != own
                 && let Ok(room) = mailbox.reserve(0)

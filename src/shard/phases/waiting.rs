@@ -1,5 +1,5 @@
-//! Connections that wait for an answer: what wakes them, and their input meanwhile, which is read up
-//! to a bound so that pings are answered.
+//! Connections that wait for an answer: what wakes them, and their input meanwhile, which is read
+//! up to a bound so that pings are answered.
 //!
 //! Knows when a connection that waits is looked at. Must not know what it waits for.
 

@@ -3,9 +3,9 @@
 //! freed, and nothing is handed to the kernel.
 //!
 //! The loop takes over a budget of envelopes once a turn. Besides, a handler's call that others may
-//! see ([`Visit::act`](crate::shard::dispatch::scope::Visit)) first takes over what has arrived. That gives the
-//! order that `WebSocket` promises: **what returned before a call began comes before it, for every
-//! connection on every shard.** The reasons, for a call P that returned before a call Q began:
+//! see (in `dispatch::scope`) first takes over what has arrived. That gives the order that
+//! `WebSocket` promises: **what returned before a call began comes before it, for every connection
+//! on every shard.** The reasons, for a call P that returned before a call Q began:
 //!
 //! - *Q is a handler's, on the shard itself*: P's envelope is in this shard's mailbox, for P has
 //!   returned. [`Inbox::is_settled`](crate::hub::mailbox::Inbox::is_settled) reads one counter,

@@ -1,7 +1,6 @@
-//! [`Watch`]: whose handlers have had the shard, and since when; those that keep it for long are
-//! reported.
+//! Handlers that keep the shard for long are reported: the clock is read around their turns.
 //!
-//! Knows turns and endpoints. Must not know what is done in a turn.
+//! Knows turns, connections and their endpoints. Must not know what is done in a turn.
 
 use crate::clock::{self};
 use crate::hub::EndpointIndex;
