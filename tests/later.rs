@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use common::{Client, SHARD_COUNTS, eventually, start, within};
 use futures_channel::oneshot;
-use peregrine::{Callbacks, Reply, Response, Upgrade};
+use peregrine::{Callbacks, Limits, Reply, Response, Upgrade};
 use tungstenite::Message;
 
 /// Promises that a test keeps or breaks.
@@ -45,6 +45,13 @@ fn promising() -> (Callbacks<()>, Promises) {
         })
         .on_close(|_ws, close| format!("closed with {}", close.code()).into());
     (handler, promises)
+}
+
+/// Limits with which a connection that is gone waits for its answer only briefly.
+fn briefly() -> Limits {
+    let mut limits = Limits::default();
+    limits.closing = Duration::from_millis(200);
+    limits
 }
 
 fn each(test: impl Fn(usize) + Send + 'static) {
@@ -117,7 +124,7 @@ fn the_peers_close_waits_for_the_answer_but_not_for_ever() {
     each(|shard_count| {
         let (handler, promises) = promising();
         let server = start(shard_count, |builder| {
-            let mut limits = peregrine::Limits::default();
+            let mut limits = Limits::default();
             limits.closing = Duration::from_millis(300);
             builder.limits(limits).websocket("/", handler)
         });
@@ -142,7 +149,8 @@ fn the_peers_close_waits_for_the_answer_but_not_for_ever() {
 fn a_peer_that_vanishes_cancels_the_future() {
     each(|shard_count| {
         let (handler, promises) = promising();
-        let server = start(shard_count, |builder| builder.websocket("/", handler));
+        let server =
+            start(shard_count, |builder| builder.limits(briefly()).websocket("/", handler));
         let mut client = Client::connect(server.local_addr(), "/");
         client.send("wait");
         let (_, promise) = promises.recv().expect("a call");
@@ -188,7 +196,7 @@ fn offloaded_work_runs_elsewhere_and_a_full_pool_is_told() {
             })
         });
         let server = start(shard_count, |builder| {
-            let mut limits = peregrine::Limits::default();
+            let mut limits = Limits::default();
             limits.offload_thread_count = Some(1);
             limits.offload_queue_count = 1;
             builder.limits(limits).websocket("/", handler)
@@ -245,7 +253,7 @@ fn an_upgrade_may_be_decided_later_and_its_first_messages_wait() {
             })
             .on_message(|_ws, message| message.into());
         let server = start(shard_count, |builder| {
-            let mut limits = peregrine::Limits::default();
+            let mut limits = Limits::default();
             limits.handshake = Duration::from_millis(300);
             builder.limits(limits).websocket("/", handler)
         });

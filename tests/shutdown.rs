@@ -217,7 +217,7 @@ fn who_waits_in_the_listeners_queue_is_answered() {
             assert_eq!(reading.answer().body, b"page");
             assert_eq!(silent.end(), Ok(()), "in order, not by a reset");
             assert_eq!(inside.closed().0, 1001);
-            drop((asking, reading, silent));
+            drop((asking, reading, silent, inside));
             let report = server.join().expect("no shard panicked");
             assert_eq!((report.open_count, report.aborted_count), (1, 0));
         });
@@ -323,6 +323,7 @@ fn another_server_takes_over_the_port_while_the_first_drains() {
             assert!(!stopping.is_finished());
             staying.send(close(1001, b""));
             staying.ended();
+            drop(staying);
             let (report, _) = stopping.join().expect("it returns");
             assert_eq!((report.open_count, report.aborted_count), (1, 0));
             next_is_served(address, "/echo");
@@ -352,6 +353,7 @@ fn a_handler_may_shut_the_server_down_and_run_returns() {
             for other in &mut others {
                 assert_eq!(other.close_code(), 1001);
             }
+            drop((client, others));
             running.join().expect("it returns").expect("no shard panicked");
         });
     }

@@ -1,7 +1,7 @@
 //! The clients: thousands on one thread, which does nothing but read and look at stamps.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token};
@@ -197,6 +197,8 @@ impl Crowd {
             Err(_reset) => 0,
         };
         if count == 0 {
+            // As clients do. The server waits for this end, as long as `Limits::closing`.
+            let _ = member.socket.shutdown(Shutdown::Both);
             member.has_ended = true;
             self.ended_count += 1;
             return false;

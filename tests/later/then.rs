@@ -8,7 +8,7 @@ use futures_channel::oneshot;
 use peregrine::{Callbacks, Reply, WebSocket};
 
 use super::common::{Client, eventually, start};
-use super::each;
+use super::{briefly, each};
 
 #[test]
 fn the_session_and_the_connection_are_there_when_the_value_has_come() {
@@ -90,7 +90,8 @@ fn nothing_follows_for_a_peer_that_has_gone() {
                 followed.fetch_add(1, Ordering::Relaxed);
             })
         });
-        let server = start(shard_count, |builder| builder.websocket("/", handler));
+        let server =
+            start(shard_count, |builder| builder.limits(briefly()).websocket("/", handler));
         let mut client = Client::connect(server.local_addr(), "/");
         client.send("wait");
         eventually(|| begun.load(Ordering::Relaxed) == 1);

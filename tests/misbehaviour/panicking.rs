@@ -2,6 +2,7 @@
 
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use peregrine::{Callbacks, Limits, Reply, Upgrade};
 
@@ -81,6 +82,8 @@ fn the_pools_threads_survive_whatever_their_work_panics_with() {
         });
         let mut limits = Limits::default();
         limits.offload_thread_count = Some(2);
+        // So long a connection that is gone waits for its work.
+        limits.closing = Duration::from_millis(200);
         let server = start(1, |app| app.limits(limits).websocket("/", handler));
         let hub = server.hub();
         for what in ["panic", "value", "panic", "value"] {

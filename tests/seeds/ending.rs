@@ -295,6 +295,7 @@ fn s4_what_on_close_returns_is_the_last_message_whoever_closes() {
         let stopping = thread::spawn(move || running.shutdown(PATIENCE));
         assert_eq!(guest.text(), GOODBYE);
         assert_eq!(guest.close_code(), 1001);
+        drop((leaver, offender, guest));
         stopping.join().expect("no panic").expect("the threads end");
     });
 }
@@ -312,6 +313,7 @@ fn s4_a_shutdown_says_goodbye_to_everyone_once() {
             assert_eq!(client.text(), GOODBYE);
             assert_eq!(client.close_code(), 1001);
         }
+        drop(clients);
         let report = stopping.join().expect("no panic").expect("the threads end");
         assert_eq!((report.open_count, report.aborted_count), (ids.len(), 0));
         let mut told = HashMap::new();

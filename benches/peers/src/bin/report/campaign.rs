@@ -132,7 +132,7 @@ impl Campaign {
     /// Builds the servers and the load generator, if they are not what the sources say.
     fn build(&self) -> Result<()> {
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-        for what in ["-p peregrine-peers --bin peregrine-peers", "-p peregrine --example load"] {
+        for what in ["-p peregrine-peers --bin peregrine-peers", "-p peregrine-load"] {
             let arguments = ["build", "--release", "--locked", "--quiet"];
             let mut command = Command::new(&cargo);
             command.args(arguments).args(what.split(' ')).current_dir(&self.root);
@@ -237,7 +237,7 @@ impl Campaign {
         path: &str,
         options: &str,
     ) -> Result<Load> {
-        let program = self.programs.join("examples/load");
+        let program = self.programs.join("load");
         let line = Line::new(place, &program);
         // As it is shown, the same in every round.
         let shown = options.replace(&format!("--pid {}", server.pid), "--pid PID");

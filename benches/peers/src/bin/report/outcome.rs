@@ -57,7 +57,7 @@ impl Outcome {
 mod tests {
     use super::Outcome;
 
-    /// As `examples/load/report.rs` writes it, in part.
+    /// As `tools/load/src/report.rs` writes it, in part.
     const JSON: &str = r#"{
         "measured": { "received": 500, "messages_per_second": 1000.0 },
         "latency_us": { "p50": 40.5, "p99_9": 90.0 },

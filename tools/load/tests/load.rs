@@ -1,14 +1,16 @@
-//! `examples/load/` measures what is there, and finds every fault: its program, run against servers
+//! The load generator measures what is there and finds every fault: its program, run against servers
 //! of ours and against servers that do wrong.
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
+#[path = "../../../tests/common/mod.rs"]
 mod common;
-#[path = "common/process.rs"]
+#[path = "../../../tests/common/process.rs"]
 mod process;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -27,10 +29,13 @@ use self::process::Process;
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Runs a test with a time limit, which building the program is no part of.
 fn timed(test: impl FnOnce() + Send + 'static) {
-    process::example("load");
     within(LIMIT, test);
+}
+
+/// The load generator.
+fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_load"))
 }
 
 /// How a run ended: its exit code, and its JSON.
@@ -60,7 +65,7 @@ impl Outcome {
 
 /// Runs the load generator with these words, blanks between them.
 fn load(address: SocketAddr, path: &str, options: &str) -> Outcome {
-    let mut command = process::example("load");
+    let mut command = program();
     command.arg(format!("ws://{address}{path}")).args(options.split_whitespace());
     outcome(&mut Process::start(command.args(["--quiet", "--json", "-"])))
 }
@@ -249,7 +254,7 @@ fn an_interrupt_ends_it_early_with_the_report() {
             message.into()
         });
         let server = start(1, |builder| builder.websocket("/echo", echo));
-        let mut command = process::example("load");
+        let mut command = program();
         let url = format!("ws://{}/echo", server.local_addr());
         command.args([&url, "--duration", "600", "--rate", "100", "--quiet", "--json", "-"]);
         let mut process = Process::start(&mut command);
@@ -415,7 +420,7 @@ fn a_server_that_is_not_there_or_refuses_is_an_error() {
 fn the_summary_is_for_people_and_a_wrong_command_line_is_explained() {
     timed(|| {
         let server = start(1, app);
-        let mut command = process::example("load");
+        let mut command = program();
         let url = format!("ws://{}/echo", server.local_addr());
         command.args([&url, "--messages", "100", "--pid", &std::process::id().to_string()]);
         let output = command.output().expect("it runs");
@@ -432,11 +437,11 @@ fn the_summary_is_for_people_and_a_wrong_command_line_is_explained() {
             (&[&url, "--conections", "1"], "no option --conections"),
             (&[&url, "--mode", "echos"], "echo, broadcast, idle, visit, stall"),
         ] {
-            let output = process::example("load").args(arguments).output().expect("it runs");
+            let output = program().args(arguments).output().expect("it runs");
             let text = String::from_utf8(output.stderr).expect("text");
             assert!(output.status.code() == Some(2) && text.contains(word), "{text}");
         }
-        let output = process::example("load").arg("--help").output().expect("it runs");
+        let output = program().arg("--help").output().expect("it runs");
         assert!(output.status.success() && output.stdout.starts_with(b"Puts a WebSocket server"));
     });
 }

@@ -2,8 +2,8 @@
 //! answer byte for byte, and tells how they did.
 //!
 //! ```text
-//! cargo run --release --example load -- ws://127.0.0.1:8080/echo --connections 100 --in-flight 32
-//! cargo run --release --example load -- --help
+//! cargo run --release -p peregrine-load -- ws://127.0.0.1:8080/echo --connections 100 --in-flight 32
+//! cargo run --release -p peregrine-load -- --help
 //! ```
 //!
 //! It is made not to be the bottleneck, and tells when it was. Frames are made, and masked, before
