@@ -93,11 +93,13 @@ pub(crate) struct Room<'m, T> {
     cost: u64,
 }
 
+#[inline]
 fn cost(bytes: usize) -> u64 {
     COUNT_ONE | (bytes as u64).min(BYTES_MASK)
 }
 
 /// What is reserved, as of the counter.
+#[inline]
 fn held(reserved: u64) -> u64 {
     reserved & !(CLOSED | ENDED | LINE)
 }
@@ -138,6 +140,7 @@ impl<T> Mailbox<T> {
     ///
     /// # Errors
     /// `Overloaded` when there is none, `ShuttingDown` when the mailbox is closed.
+    #[inline]
     pub(crate) fn reserve(&self, bytes: usize) -> Result<Room<'_, T>, SendError> {
         self.reserve_unless(CLOSED, bytes)
     }
@@ -148,6 +151,7 @@ impl<T> Mailbox<T> {
         self.reserve_unless(ENDED, bytes)
     }
 
+    #[inline]
     fn reserve_unless(&self, end: u64, bytes: usize) -> Result<Room<'_, T>, SendError> {
         let cost = cost(bytes);
         let reserve = |now: u64| {
@@ -186,6 +190,7 @@ impl<T> Mailbox<T> {
     }
 
     /// Whether the inbox has not taken all that was sent beyond the room.
+    #[inline]
     pub(crate) fn has_line(&self) -> bool {
         // Relaxed: a shard that is told too late looks again.
         self.reserved.load(Ordering::Relaxed) & LINE != 0
@@ -250,6 +255,7 @@ impl<T> Mailbox<T> {
     }
 
     /// Wakes the shard, unless a wake-up is on its way.
+    #[inline]
     pub(crate) fn wake(&self) {
         // Release: the shard, which clears it, sees what was pushed before.
         if self.armed.swap(true, Ordering::Release) {
@@ -278,6 +284,7 @@ impl<T> Room<'_, T> {
     ///
     /// # Errors
     /// `ShuttingDown` if the shard is gone.
+    #[inline]
     pub(crate) fn send(self, envelope: T) -> Result<(), SendError> {
         let mailbox = self.mailbox;
         match mailbox.sender.try_send(envelope) {
@@ -323,6 +330,7 @@ impl<T> Inbox<T> {
 
     /// Call before [`take`](Self::take): from here on, a sender wakes again. `false` if nobody
     /// has sent since the last call.
+    #[inline]
     pub(crate) fn disarm(&self) -> bool {
         // A cheap look first. Relaxed: a sender whose arming it misses wakes the shard for another
         // turn, and who was woken sees what came before.

@@ -93,6 +93,7 @@ pub(crate) enum Envelope {
 
 impl Envelope {
     /// The bytes that it keeps alive, as reserved in the mailbox.
+    #[inline]
     pub(crate) fn size(&self) -> usize {
         match self {
             Self::Send { frame, .. } | Self::Piece { frame, .. } => frame.len(),

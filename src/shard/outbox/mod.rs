@@ -68,6 +68,7 @@ impl Outbox {
         }
     }
 
+    #[inline]
     fn queue(&mut self) -> &mut Queue {
         self.0.get_or_insert_default()
     }
@@ -85,6 +86,7 @@ impl Outbox {
     }
 
     /// Queues whole frames; with a ticket, the one frame of a message.
+    #[inline]
     pub(in crate::shard) fn push(&mut self, frames: Bytes, ticket: Option<Ticket>) {
         match ticket {
             None => self.queue().push(frames),
@@ -93,11 +95,13 @@ impl Outbox {
     }
 
     /// Queues whole frames, which are copied.
+    #[inline]
     pub(in crate::shard) fn push_slice(&mut self, frames: &[u8]) {
         self.queue().push_slice(frames);
     }
 
     /// Queues a message.
+    #[inline]
     pub(in crate::shard) fn push_message(&mut self, message: Message<'_>) {
         let queue = self.queue();
         queue.make_tail_room(frame::encoded_bytes(message));
@@ -158,6 +162,7 @@ impl Outbox {
     }
 
     /// Hands to the kernel what it takes.
+    #[inline]
     pub(in crate::shard) fn write(
         &mut self,
         transport: &mut Transport,

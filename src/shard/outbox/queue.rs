@@ -134,6 +134,7 @@ impl Queue {
     }
 
     /// Queues whole frames.
+    #[inline]
     pub(super) fn push(&mut self, frames: Bytes) {
         if frames.len() < REFER_BYTES {
             self.push_slice(&frames);
@@ -154,6 +155,7 @@ impl Queue {
     }
 
     /// Queues whole frames, which are copied.
+    #[inline]
     pub(super) fn push_slice(&mut self, frames: &[u8]) {
         self.bytes += frames.len();
         self.make_tail_room(frames.len());
@@ -161,6 +163,7 @@ impl Queue {
     }
 
     /// Ends a tail that would become too long with so many bytes more.
+    #[inline]
     pub(super) fn make_tail_room(&mut self, bytes: usize) {
         if self.tail.len() + bytes > TAIL_BYTES {
             self.end_tail();
@@ -168,6 +171,7 @@ impl Queue {
     }
 
     /// Makes a segment of the tail.
+    #[inline]
     pub(super) fn end_tail(&mut self) {
         if !self.tail.is_empty() {
             let tail = Bytes::from(std::mem::take(&mut self.tail));
@@ -276,6 +280,7 @@ impl Queue {
     }
 
     /// Hands to the kernel what it takes.
+    #[inline]
     pub(super) fn write(&mut self, transport: &mut Transport) -> Flushed {
         if self.bytes == 0 {
             return Flushed::Empty;
@@ -314,6 +319,7 @@ impl Queue {
     }
 
     /// Removes written bytes from the front.
+    #[inline]
     pub(super) fn advance(&mut self, mut written: usize) {
         self.bytes -= written;
         self.exempt_bytes = self.exempt_bytes.saturating_sub(written);

@@ -27,6 +27,7 @@ impl Spares {
     }
 
     /// Takes back a queue of which everything was sent, unless enough are kept.
+    #[inline]
     pub(super) fn take_back(&mut self, mut queue: Box<Queue>) {
         debug_assert!(queue.segments.is_empty(), "everything was sent");
         queue.tail.clear();
@@ -44,6 +45,7 @@ impl Spares {
 
 impl Queue {
     /// What it takes while nothing is queued, in bytes.
+    #[inline]
     fn kept_bytes(&self) -> usize {
         size_of::<Self>() + self.tail.capacity() + self.segments.capacity() * size_of::<Segment>()
     }
