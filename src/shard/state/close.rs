@@ -126,9 +126,9 @@ impl Shard {
         let connection = &mut self.connections[slot];
         self.queued_bytes -= connection.outbox.bytes();
         let lost = if connection.flags.has_opened { connection.outbox.message_count() } else { 0 };
-        connection.outbox.give_up(why);
         (connection.flags.is_pressed, connection.flags.is_blocked) = (false, false);
         self.count_dropped(lost);
+        self.connections[slot].outbox.give_up(why);
     }
 
     /// The peer has sent its Close or ended its side while its handler's answer is awaited. From

@@ -59,17 +59,21 @@ impl Shard {
     /// Does what an envelope asks for; perhaps while a handler runs, and perhaps to its connection.
     pub(in crate::shard) fn open(&mut self, envelope: Envelope) {
         match envelope {
-            Envelope::Send { to, frame, ticket } => {
-                if self.find(to).is_some_and(|slot| self.connections[slot].is_open()) {
-                    if self.send_here(to, Outgoing::Frames(&frame), ticket).is_err() {
-                        self.count_dropped(1);
-                    }
-                    return;
+            Envelope::Send { to, frame, mut ticket } => {
+                let is_open = self.find(to).is_some_and(|slot| self.connections[slot].is_open());
+                let sent = if is_open {
+                    self.send_here(to, Outgoing::Frames(&frame), &mut ticket)
+                } else {
+                    Err(SendError::Gone)
+                };
+                if sent.is_err() {
+                    self.count_dropped(1);
                 }
+                // After it was counted: the sender may look at the counter at once.
                 if let Some(ticket) = ticket {
-                    ticket.settle(Err(SendError::Gone));
+                    debug_assert!(sent.is_err(), "an accepted message keeps its ticket");
+                    ticket.settle(sent);
                 }
-                self.count_dropped(1);
             }
             Envelope::Piece { to, frame, ticket } => self.push_piece(to, frame, ticket),
             Envelope::Publish(publication) => self.publish_here(&publication),

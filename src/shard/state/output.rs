@@ -39,7 +39,7 @@ impl Shard {
         debug_assert_eq!(self.current, Some(slot));
         let has_stream = self.connections[slot].flags.has_stream;
         if has_stream || !self.fits(slot, frame::encoded_bytes(message)) {
-            return self.push(slot, Outgoing::Message(message), None);
+            return self.push(slot, Outgoing::Message(message), &mut None);
         }
         frame::append(&mut self.scratch, message);
         Ok(())
@@ -49,24 +49,22 @@ impl Shard {
     /// is encoded already.
     ///
     /// # Errors
-    /// `Overloaded` when it does not fit; the overflow policy has acted then, and the ticket knows.
+    /// `Overloaded` when it does not fit; the overflow policy has acted then. The ticket is left to
+    /// the caller: the drop is counted before the sender hears of it.
     pub(in crate::shard) fn push(
         &mut self,
         slot: Slot,
         outgoing: Outgoing<'_>,
-        ticket: Option<Ticket>,
+        ticket: &mut Option<Ticket>,
     ) -> Result<(), SendError> {
         let bytes = outgoing.bytes();
         if !self.fits(slot, bytes)
             && let Err(error) = self.overflow(slot, bytes)
         {
-            if let Some(ticket) = ticket {
-                ticket.settle(Err(error));
-            }
             return Err(error);
         }
         if self.connections[slot].flags.has_stream {
-            self.hold(slot, outgoing, ticket);
+            self.hold(slot, outgoing, ticket.take());
         } else if self.current == Some(slot) {
             match outgoing {
                 Outgoing::Message(message) => frame::append(&mut self.scratch, message),
@@ -75,7 +73,7 @@ impl Shard {
                 }
                 Outgoing::Frames(frames) => {
                     self.spill(slot);
-                    self.enqueue(slot, frames.clone(), ticket);
+                    self.enqueue(slot, frames.clone(), ticket.take());
                 }
             }
         } else {
@@ -84,7 +82,7 @@ impl Shard {
                 Outgoing::Frames(frames) if frames.len() < REFER_BYTES && ticket.is_none() => {
                     outbox.push_slice(frames);
                 }
-                Outgoing::Frames(frames) => outbox.push(frames.clone(), ticket),
+                Outgoing::Frames(frames) => outbox.push(frames.clone(), ticket.take()),
             });
         }
         Ok(())
@@ -428,10 +426,10 @@ impl Shard {
                 self.keep_rest(slot, frames.slice(written..), begun, ticket);
             }
             Output::Broken => {
+                self.count_dropped(count_messages(frames));
                 if let Some(ticket) = ticket {
                     ticket.settle(Err(SendError::Gone));
                 }
-                self.count_dropped(count_messages(frames));
                 self.lose_output(slot);
             }
         }

@@ -224,16 +224,20 @@ impl Shard {
             if run.except.is_some_and(|except| except == self.id(slot)) {
                 continue;
             }
-            let ticket = run.tally.as_ref().map(Ticket::share);
+            let mut ticket = run.tally.as_ref().map(Ticket::share);
             let (frames, message_count) = (run.frames.clone(), run.message_count);
-            if !self.connections[slot].is_open() {
-                // What came before has overflowed its outbox: it misses the rest.
-                if let Some(ticket) = ticket {
-                    ticket.settle(Err(SendError::Overloaded));
-                }
+            let sent = if self.connections[slot].is_open() {
+                self.push(slot, Outgoing::Frames(&frames), &mut ticket)
+            } else {
+                // An earlier publication has overflowed its outbox: it misses the rest.
+                Err(SendError::Overloaded)
+            };
+            if sent.is_err() {
                 self.count_dropped(u64::from(message_count));
-            } else if self.push(slot, Outgoing::Frames(&frames), ticket).is_err() {
-                self.count_dropped(u64::from(message_count));
+            }
+            if let Some(ticket) = ticket {
+                debug_assert!(sent.is_err(), "an accepted message keeps its ticket");
+                ticket.settle(sent);
             }
         }
         self.due = due;

@@ -65,44 +65,41 @@ impl Shard {
         &mut self,
         id: ConnectionId,
         message: Message<'_>,
-        ticket: Option<Ticket>,
+        mut ticket: Option<Ticket>,
     ) -> Result<(), SendError> {
         if id.node() != self.hub.shared().node {
             return Err(SendError::Gone);
         }
         let to = id.address();
         if id.shard() == self.index && ticket.is_none() {
-            return self.send_here(to, Outgoing::Message(message), None);
+            return self.send_here(to, Outgoing::Message(message), &mut None);
         }
         let frame = self.encoder.encode(message);
         if id.shard() == self.index {
-            return self.send_here(to, Outgoing::Frames(&frame), ticket);
+            return self.send_here(to, Outgoing::Frames(&frame), &mut ticket);
         }
         self.links.send(id.shard(), Envelope::Send { to, frame, ticket })
     }
 
-    /// Sends to a connection of this shard; the ticket knows what came of it.
+    /// Sends to a connection of this shard. The ticket is taken if the message is accepted, else it
+    /// is left to the caller.
     pub(in crate::shard) fn send_here(
         &mut self,
         to: Address,
         outgoing: Outgoing<'_>,
-        ticket: Option<Ticket>,
+        ticket: &mut Option<Ticket>,
     ) -> Result<(), SendError> {
-        let error = match self.find(to) {
+        match self.find(to) {
             Some(slot) if self.connections[slot].is_open() => {
                 self.catch_up(slot);
                 if self.connections[slot].is_open() {
                     return self.push(slot, outgoing, ticket);
                 }
                 // What was published before has overflowed its outbox: it gets nothing after that.
-                SendError::Overloaded
+                Err(SendError::Overloaded)
             }
-            Some(slot) if self.current == Some(slot) => SendError::Closed,
-            _ => SendError::Gone,
-        };
-        if let Some(ticket) = ticket {
-            ticket.settle(Err(error));
+            Some(slot) if self.current == Some(slot) => Err(SendError::Closed),
+            _ => Err(SendError::Gone),
         }
-        Err(error)
     }
 }

@@ -68,8 +68,8 @@ impl Shard {
             .filter(|&slot| self.connections[slot].streaming().is_some_and(is_piece_of));
         let is_last = frame::ends_message(&piece);
         let Some(slot) = slot else {
-            ticket.settle(Err(self.why_lost()));
             self.count_dropped(u64::from(is_last));
+            ticket.settle(Err(self.why_lost()));
             return;
         };
         if let Some(streaming) = self.connections[slot].streaming_mut() {

@@ -259,12 +259,17 @@ impl World {
         let (mut delivery, ticket) = Delivery::new();
         let frame = frame::encode_whole(Message::Binary(&payload));
         let to = self.shard.connections[slot].address;
-        match self.shard.send_here(to, Outgoing::Frames(&frame), Some(ticket)) {
+        let mut ticket = Some(ticket);
+        match self.shard.send_here(to, Outgoing::Frames(&frame), &mut ticket) {
             Ok(()) => {
                 self.member(slot).due.push(number);
                 self.sends.push((number, slot, delivery));
             }
-            Err(error) => assert_eq!(now(&mut delivery), Poll::Ready(Err(error))),
+            Err(error) => {
+                assert_eq!(now(&mut delivery), Poll::Pending, "the caller settles what is refused");
+                ticket.expect("it is left to the caller").settle(Err(error));
+                assert_eq!(now(&mut delivery), Poll::Ready(Err(error)));
+            }
         }
     }
 

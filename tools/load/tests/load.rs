@@ -1,5 +1,5 @@
-//! The load generator measures what is there and finds every fault: its program, run against servers
-//! of ours and against servers that do wrong.
+//! The load generator measures what is there and finds every fault: its program, run against
+//! servers of ours and against servers that do wrong.
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
