@@ -70,7 +70,7 @@ fn every_room_keeps_to_itself() {
 
 #[test]
 fn dependence_runs_one_way() {
-    // A room may use those before it in its row of DESIGN.md, never those after it.
+    // A room may use those before it in its row of docs/DESIGN.md, never those after it.
     let walls: [(&str, &[&str]); 5] = [
         ("src/protocol/", &["crate::handler", "crate::shard", "crate::server", "crate::hub"]),
         ("src/routing/", &["crate::handler", "crate::shard", "crate::server", "crate::protocol"]),
