@@ -26,7 +26,7 @@ use self::client::{Batch, Buffer, Client, Kind};
 use self::common::{eventually, start, within};
 use self::process::Process;
 
-/// DESIGN section 9 allows 320; it is about 265.
+/// What an idle connection may cost; it is about 265.
 const IDLE_BYTES: usize = 288;
 /// What a short query costs: its text, and the rest of what not every connection has.
 const QUERY_BYTES: usize = 168;

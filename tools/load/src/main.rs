@@ -2,7 +2,7 @@
 //! answer byte for byte, and tells how they did.
 //!
 //! ```text
-//! cargo run --release -p peregrine-load -- ws://127.0.0.1:8080/echo --connections 100 --in-flight 32
+//! cargo run --release -p peregrine-load -- ws://127.0.0.1:8080/echo --connections 100
 //! cargo run --release -p peregrine-load -- --help
 //! ```
 //!

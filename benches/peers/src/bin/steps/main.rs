@@ -60,7 +60,7 @@ use self::results::{Results, Sample, Spread};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// A row: its name, the goal of DESIGN section 9, what is done, and how often: not counted and not
+/// A row: its name, the goal (PERFORMANCE.md), what is done, and how often: not counted and not
 /// traced, then counted.
 struct Row {
     name: &'static str,

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Instructions of each operation against the committed table. Arguments are names, or parts of them:
+# `ci/budget.sh echo visit`.
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
+# Crates that only tests need are built, too, because cargo knows no dependencies of one benchmark.
+# They are not optimised: that takes longer than all the rest.
+packages() {
+    cargo tree --locked -p peregrine --features __internals --prefix none --format '{p}' "$@" |
+        awk '/ v[0-9]/ { print $1 "@" substr($2, 2) }' | sort -u
+}
+settings=()
+while read -r package; do
+    settings+=(--config "profile.bench.package.\"$package\".opt-level=0")
+    settings+=(--config "profile.bench.package.\"$package\".debug=0")
+done < <(comm -13 <(packages -e normal,build) <(packages -e normal,build,dev))
+
+cargo bench --locked -p peregrine "${settings[@]}" --features __internals --bench budget -- "$@"
