@@ -17,6 +17,7 @@ pub use self::builder::Builder;
 #[cfg(feature = "testing")]
 pub(crate) use self::builder::Shards;
 pub use self::endpoint::Endpoint;
+#[cfg(feature = "testing")]
 pub(crate) use self::parts::Parts;
 pub use self::router::Router;
 pub use self::running::{Running, Server};
