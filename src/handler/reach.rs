@@ -11,7 +11,8 @@ use crate::hub::stream::Credit;
 use crate::hub::{BroadcastDelivery, ConnectionId, Delivery, Hub};
 use crate::message::{CloseCode, Message};
 
-/// What a handler's calls act upon. The shard implements it; handlers see it as [`WebSocket`](super::WebSocket).
+/// What a handler's calls act upon. The shard implements it; handlers see it as
+/// [`WebSocket`](super::WebSocket).
 pub(crate) trait Reach {
     fn id(&self) -> ConnectionId;
     fn send(&mut self, message: Message<'_>) -> Result<(), SendError>;
