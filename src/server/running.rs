@@ -216,7 +216,8 @@ impl Running {
     ///
     /// # Errors
     /// [`Error::Io`] if the operating system refused to wait for events; [`Error::ShardThread`] if
-    /// a closure given to [`on_shard_thread`](crate::Builder::on_shard_thread) panicked; [`Error::ShardPanicked`].
+    /// a closure given to [`on_shard_thread`](crate::Builder::on_shard_thread) panicked;
+    /// [`Error::ShardPanicked`].
     pub fn join(mut self) -> Result<ShutdownReport, Error> {
         self.join_threads()
     }
