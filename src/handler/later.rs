@@ -1,4 +1,4 @@
-//! [`Later`]: a value that a handler does not have yet. [`Then`]: what it does when it has come.
+//! [`Later`]: a value that a handler does not have yet.
 //!
 //! Knows futures and closures; must not know who polls or runs them.
 
@@ -9,27 +9,8 @@ use std::pin::Pin;
 
 use futures_channel::oneshot;
 
-use super::{Context, Reach, Reply};
-
 /// Blocking work, to be run by a thread of the pool.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
-
-/// What a handler does with a value that has come, with its connection at hand.
-pub(crate) struct Then(pub(super) Box<Continuation>);
-
-type Continuation = dyn FnOnce(&mut dyn Reach, &mut Context<'_>) -> Reply<'static>;
-
-impl Then {
-    pub(crate) fn call(self, reach: &mut dyn Reach, context: &mut Context<'_>) -> Reply<'static> {
-        (self.0)(reach, context)
-    }
-}
-
-impl fmt::Debug for Then {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Then").finish_non_exhaustive()
-    }
-}
 
 /// A future of a value, which stays on its shard; and the work that it waits for, if that is to be
 /// done by the pool.

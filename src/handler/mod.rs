@@ -6,24 +6,26 @@
 
 mod callbacks;
 mod check;
+mod context;
 mod dependencies;
 mod later;
+mod reach;
 mod reply;
 mod request;
 mod websocket;
 
-use std::any::Any;
-
 pub use self::callbacks::Callbacks;
 pub(crate) use self::check::{Check, Place};
+pub(crate) use self::context::{Context, typed};
 pub(crate) use self::dependencies::{Dependencies, RequiredType, Values};
-pub(crate) use self::later::{Job, Later, Then};
+pub(crate) use self::later::{Job, Later};
+pub(crate) use self::reach::Reach;
 #[cfg(feature = "serde")]
 pub use self::reply::Json;
 pub use self::reply::Reply;
+pub(crate) use self::reply::Then;
 pub(crate) use self::request::{Acceptance, Decision};
 pub use self::request::{Request, Upgrade};
-pub(crate) use self::websocket::Reach;
 pub use self::websocket::WebSocket;
 use crate::message::{Close, Fragment, Message};
 
@@ -157,31 +159,5 @@ pub trait Handler: Send + Sync + 'static {
     fn on_close(&self, ws: &mut WebSocket<'_, Self::Session>, close: &Close) -> Reply<'static> {
         let _ = (ws, close);
         Reply::none()
-    }
-}
-
-/// What a handler is given besides the reach: of its endpoint, and of the connection.
-pub(crate) struct Context<'c> {
-    pub(crate) dependencies: &'c Dependencies,
-    pub(crate) session: &'c mut dyn Any,
-}
-
-impl Context<'_> {
-    /// The connection, to a handler whose sessions are of this type.
-    #[inline]
-    pub(crate) fn socket<'w, S: 'static>(
-        &'w mut self,
-        reach: &'w mut dyn Reach,
-    ) -> WebSocket<'w, S> {
-        WebSocket::new(self.dependencies, reach, typed(self.session))
-    }
-}
-
-/// The session, of the type that its handler gave it.
-#[inline]
-pub(crate) fn typed<S: 'static>(session: &mut dyn Any) -> &mut S {
-    match session.downcast_mut() {
-        Some(session) => session,
-        None => unreachable!("a session keeps the type that its endpoint gave it"),
     }
 }

@@ -1,10 +1,14 @@
-//! [`Reply`]: what a handler returns.
+//! [`Reply`]: what a handler returns. [`Then`]: what it does when a value has come.
+//!
+//! Knows messages, and values that come later. Must not know who sends, polls or calls them.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use bytes::Bytes;
 
-use super::later::{Later, Then, Unawaited};
+use super::later::{Later, Unawaited};
+use super::{Context, Reach};
 use crate::message::Message;
 
 /// What a handler's return value sends to its own connection: nothing, a text, or bytes; now or
@@ -41,6 +45,23 @@ enum Kind<'m> {
     Shared(Bytes),
     Later(Box<Later<Reply<'static>>>),
     Then(Then),
+}
+
+/// What a handler does with a value that has come, with its connection at hand.
+pub(crate) struct Then(pub(super) Box<Continuation>);
+
+type Continuation = dyn FnOnce(&mut dyn Reach, &mut Context<'_>) -> Reply<'static>;
+
+impl Then {
+    pub(crate) fn call(self, reach: &mut dyn Reach, context: &mut Context<'_>) -> Reply<'static> {
+        (self.0)(reach, context)
+    }
+}
+
+impl fmt::Debug for Then {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Then").finish_non_exhaustive()
+    }
 }
 
 impl<'m> Reply<'m> {

@@ -4,43 +4,13 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
-use std::sync::Arc;
 
-use super::{Dependencies, Reply, Then};
+use super::context::typed;
+use super::{Context, Dependencies, Reach, Reply, Then};
 use crate::error::SendError;
-use crate::hub::stream::Credit;
 use crate::hub::{BroadcastDelivery, ConnectionId, Delivery, Hub, Piece, Stream};
-use crate::message::{AsMessage, CloseCode, Message};
+use crate::message::{AsMessage, CloseCode};
 use crate::routing::Query;
-
-/// What a handler's calls act upon. The shard implements it; handlers see it as [`WebSocket`].
-pub(crate) trait Reach {
-    fn id(&self) -> ConnectionId;
-    fn send(&mut self, message: Message<'_>) -> Result<(), SendError>;
-    fn send_to(&mut self, id: ConnectionId, message: Message<'_>) -> Result<(), SendError>;
-    fn send_to_async(&mut self, id: ConnectionId, message: Message<'_>) -> Delivery;
-    /// To the subscribers of a topic, or to everybody of the endpoint.
-    fn publish(
-        &mut self,
-        topic: Option<&str>,
-        except: Option<ConnectionId>,
-        message: Message<'_>,
-    ) -> Result<(), SendError>;
-    fn publish_async(&mut self, topic: Option<&str>, message: Message<'_>) -> BroadcastDelivery;
-    fn subscribe(&mut self, topic: &str) -> Result<(), SendError>;
-    fn unsubscribe(&mut self, topic: &str);
-    fn stream(&mut self) -> Result<Arc<Credit>, SendError>;
-    fn close(&mut self, code: CloseCode, reason: &str);
-    fn abort(&mut self);
-    fn buffered_bytes(&self) -> usize;
-    fn has_backpressure(&self) -> bool;
-    fn query(&self) -> &str;
-    fn param(&self, name: &str) -> Option<Cow<'_, str>>;
-    fn subprotocol(&self) -> Option<&str>;
-    fn peer_addr(&self) -> SocketAddr;
-    fn client_ip(&self) -> IpAddr;
-    fn hub(&self) -> &Hub;
-}
 
 /// A connection during a call of its handler.
 ///
@@ -510,6 +480,17 @@ impl<'w, S> WebSocket<'w, S> {
     #[must_use]
     pub fn hub(&self) -> Hub {
         self.reach.hub().clone()
+    }
+}
+
+impl Context<'_> {
+    /// The connection, to a handler whose sessions are of this type.
+    #[inline]
+    pub(crate) fn socket<'w, S: 'static>(
+        &'w mut self,
+        reach: &'w mut dyn Reach,
+    ) -> WebSocket<'w, S> {
+        WebSocket::new(self.dependencies, reach, typed(self.session))
     }
 }
 

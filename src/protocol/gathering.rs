@@ -6,9 +6,9 @@
 //!
 //! Knows messages; knows no headers, no masks.
 
+use super::event::{Event, Received, Step};
 use super::frame::{self, Header};
 use super::pieces::Pieces;
-use super::{Event, Received, Step};
 use crate::config::Limits;
 use crate::error::Violation;
 use crate::message::Message;

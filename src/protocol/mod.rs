@@ -16,6 +16,7 @@
 //! says before it. Must not know sockets, mio, handlers, or where the time comes from.
 
 mod engine;
+mod event;
 pub(crate) mod frame;
 mod framing;
 mod gathering;
@@ -28,16 +29,15 @@ mod utf8;
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use tungstenite::Utf8Bytes;
-
 use self::engine::{Engine, Output};
+pub(crate) use self::event::Event;
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::event::Received;
+use self::event::Step;
 use self::frame::Header;
 use self::gathering::Gathering;
 pub(crate) use self::lane::{Doubt, Lane};
-pub(crate) use self::pieces::Piece;
 use self::pieces::Pieces;
-use self::utf8::Character;
 use crate::config::Limits;
 use crate::error::Violation;
 use crate::message::{CloseCode, Message};
@@ -144,72 +144,6 @@ impl Flight {
             Self::Engine(engine) => engine.close(),
             Self::Gathering(gathering) => gathering.close(limits),
             Self::Pieces(pieces) => pieces.close(limits),
-        }
-    }
-}
-
-/// How far the bytes fed have led.
-#[derive(Debug)]
-enum Step<'b> {
-    Event(Event<'b>),
-    /// A frame that carries no data: a ping (already answered), a pong, an empty fragment.
-    Idle,
-    /// A fragment is whole, its message is not.
-    Fragment,
-    /// All input is used up.
-    Starved,
-}
-
-impl From<Output> for Step<'_> {
-    fn from(output: Output) -> Self {
-        Self::Event(match output {
-            Output::Text(text) => Event::Message(Received::Text(text)),
-            Output::Binary(bytes) => Event::Message(Received::Binary(bytes)),
-            Output::Close(None) => Event::Close(CloseCode::NO_STATUS, String::new()),
-            Output::Close(Some((code, reason))) => Event::Close(code, reason.as_str().to_owned()),
-            Output::Idle => return Self::Idle,
-            Output::Fragment => return Self::Fragment,
-            Output::Starved => return Self::Starved,
-        })
-    }
-}
-
-/// What the peer's bytes meant.
-#[derive(Debug)]
-pub(crate) enum Event<'b> {
-    Message(Received<'b>),
-    Piece(Piece<'b>),
-    /// The peer's Close frame (section 5.5.1).
-    Close(CloseCode, String),
-    Violation(Violation),
-}
-
-/// A received message, or a piece of one: borrowed from the input, or put together.
-#[derive(Debug)]
-pub(crate) enum Received<'b> {
-    Whole(Message<'b>),
-    Text(Utf8Bytes),
-    Binary(Bytes),
-    Character(Character),
-}
-
-impl Received<'_> {
-    #[inline]
-    pub(crate) fn as_message(&self) -> Message<'_> {
-        match self {
-            Self::Whole(message) => *message,
-            Self::Text(text) => Message::Text(text),
-            Self::Binary(bytes) => Message::Binary(bytes),
-            Self::Character(character) => Message::Text(character.as_str()),
-        }
-    }
-
-    /// What it lies in, if that is not the input.
-    pub(crate) fn memory(&self) -> Option<&Bytes> {
-        match self {
-            Self::Whole(_) | Self::Character(_) => None,
-            Self::Text(text) => Some(text.as_ref()),
-            Self::Binary(bytes) => Some(bytes),
         }
     }
 }

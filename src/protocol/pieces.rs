@@ -9,27 +9,13 @@
 //! Knows frames, messages and UTF-8; knows no handlers, no clock.
 
 use super::engine::{Engine, Output};
+use super::event::{Event, Piece, Received, Step};
 use super::frame::{self, BINARY, CONTINUATION, Header};
 use super::framing::Framing;
 use super::utf8::{self, Character};
-use super::{Event, Received, Step};
 use crate::config::Limits;
 use crate::error::Violation;
-use crate::message::{Fragment, Message};
-
-/// A piece of a message.
-#[derive(Debug)]
-pub(crate) struct Piece<'b> {
-    received: Received<'b>,
-    is_first: bool,
-    is_last: bool,
-}
-
-impl Piece<'_> {
-    pub(crate) fn as_fragment(&self) -> Fragment<'_> {
-        Fragment::new(self.received.as_message(), self.is_first, self.is_last)
-    }
-}
+use crate::message::Message;
 
 /// A message, or a frame, that has begun and not ended; and the closing handshake.
 #[derive(Debug, Default)]

@@ -1,6 +1,5 @@
 //! [`Builder`]: the root router, what only a server has, and the binding of its address.
 
-use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::ToSocketAddrs;
 use std::sync::Arc;
@@ -8,6 +7,7 @@ use std::thread;
 
 use super::descriptors::{self, Descriptors};
 use super::gather::{Gathered, gather};
+use super::parts::{Derived, Parts};
 use super::thread::{OnShardThread, ShardEnded, ShardThread};
 use super::{Endpoint, Router, Server};
 use crate::config::Limits;
@@ -16,9 +16,7 @@ use crate::http::Response;
 use crate::http::network::Networks;
 use crate::hub::mailbox::mailbox;
 use crate::hub::{Hub, Node, SHARD_COUNT_MAX};
-use crate::shard::{
-    self, Bound, LimitTable, Places, Pool, PoolEnd, PortUse, Seat, Service, Visitors, WAKER,
-};
+use crate::shard::{self, Bound, Places, Pool, PortUse, Seat, Service, Visitors, WAKER};
 use crate::sync::Waker;
 
 /// Gathers what a server serves: the outermost [`Router`], and what only a server has. Made by
@@ -37,6 +35,13 @@ pub struct Builder {
     root: Router,
     proxies: Vec<String>,
     readiness: Option<String>,
+}
+
+impl Server {
+    /// Begins to gather what is served.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
 }
 
 impl Builder {
@@ -348,36 +353,6 @@ pub(crate) enum Shards {
     #[cfg(feature = "testing")]
     One,
     AsProcessors,
-}
-
-/// What a server is made of, whoever drives its shards.
-pub(crate) struct Parts {
-    pub(crate) seats: Vec<Seat>,
-    pub(crate) service: Arc<Service>,
-    pub(super) pool_end: PoolEnd,
-    pub(crate) limits: LimitTable,
-    pub(crate) hub: Hub,
-    pub(super) derived: Derived,
-    pub(crate) on_shard_thread: OnShardThread,
-}
-
-/// The limits that depend on the machine, for the log. They count whether they were set or derived.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Derived {
-    descriptors: Descriptors,
-    connection_count: usize,
-    offload_thread_count: usize,
-}
-
-impl fmt::Display for Derived {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { descriptors, connection_count, offload_thread_count } = self;
-        write!(
-            f,
-            "connections: at most {connection_count}; descriptors: at most {descriptors}; \
-             threads for offloaded work: at most {offload_thread_count}"
-        )
-    }
 }
 
 fn bind_first(

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use super::gather::Settings;
+use super::settings::Settings;
 use crate::config::Limits;
 use crate::handler::{Check, Handler, Place, RequiredType};
 use crate::http::Origins;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::router::Item;
+use super::settings::Settings;
 use super::{Endpoint, Router};
 use crate::config::Limits;
 use crate::error::Error;
@@ -13,24 +14,6 @@ use crate::http::{Origins, Response};
 use crate::hub::EndpointIndex;
 use crate::routing::{Routes, names};
 use crate::shard::{LimitTable, Page, Quick, ServedEndpoint};
-
-type Adjust = dyn FnOnce(&mut Limits) + Send;
-
-/// What a router or an endpoint says about itself and all within it.
-#[derive(Default)]
-pub(super) struct Settings {
-    pub(super) dependencies: Values,
-    pub(super) required: Vec<RequiredType>,
-    pub(super) adjustments: Vec<Box<Adjust>>,
-    /// `None`: as outside.
-    pub(super) origins: Option<Origins>,
-}
-
-impl Settings {
-    pub(super) fn allow_origin(&mut self, origin: String) {
-        self.origins.get_or_insert_default().allow(origin);
-    }
-}
 
 /// What holds at some place, with all that is inherited.
 #[derive(Clone)]

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::Endpoint;
-use super::gather::Settings;
+use super::settings::Settings;
 use crate::config::Limits;
 use crate::handler::RequiredType;
 use crate::http::Response;

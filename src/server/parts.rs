@@ -1,0 +1,41 @@
+//! [`Parts`]: what a server is made of when its shards are prepared.
+//!
+//! Knows what a shard is given. Must not know who prepares it, nor who drives it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::OnShardThread;
+use super::descriptors::Descriptors;
+use crate::hub::Hub;
+use crate::shard::{LimitTable, PoolEnd, Seat, Service};
+
+/// What a server is made of, whoever drives its shards.
+pub(crate) struct Parts {
+    pub(crate) seats: Vec<Seat>,
+    pub(crate) service: Arc<Service>,
+    pub(super) pool_end: PoolEnd,
+    pub(crate) limits: LimitTable,
+    pub(crate) hub: Hub,
+    pub(super) derived: Derived,
+    pub(crate) on_shard_thread: OnShardThread,
+}
+
+/// The limits that depend on the machine, for the log. They count whether they were set or derived.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Derived {
+    pub(super) descriptors: Descriptors,
+    pub(super) connection_count: usize,
+    pub(super) offload_thread_count: usize,
+}
+
+impl fmt::Display for Derived {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { descriptors, connection_count, offload_thread_count } = self;
+        write!(
+            f,
+            "connections: at most {connection_count}; descriptors: at most {descriptors}; \
+             threads for offloaded work: at most {offload_thread_count}"
+        )
+    }
+}
