@@ -34,9 +34,8 @@ use mio::{Events, Poll, Token};
 
 use crate::clock;
 use crate::config::HEAD_BYTES_MAX;
-use crate::hub::Slot;
 use crate::hub::mailbox::Inbox;
-use crate::hub::{Address, Envelope, Hub};
+use crate::hub::{Address, Envelope, Hub, Slot};
 use crate::message::{Close, CloseCode, ClosedBy};
 use crate::panics::discard;
 use crate::shard::connection::{Flags, Phase};

@@ -9,8 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::hub::SLOT_COUNT_MAX;
-use crate::hub::Slot;
+use crate::hub::{SLOT_COUNT_MAX, Slot};
 
 /// The length of a tick. A deadline fires at most this much late.
 const TICK_MILLIS: u64 = 16;

@@ -7,7 +7,7 @@
 //!
 //! `ROOT` is the folder whose `src/` the library was built from. Nothing is guessed: this program
 //! runs itself as a server under callgrind, which counts how often each instruction runs, and
-//! `addr2line` tells for each instruction the function and the file that it was written in, and
+//! `addr2line` names for each instruction the function and the file that it was written in, and
 //! those that it was inlined into.
 //!
 //! * **echo**, **broadcast**, **upgrade**: the scene runs twice, the second time with more items.

@@ -35,7 +35,7 @@ pub(crate) fn counts(profile: &Path) -> Counts {
             *counts.entry(address).or_default() += count;
         }
     }
-    assert!(!counts.is_empty(), "{} tells of no instruction", profile.display());
+    assert!(!counts.is_empty(), "{} names no instruction", profile.display());
     counts
 }
 

@@ -49,7 +49,7 @@ fn mark() {
     black_box(());
 }
 
-/// Serves until it is told to end.
+/// Serves until the parent process orders a shutdown or any other end on the standard input.
 pub(crate) fn serve(shard_count: usize) {
     let server = Server::builder()
         .shards(shard_count)
@@ -111,7 +111,7 @@ impl Served {
         Client::connect(self.address, path)
     }
 
-    /// Clients that are told their shards.
+    /// Connects clients, each with the index of the shard that serves it.
     pub(crate) fn clients(&self, path: &str, count: usize) -> Vec<(Client, usize)> {
         let client = |_| {
             let mut client = self.client(path);

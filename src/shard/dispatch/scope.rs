@@ -10,9 +10,8 @@ use std::sync::Arc;
 
 use crate::error::SendError;
 use crate::handler::{Reach, Reply};
-use crate::hub::Slot;
 use crate::hub::stream::Credit;
-use crate::hub::{Audience, BroadcastDelivery, ConnectionId, Delivery, Hub};
+use crate::hub::{Audience, BroadcastDelivery, ConnectionId, Delivery, Hub, Slot};
 use crate::message::{Close, CloseCode, ClosedBy, Message};
 use crate::protocol::{Doubt, Lane};
 use crate::shard::connection::Farewell;

@@ -10,8 +10,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use crate::hub::EndpointIndex;
-use crate::hub::Slot;
+use crate::hub::{EndpointIndex, Slot};
 
 /// How far in the log a connection is.
 pub(in crate::shard) type Position = u64;

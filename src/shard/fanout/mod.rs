@@ -17,9 +17,8 @@ use std::collections::VecDeque;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::hub::ConnectionId;
-use crate::hub::Slot;
 use crate::hub::delivery::Tally;
+use crate::hub::{ConnectionId, Slot};
 use crate::shard::fanout::audience::{AudienceIndex, Audiences, Place, Position};
 
 /// From this size on a frame is not copied into the shared buffer but referred to, in bytes.

@@ -7,8 +7,7 @@
 
 use std::collections::HashMap;
 
-use crate::hub::Address;
-use crate::hub::Slot;
+use crate::hub::{Address, Slot};
 use crate::shard::connection::{Connection, Phase};
 use crate::shard::dispatch::tasks::WAITING_BYTES;
 use crate::shard::fanout::audience::Audiences;

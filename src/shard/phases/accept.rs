@@ -10,8 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use mio::Token;
 
 use super::placement::place;
-use crate::hub::Slot;
-use crate::hub::{Address, Envelope, SLOT_COUNT_MAX};
+use crate::hub::{Address, Envelope, SLOT_COUNT_MAX, Slot};
 use crate::protocol::Protocol;
 use crate::shard::connection::{Admission, Connection, Flags, Heard, Phase, Yielding};
 use crate::shard::outbox::Outbox;

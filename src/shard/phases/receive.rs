@@ -7,8 +7,7 @@
 
 use mio::Events;
 
-use crate::hub::Address;
-use crate::hub::Slot;
+use crate::hub::{Address, Slot};
 use crate::message::{Close, CloseCode, ClosedBy};
 use crate::protocol::{Doubt, Event};
 use crate::shard::connection::{Closing, Connection, Farewell, Phase};

@@ -7,8 +7,7 @@
 use std::time::{Duration, Instant};
 
 use crate::error::Refusal;
-use crate::hub::Slot;
-use crate::hub::{Envelope, Schedule, Shutdown};
+use crate::hub::{Envelope, Schedule, Shutdown, Slot};
 use crate::message::{Close, ClosedBy};
 use crate::shard::EventLoop;
 use crate::shard::connection::{Closing, Farewell, Heard, Phase};

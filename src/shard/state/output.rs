@@ -9,9 +9,8 @@ use bytes::Bytes;
 
 use crate::config::Overflow;
 use crate::error::SendError;
-use crate::hub::EndpointIndex;
-use crate::hub::Slot;
 use crate::hub::delivery::Ticket;
+use crate::hub::{EndpointIndex, Slot};
 use crate::message::{Close, CloseCode, ClosedBy, Message};
 use crate::protocol::frame::{self, LONG_HEADER_BYTES};
 use crate::shard::connection::{Farewell, Phase};

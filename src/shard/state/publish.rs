@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use crate::error::SendError;
-use crate::hub::Slot;
 use crate::hub::delivery::{Tally, Ticket};
-use crate::hub::{Audience, ConnectionId, EndpointIndex, Publication, TOPIC_BYTES_MAX, topic_name};
+use crate::hub::{
+    Audience, ConnectionId, EndpointIndex, Publication, Slot, TOPIC_BYTES_MAX, topic_name,
+};
 use crate::message::Message;
 use crate::shard::fanout::audience::Position;
 use crate::shard::fanout::audience::{AudienceIndex, Audiences, Place};

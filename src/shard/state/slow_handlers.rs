@@ -2,9 +2,8 @@
 //!
 //! Knows turns, connections and their endpoints. Must not know what is done in a turn.
 
-use crate::clock::{self};
-use crate::hub::EndpointIndex;
-use crate::hub::Slot;
+use crate::clock;
+use crate::hub::{EndpointIndex, Slot};
 use crate::shard::reports::Kind;
 use crate::shard::state::Shard;
 use crate::shard::stopwatch::STRIDE_MAX;

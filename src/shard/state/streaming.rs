@@ -6,11 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::error::SendError;
-use crate::hub::Address;
-use crate::hub::Slot;
 use crate::hub::alarm::Alarm;
 use crate::hub::delivery::Ticket;
 use crate::hub::stream::Credit;
+use crate::hub::{Address, Slot};
 use crate::message::{Close, CloseCode, ClosedBy};
 use crate::protocol::frame;
 use crate::shard::connection::{Farewell, Streaming};
