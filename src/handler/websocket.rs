@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{Dependencies, Reply, Then};
 use crate::error::SendError;
-use crate::hub::stream::Credit;
+use crate::hub::credit::Credit;
 use crate::hub::{BroadcastDelivery, ConnectionId, Delivery, Hub, Piece, Stream};
 use crate::message::{AsMessage, CloseCode, Message};
 use crate::routing::Query;

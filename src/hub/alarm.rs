@@ -11,8 +11,9 @@
 use std::sync::Arc;
 use std::task::Wake;
 
+use super::envelope::Envelope;
+use super::id::Address;
 use super::mailbox::Mailbox;
-use super::{Address, Envelope};
 use crate::sync::atomic::{AtomicBool, Ordering};
 
 #[derive(Debug)]

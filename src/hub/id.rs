@@ -13,6 +13,9 @@ pub(crate) const SHARD_COUNT_MAX: usize = 1 << SHARD_BITS;
 /// The most connections of one shard that an id can name.
 pub(crate) const SLOT_COUNT_MAX: usize = 1 << SLOT_BITS;
 
+/// The index of a connection in the slab.
+pub(crate) type Slot = usize;
+
 // An address has to fit into mio's token.
 const _: () = assert!(usize::BITS >= SLOT_BITS + GENERATION_BITS);
 

@@ -33,7 +33,7 @@ use std::collections::VecDeque;
 use std::ops::DerefMut;
 use std::sync::{Arc, PoisonError};
 
-use super::Address;
+use super::id::Address;
 use crate::error::SendError;
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::channel::{self, Receiver, Sender};

@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::hub::ConnectionId;
-use crate::hub::delivery::Tally;
+use crate::hub::ticket::Tally;
 use crate::shard::fanout::audience::{AudienceIndex, Audiences, Place};
 use crate::shard::state::Slot;
 

@@ -15,7 +15,7 @@ use bytes::{Buf, Bytes};
 
 pub(in crate::shard) use self::spares::Spares;
 use crate::error::SendError;
-use crate::hub::delivery::Ticket;
+use crate::hub::ticket::Ticket;
 use crate::message::Message;
 use crate::protocol::frame::{self, Header};
 use crate::transport::{Output, Transport};

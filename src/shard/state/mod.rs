@@ -23,8 +23,9 @@ use slab::Slab;
 
 use crate::config::Limits;
 use crate::error::SendError;
-use crate::hub::delivery::Ticket;
+pub(in crate::shard) use crate::hub::Slot;
 use crate::hub::mailbox::Inbox;
+use crate::hub::ticket::Ticket;
 use crate::hub::{Address, ConnectionId, Envelope, Hub, Schedule};
 use crate::message::Message;
 use crate::protocol::frame;
@@ -41,9 +42,6 @@ use crate::shard::state::output::SCRATCH_BYTES;
 use crate::shard::state::slow_handlers::Watch;
 use crate::shard::timers::Wheel;
 use crate::transport::readiness::Readiness;
-
-/// The index of a connection in the slab.
-pub(in crate::shard) type Slot = usize;
 
 #[derive(Debug)]
 pub(in crate::shard) struct Shard {

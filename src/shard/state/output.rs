@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::config::Overflow;
 use crate::error::SendError;
 use crate::hub::EndpointIndex;
-use crate::hub::delivery::Ticket;
+use crate::hub::ticket::Ticket;
 use crate::message::{Close, CloseCode, ClosedBy, Message};
 use crate::protocol::frame::{self, LONG_HEADER_BYTES};
 use crate::shard::connection::{Farewell, Phase};

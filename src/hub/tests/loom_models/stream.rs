@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::{Shard, explore, shard};
 use crate::error::SendError;
 use crate::hub::alarm::Alarm;
-use crate::hub::delivery::Ticket;
-use crate::hub::stream::{Credit, Stream};
-use crate::hub::{Address, ConnectionId, Envelope, Hub, Node};
+use crate::hub::credit::Credit;
+use crate::hub::ticket::Ticket;
+use crate::hub::{Address, ConnectionId, Envelope, Hub, Node, Stream};
 use crate::sync::thread;
 
 /// A stream to a connection of the shard, and what that connection keeps of it.
