@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use mio::Token;
 
+use super::placement;
 use crate::hub::{Address, Envelope, SLOT_COUNT_MAX};
 use crate::protocol::Protocol;
 use crate::shard::connection::{Admission, Connection, Flags, Heard, Phase, Yielding};
@@ -88,7 +89,7 @@ impl EventLoop {
             };
             let own = self.shard.index;
             let shared = self.shard.hub.shared();
-            let target = listener::place(shared, own);
+            let target = placement::place(shared, own);
             let mailbox = &shared.mailboxes[target];
             if target != own
                 && let Ok(room) = mailbox.reserve(0)

@@ -5,6 +5,7 @@
 
 pub(in crate::shard) mod accept;
 mod close;
+mod placement;
 mod receive;
 pub(in crate::shard) mod shutdown;
 mod upgrade;
