@@ -5,7 +5,8 @@
 pub(crate) mod alarm;
 mod answer;
 pub(crate) mod credit;
-pub(crate) mod delivery;
+mod delivery;
+mod doorbell;
 mod envelope;
 mod handle;
 mod id;

@@ -101,8 +101,8 @@ impl Shard {
         if connection.flags.has_stream {
             return Err(SendError::Overloaded);
         }
-        let mailbox = Arc::clone(&self.hub.shared().mailboxes[self.index]);
-        let alarm = Alarm::new(connection.address, mailbox);
+        let doorbell = Arc::clone(self.hub.shared().mailboxes[self.index].doorbell());
+        let alarm = Alarm::new(connection.address, doorbell);
         let credit = Credit::new(alarm, self.limits[connection.endpoint].outbox_high_water_bytes);
         let held = Outbox::default();
         let streaming = Streaming { credit: Arc::clone(&credit), has_begun: false, held };
