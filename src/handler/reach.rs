@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::error::SendError;
-use crate::hub::stream::Credit;
+use crate::hub::credit::Credit;
 use crate::hub::{BroadcastDelivery, ConnectionId, Delivery, Hub};
 use crate::message::{CloseCode, Message};
 

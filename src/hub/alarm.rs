@@ -7,30 +7,32 @@
 //! **Hearing.** The shard clears `is_ringing`, *then* looks. Both sides use read-modify-writes of
 //! one atomic, so whoever rings either finds it clear, and rings, or comes before the clearing:
 //! then the look that follows sees what the ringing was about.
+//!
+//! Knows one connection's address. Must not know why it is looked at.
 
 use std::sync::Arc;
 use std::task::Wake;
 
-use super::mailbox::Mailbox;
-use super::{Address, Envelope};
+use super::doorbell::Doorbell;
+use super::id::Address;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
 #[derive(Debug)]
 pub(crate) struct Alarm {
     address: Address,
-    mailbox: Arc<Mailbox<Envelope>>,
+    doorbell: Arc<Doorbell>,
     is_ringing: AtomicBool,
 }
 
 impl Alarm {
-    pub(crate) fn new(address: Address, mailbox: Arc<Mailbox<Envelope>>) -> Arc<Self> {
-        Arc::new(Self { address, mailbox, is_ringing: AtomicBool::new(false) })
+    pub(crate) fn new(address: Address, doorbell: Arc<Doorbell>) -> Arc<Self> {
+        Arc::new(Self { address, doorbell, is_ringing: AtomicBool::new(false) })
     }
 
     pub(crate) fn ring(&self) {
         // Release: whoever clears it sees what it was rung for.
         if !self.is_ringing.swap(true, Ordering::Release) {
-            self.mailbox.ring(self.address);
+            self.doorbell.ring(self.address);
         }
     }
 

@@ -1,8 +1,4 @@
-//! What became of a message: the futures that senders hold, and the tickets that travel with the
-//! message and are settled where its fate is decided.
-//!
-//! A ticket cannot be forgotten: one that is dropped unsettled, because its shard has ended,
-//! settles itself. Whoever drops a future cancels nothing.
+//! What became of a message: the futures that senders hold. Dropping one cancels nothing.
 //!
 //! Knows outcomes. Must not know where a message is on its way.
 
@@ -12,12 +8,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, ready};
 
-use super::stream::PieceTicket;
+use super::answer::Answer;
+use super::ticket::{BroadcastReport, Tally, Ticket};
 use crate::error::SendError;
-use crate::panics::contain;
-use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::oneshot;
 use crate::sync::thread::{self, Thread};
-use crate::sync::{TrackedArc, oneshot};
 
 /// What became of one message, as [`send_to_async`](crate::Hub::send_to_async) tells it.
 ///
@@ -36,19 +31,6 @@ pub struct Delivery(Told<Result<(), SendError>>);
 /// [`Limits`](crate::Limits).
 #[must_use = "it tells whom the message reached"]
 pub struct BroadcastDelivery(Told<BroadcastReport>);
-
-/// How a message for many fared. The counts are of connections.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct BroadcastReport {
-    /// The kernel has taken the whole message for so many.
-    pub reached_count: usize,
-    /// So many ended before it could be handed over.
-    pub gone_count: usize,
-    /// So many read too slowly: their outbox did not take it, or dropped it again
-    /// ([`Overflow`](crate::Overflow)).
-    pub overloaded_count: usize,
-}
 
 /// A value that is known, or will be told.
 enum Told<T> {
@@ -115,7 +97,7 @@ impl Delivery {
     /// The future, and what tells it.
     pub(super) fn pair() -> (Self, Answer<Result<(), SendError>>) {
         let (sender, receiver) = oneshot::channel();
-        (Self(Told::Pending(receiver)), Answer(Some(sender)))
+        (Self(Told::Pending(receiver)), Answer::by(sender))
     }
 }
 
@@ -173,9 +155,7 @@ impl BroadcastDelivery {
     /// reference to the tally is gone.
     pub(crate) fn new() -> (Self, Tally) {
         let (sender, receiver) = oneshot::channel();
-        let mut counts = Counts::default();
-        counts.answer = Answer(Some(sender));
-        (Self(Told::Pending(receiver)), Tally(TrackedArc::new(counts)))
+        (Self(Told::Pending(receiver)), Tally::new(Answer::by(sender)))
     }
 }
 
@@ -190,114 +170,6 @@ impl Future for BroadcastDelivery {
 impl fmt::Debug for BroadcastDelivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BroadcastDelivery").finish_non_exhaustive()
-    }
-}
-
-/// Counts the deliveries of a message for many, on all shards. Whatever may still deliver it holds
-/// a clone; the last one to go tells the sender.
-#[derive(Clone, Debug)]
-pub(crate) struct Tally(TrackedArc<Counts>);
-
-#[derive(Debug, Default)]
-struct Counts {
-    reached_count: AtomicUsize,
-    gone_count: AtomicUsize,
-    overloaded_count: AtomicUsize,
-    answer: Answer<BroadcastReport>,
-}
-
-impl Tally {
-    /// Counts one connection.
-    pub(crate) fn count(&self, outcome: Result<(), SendError>) {
-        let Self(counts) = self;
-        let count = match outcome {
-            Ok(()) => &counts.reached_count,
-            Err(SendError::Overloaded) => &counts.overloaded_count,
-            Err(_) => &counts.gone_count,
-        };
-        // Relaxed: the counts are read when the last clone goes. The `Arc` orders that: it comes
-        // after all of this.
-        count.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Counts {
-    fn drop(&mut self) {
-        let report = BroadcastReport {
-            reached_count: self.reached_count.load(Ordering::Relaxed),
-            gone_count: self.gone_count.load(Ordering::Relaxed),
-            overloaded_count: self.overloaded_count.load(Ordering::Relaxed),
-        };
-        self.answer.tell(report);
-    }
-}
-
-/// Tells the future. That wakes whoever waits for it, which is the application's code: what panics
-/// there has to harm no shard.
-#[derive(Debug)]
-pub(crate) struct Answer<T>(Option<oneshot::Sender<T>>);
-
-impl<T> Default for Answer<T> {
-    /// To nobody.
-    fn default() -> Self {
-        Self(None)
-    }
-}
-
-impl<T> Answer<T> {
-    pub(super) fn tell(&mut self, value: T) {
-        if let Some(sender) = self.0.take() {
-            // Nobody may be waiting any more. A waker's panic is its executor's to report.
-            contain(|| drop(sender.send(value)));
-        }
-    }
-}
-
-impl<T> Drop for Answer<T> {
-    fn drop(&mut self) {
-        if let Some(sender) = self.0.take() {
-            contain(|| drop(sender));
-        }
-    }
-}
-
-/// Travels with one delivery and is settled where its fate is decided.
-#[derive(Debug)]
-pub(crate) enum Ticket {
-    One(Answer<Result<(), SendError>>),
-    Share(Share),
-    /// A piece of a message: it must not be dropped for others.
-    Piece(PieceTicket),
-}
-
-/// One connection's share in a message for many.
-#[derive(Debug)]
-pub(crate) struct Share(Option<Tally>);
-
-impl Ticket {
-    /// One connection's share.
-    pub(crate) fn share(tally: &Tally) -> Self {
-        Self::Share(Share(Some(tally.clone())))
-    }
-
-    pub(crate) fn settle(self, outcome: Result<(), SendError>) {
-        match self {
-            Self::One(mut answer) => answer.tell(outcome),
-            Self::Piece(piece) => piece.settle(outcome),
-            Self::Share(mut share) => {
-                if let Some(tally) = share.0.take() {
-                    tally.count(outcome);
-                }
-            }
-        }
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        if let Some(tally) = self.0.take() {
-            tally.count(Err(SendError::Gone));
-        }
     }
 }
 

@@ -22,20 +22,18 @@
 //! **Closing.** [`Mailbox::close`] ends reservations, not deliveries: what was promised before is
 //! counted, and the shard takes until the count is zero.
 //!
-//! **Waking.** A sender pushes, then sets `armed`; whoever finds it clear wakes the shard, which
-//! clears it, *then* takes. Both are read-modify-writes of one atomic, so they are ordered: if
-//! the sender's comes first, the shard's clear sees it and with it the pushed envelope; if it comes
-//! second, it finds `armed` clear and wakes. No wake-up is lost.
+//! **Waking.** A sender pushes, then wakes the shard: see [`Doorbell`].
 //!
-//! Knows envelopes by their size in bytes only.
+//! Knows envelopes by their size in bytes only. Must not know what is in them.
 
 use std::collections::VecDeque;
 use std::ops::DerefMut;
 use std::sync::{Arc, PoisonError};
 
-use super::Address;
+use super::doorbell::Doorbell;
+use super::id::Address;
 use crate::error::SendError;
-use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sync::channel::{self, Receiver, Sender};
 use crate::sync::{Mutex, Waker, thread};
 
@@ -56,11 +54,7 @@ pub(crate) struct Mailbox<T> {
     sender: Sender<T>,
     /// What shards have sent for which there was no room.
     line: Mutex<VecDeque<T>>,
-    /// The connections that want to be looked at. Unbounded, because whoever rings does so once
-    /// until it was heard: see [`Alarm`](super::alarm::Alarm).
-    bells: Sender<Address>,
-    armed: AtomicBool,
-    waker: Waker,
+    doorbell: Arc<Doorbell>,
     reserved: AtomicU64,
     limit_count: u64,
     limit_bytes: u64,
@@ -116,13 +110,11 @@ pub(crate) fn mailbox<T>(
     limit_bytes: usize,
 ) -> (Arc<Mailbox<T>>, Inbox<T>) {
     let (sender, receiver) = channel::bounded(limit_count);
-    let (bells, heard) = channel::unbounded();
+    let (doorbell, heard) = Doorbell::new(waker);
     let mailbox = Arc::new(Mailbox {
         sender,
         line: Mutex::default(),
-        bells,
-        armed: AtomicBool::new(false),
-        waker,
+        doorbell,
         reserved: AtomicU64::new(0),
         limit_count: limit_count as u64,
         limit_bytes: (limit_bytes as u64).min(BYTES_MASK),
@@ -247,24 +239,15 @@ impl<T> Mailbox<T> {
 
     // Waking.
 
-    /// Asks the shard to look at a connection. This is never refused.
-    pub(super) fn ring(&self, address: Address) {
-        // It fails only when the shard has ended.
-        let _ = self.bells.send(address);
-        self.wake();
+    /// What wakes the shard.
+    pub(crate) fn doorbell(&self) -> &Arc<Doorbell> {
+        &self.doorbell
     }
 
     /// Wakes the shard, unless a wake-up is on its way.
     #[inline]
     pub(crate) fn wake(&self) {
-        // Release: the shard, which clears it, sees what was pushed before.
-        if self.armed.swap(true, Ordering::Release) {
-            return;
-        }
-        if let Err(error) = self.waker.wake() {
-            // The eventfd's counter is full or the shard is gone; either way it is awake or never.
-            log::error!("a shard could not be woken: {error}");
-        }
+        self.doorbell.wake();
     }
 }
 
@@ -314,7 +297,7 @@ impl<T> Inbox<T> {
     /// Whether somebody has sent since the last [`disarm`](Self::disarm).
     #[cfg(feature = "testing")]
     pub(crate) fn is_armed(&self) -> bool {
-        self.mailbox.armed.load(Ordering::Acquire)
+        self.mailbox.doorbell.is_armed()
     }
 
     /// Panics if something is there of which the shard was not told; `has_mail`: it knows anyway.
@@ -332,11 +315,7 @@ impl<T> Inbox<T> {
     /// has sent since the last call.
     #[inline]
     pub(crate) fn disarm(&self) -> bool {
-        // A cheap look first. Relaxed: a sender whose arming it misses wakes the shard for another
-        // turn, and who was woken sees what came before.
-        self.mailbox.armed.load(Ordering::Relaxed)
-            // Acquire: see `wake`.
-            && self.mailbox.armed.swap(false, Ordering::Acquire)
+        self.mailbox.doorbell.disarm()
     }
 
     /// The next envelope; `size` tells how many bytes were reserved for it.

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
+use crate::error::SendError;
 use crate::sync::Mutex;
 
 /// The longest name of a topic, in bytes: names are kept once a shard, and travel with messages.
@@ -38,4 +39,9 @@ impl SubscriberCounts {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         counts.get(topic).copied().unwrap_or_default()
     }
+}
+
+/// The name of a topic, as it travels.
+pub(crate) fn topic_name(topic: &str) -> Result<Arc<str>, SendError> {
+    if topic.len() > TOPIC_BYTES_MAX { Err(SendError::Overloaded) } else { Ok(topic.into()) }
 }

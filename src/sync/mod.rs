@@ -10,7 +10,7 @@
 //! them, not about these three.
 //!
 //! `Arc` is exchanged, for a [`TrackedArc`], only where something depends on the order in which
-//! references go: in [`Tally`](crate::hub::delivery::Tally).
+//! references go: in [`Tally`](crate::hub::ticket::Tally).
 //!
 //! Loom shows stale reads, lost updates and lost wake-ups. It runs read-modify-writes in the order
 //! of their threads' steps, which hardware need not: an ordering that matters only there

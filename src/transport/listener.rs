@@ -3,8 +3,9 @@
 //! Knows the kernel's listeners. Must not know connections, nor which shard one lives on.
 
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
-use std::os::fd::OwnedFd;
+use std::net::{SocketAddr, TcpListener as StdListener};
+#[cfg(not(feature = "testing"))]
+use std::os::fd::OwnedFd as Connected;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,10 +16,13 @@ use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
-use crate::transport;
 use crate::transport::claim::{Claim, is_claimed};
 #[cfg(feature = "testing")]
+use crate::transport::memory::Socket as Connected;
+#[cfg(feature = "testing")]
 use crate::transport::memory_listener::Door;
+#[cfg(not(feature = "testing"))]
+use crate::transport::tcp;
 
 /// How many connections wait in the kernel to be accepted.
 pub(crate) const BACKLOG: u16 = 4096;
@@ -80,7 +84,7 @@ pub(crate) struct Listener {
 /// What accepting brought.
 #[derive(Debug)]
 pub(crate) enum Accepted {
-    Socket(transport::Socket, SocketAddr),
+    Socket(Connected, SocketAddr),
     /// Nobody is waiting.
     Nobody,
     /// One could not be accepted: it is gone, or has an error of its own (accept(2)). The next may
@@ -141,12 +145,6 @@ fn listen(address: SocketAddr, port_use: PortUse) -> io::Result<StdListener> {
     Ok(socket.into())
 }
 
-/// Accepts a socket; without blocking, as it is itself.
-pub(crate) fn accept(listener: &TcpListener) -> io::Result<(OwnedFd, SocketAddr)> {
-    let (socket, peer) = listener.accept()?;
-    Ok((StdStream::from(socket).into(), peer))
-}
-
 impl Listener {
     pub(crate) fn new(bound: Bound, registry: &Registry, token: Token) -> io::Result<Self> {
         let Bound { claim, socket } = bound;
@@ -164,7 +162,7 @@ impl Listener {
         #[cfg(feature = "testing")]
         let accepted = self.socket.accept();
         #[cfg(not(feature = "testing"))]
-        let accepted = accept(&self.socket);
+        let accepted = tcp::accept(&self.socket);
         let error = match accepted {
             Ok((socket, peer)) => return Accepted::Socket(socket, peer),
             Err(error) => error,

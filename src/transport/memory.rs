@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use rustix::net::Shutdown;
 
 use crate::transport::readiness::Readiness;
-use crate::transport::{Acknowledged, Stream};
+use crate::transport::stream::{Acknowledged, Stream};
 
 /// What a transport reads and writes while the test kit is compiled in.
 #[derive(Debug)]

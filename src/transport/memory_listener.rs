@@ -4,18 +4,16 @@
 //! Knows connections as things that come. Must not know who drives the shard.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
-use std::fs::File;
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 use mio::net::TcpListener;
 use rustix::io::Errno;
 
-use crate::transport::listener;
 use crate::transport::memory::{ServerEnd, Socket};
+use crate::transport::tcp;
 
 /// Where a shard accepts connections while the test kit is compiled in.
 #[derive(Debug)]
@@ -94,9 +92,7 @@ impl From<Arrivals> for Door {
 impl Door {
     pub(crate) fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
         match self {
-            Self::Tcp(socket) => {
-                listener::accept(socket).map(|(socket, peer)| (socket.into(), peer))
-            }
+            Self::Tcp(socket) => tcp::accept(socket).map(|(socket, peer)| (socket.into(), peer)),
             Self::Memory(arrivals) => arrivals.accept().map(|(end, peer)| (end.into(), peer)),
         }
     }
@@ -116,26 +112,4 @@ impl Door {
             Self::Memory(arrivals) => arrivals.has_waiting(),
         }
     }
-}
-
-thread_local! {
-    /// Pipes on their way between two shards, which are on one thread then. What travels is a
-    /// descriptor that stands for them.
-    static DEPOSITED: RefCell<HashMap<RawFd, ServerEnd>> = RefCell::default();
-}
-
-/// Gives a pipe a descriptor to travel under.
-pub(crate) fn deposit(end: ServerEnd) -> OwnedFd {
-    let descriptor = match File::open("/dev/null") {
-        Ok(file) => OwnedFd::from(file),
-        Err(error) => panic!("the test kit needs a descriptor: {error}"),
-    };
-    let before = DEPOSITED.with_borrow_mut(|ends| ends.insert(descriptor.as_raw_fd(), end));
-    drop(before);
-    descriptor
-}
-
-/// The pipe that travelled under this descriptor; `Err` if it is a socket of its own.
-pub(crate) fn collect(descriptor: OwnedFd) -> Result<ServerEnd, OwnedFd> {
-    DEPOSITED.with_borrow_mut(|ends| ends.remove(&descriptor.as_raw_fd())).ok_or(descriptor)
 }

@@ -1,7 +1,6 @@
 //! A connection's socket: reads and writes that never block and never fail halfway.
 //!
-//! They are system calls without the C library between: as points of cancellation, in a process of
-//! several threads, its own cost as much again as all that is done here.
+//! Knows bytes, and what kinds of sockets there are. Must not know what the bytes mean.
 
 mod claim;
 pub(crate) mod listener;
@@ -10,101 +9,30 @@ pub(crate) mod memory;
 #[cfg(feature = "testing")]
 pub(crate) mod memory_listener;
 pub(crate) mod readiness;
+mod stream;
+mod tcp;
 mod tcp_info;
+#[cfg(feature = "testing")]
+mod travel;
 
 use std::io::{self, IoSlice};
-#[cfg(not(feature = "testing"))]
-pub(crate) use std::os::fd::OwnedFd as Socket;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::time::Duration;
+use std::os::fd::OwnedFd;
 
-use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
+use rustix::net::Shutdown;
 
 #[cfg(feature = "testing")]
-pub(crate) use crate::transport::memory::Socket;
-
-/// What is read from, written to.
-pub(crate) trait Stream {
-    fn register(&self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()>;
-    fn recv(&mut self, buffer: &mut [u8]) -> Result<usize, Errno>;
-    fn send(&mut self, bytes: &[u8]) -> Result<usize, Errno>;
-    fn send_vectored(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Errno>;
-    fn shut_down(&self, how: Shutdown);
-    fn acknowledged(&self) -> Option<Acknowledged>;
-}
-
-impl Stream for OwnedFd {
-    fn register(&self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
-        registry.register(&mut SourceFd(&self.as_raw_fd()), token, interest)
-    }
-
-    #[inline]
-    fn recv(&mut self, buffer: &mut [u8]) -> Result<usize, Errno> {
-        rustix::net::recv(self, buffer, RecvFlags::empty()).map(|(bytes, _)| bytes)
-    }
-
-    #[inline]
-    fn send(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
-        rustix::net::send(self, bytes, SendFlags::NOSIGNAL)
-    }
-
-    fn send_vectored(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
-        let mut nothing_else = SendAncillaryBuffer::default();
-        rustix::net::sendmsg(self, slices, &mut nothing_else, SendFlags::NOSIGNAL)
-    }
-
-    fn shut_down(&self, how: Shutdown) {
-        // It fails only if the connection is gone already, which the next read will tell.
-        let _ = rustix::net::shutdown(self, how);
-    }
-
-    fn acknowledged(&self) -> Option<Acknowledged> {
-        tcp_info::acknowledged(self)
-    }
-}
+use self::memory::Socket;
+use self::stream::Stream;
+pub(crate) use self::stream::{Acknowledged, Input, Output};
+#[cfg(not(feature = "testing"))]
+use std::os::fd::OwnedFd as Socket;
 
 /// A non-blocking TCP socket; for the test kit it may be a pipe in memory. Dropping it closes it.
 #[derive(Debug)]
 pub(crate) struct Transport {
     socket: Socket,
-}
-
-/// What a read brought.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Input {
-    /// So many bytes. Fewer than there was room for means that no more are there: an
-    /// edge-triggered event will tell of the next ones.
-    Bytes(usize),
-    /// None now.
-    Nothing,
-    /// The peer has ended its side.
-    End,
-    /// The connection is broken.
-    Broken,
-}
-
-/// What the peer's kernel has acknowledged of what was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Acknowledged {
-    /// How many bytes so far.
-    pub(crate) bytes: u64,
-    /// Whether something was written and is not acknowledged.
-    pub(crate) is_outstanding: bool,
-    /// How long ago the last acknowledgement came, also of what brought nothing new.
-    pub(crate) last_ago: Duration,
-}
-
-/// How far a write came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Output {
-    /// The kernel took so many bytes. Fewer than offered means that its buffer is full: an
-    /// edge-triggered event will tell when it is not.
-    Bytes(usize),
-    /// The connection is broken.
-    Broken,
 }
 
 impl Transport {
@@ -115,7 +43,7 @@ impl Transport {
     /// Takes over a socket that another shard accepted. It was made non-blocking then.
     pub(crate) fn from_fd(socket: OwnedFd) -> Self {
         #[cfg(feature = "testing")]
-        let socket = match memory_listener::collect(socket) {
+        let socket = match travel::collect(socket) {
             Ok(end) => return Self::new(end),
             Err(socket) => socket,
         };
@@ -191,7 +119,7 @@ pub(crate) fn into_fd(socket: Socket) -> OwnedFd {
     #[cfg(feature = "testing")]
     let socket = match socket {
         Socket::Tcp(socket) => socket,
-        Socket::Memory(end) => return memory_listener::deposit(end),
+        Socket::Memory(end) => return travel::deposit(end),
     };
     socket
 }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::hub::stream::Credit;
+use crate::hub::credit::Credit;
 use crate::shard::outbox::Outbox;
 
 /// A message that is on its way in pieces.

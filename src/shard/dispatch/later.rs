@@ -154,8 +154,8 @@ impl Application {
             return Err(Overloaded);
         }
         let connection = &mut shard.connections[slot];
-        let mailbox = Arc::clone(&shard.hub.shared().mailboxes[shard.index]);
-        let alarm = Alarm::new(connection.address, mailbox);
+        let doorbell = Arc::clone(shard.hub.shared().mailboxes[shard.index].doorbell());
+        let alarm = Alarm::new(connection.address, doorbell);
         let waker = Waker::from(Arc::clone(&alarm));
         connection.flags.is_waiting = true;
         let task = Task {

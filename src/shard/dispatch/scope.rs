@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::error::SendError;
 use crate::handler::{Reach, Reply};
-use crate::hub::stream::Credit;
+use crate::hub::credit::Credit;
 use crate::hub::{Audience, BroadcastDelivery, ConnectionId, Delivery, Hub, Slot};
 use crate::message::{Close, CloseCode, ClosedBy, Message};
 use crate::protocol::{Doubt, Lane};

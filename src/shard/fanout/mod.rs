@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::hub::delivery::Tally;
+use crate::hub::ticket::Tally;
 use crate::hub::{ConnectionId, Slot};
 use crate::shard::fanout::audience::{AudienceIndex, Audiences, Place, Position};
 

@@ -15,7 +15,7 @@ use self::queue::Queue;
 pub(in crate::shard) use self::queue::{Begun, Flushed, REFER_BYTES, count_messages, pongs_first};
 pub(in crate::shard) use self::spares::Spares;
 use crate::error::SendError;
-use crate::hub::delivery::Ticket;
+use crate::hub::ticket::Ticket;
 use crate::message::Message;
 use crate::protocol::frame::{self};
 use crate::transport::Transport;

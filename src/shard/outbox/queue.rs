@@ -9,7 +9,7 @@ use std::io::IoSlice;
 use bytes::{Buf, Bytes};
 
 use crate::error::SendError;
-use crate::hub::delivery::Ticket;
+use crate::hub::ticket::Ticket;
 use crate::protocol::frame::{self, Header};
 use crate::transport::{Output, Transport};
 

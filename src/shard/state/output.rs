@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::config::Overflow;
 use crate::error::SendError;
-use crate::hub::delivery::Ticket;
+use crate::hub::ticket::Ticket;
 use crate::hub::{EndpointIndex, Slot};
 use crate::message::{Close, CloseCode, ClosedBy, Message};
 use crate::protocol::frame::{self, LONG_HEADER_BYTES};

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::error::SendError;
-use crate::hub::delivery::{Tally, Ticket};
+use crate::hub::ticket::{Tally, Ticket};
 use crate::hub::{
     Audience, ConnectionId, EndpointIndex, Publication, Slot, TOPIC_BYTES_MAX, topic_name,
 };

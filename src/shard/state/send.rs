@@ -5,7 +5,7 @@
 
 use super::Shard;
 use crate::error::SendError;
-use crate::hub::delivery::Ticket;
+use crate::hub::ticket::Ticket;
 use crate::hub::{Address, ConnectionId, Envelope, Slot};
 use crate::message::Message;
 use crate::protocol::frame;

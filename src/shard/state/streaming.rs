@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use crate::error::SendError;
 use crate::hub::alarm::Alarm;
-use crate::hub::delivery::Ticket;
-use crate::hub::stream::Credit;
+use crate::hub::credit::Credit;
+use crate::hub::ticket::Ticket;
 use crate::hub::{Address, Slot};
 use crate::message::{Close, CloseCode, ClosedBy};
 use crate::protocol::frame;
@@ -46,8 +46,8 @@ impl Shard {
         if connection.flags.has_stream {
             return Err(SendError::Overloaded);
         }
-        let mailbox = Arc::clone(&self.hub.shared().mailboxes[self.index]);
-        let alarm = Alarm::new(connection.address, mailbox);
+        let doorbell = Arc::clone(self.hub.shared().mailboxes[self.index].doorbell());
+        let alarm = Alarm::new(connection.address, doorbell);
         let credit = Credit::new(alarm, self.limits[connection.endpoint].outbox_high_water_bytes);
         let held = Outbox::default();
         let streaming = Streaming { credit: Arc::clone(&credit), has_begun: false, held };

@@ -11,7 +11,8 @@ use proptest::prelude::*;
 
 use crate::cases;
 use crate::error::SendError;
-use crate::hub::delivery::{Delivery, Ticket};
+use crate::hub::Delivery;
+use crate::hub::ticket::Ticket;
 use crate::message::Message;
 use crate::protocol::frame;
 use crate::shard::outbox::{Flushed, Outbox, Spares};

@@ -161,7 +161,7 @@ fn a_shard_that_ends_drops_all_that_was_sent_to_it() {
 fn what_a_bell_was_rung_for_is_seen_by_who_hears_it_and_it_rings_once_until_then() {
     explore("bells", || {
         let (mailbox, shard) = shard::<Envelope>(4, 100);
-        let alarm = Alarm::new(Address::new(1, 2), mailbox);
+        let alarm = Alarm::new(Address::new(1, 2), Arc::clone(mailbox.doorbell()));
         let reasons = Arc::new([AtomicBool::new(false), AtomicBool::new(false)]);
         let ringers = [0, 1].map(|number| {
             let (alarm, reasons) = (Arc::clone(&alarm), Arc::clone(&reasons));

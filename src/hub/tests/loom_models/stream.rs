@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::{Shard, explore, shard};
 use crate::error::SendError;
 use crate::hub::alarm::Alarm;
-use crate::hub::delivery::Ticket;
-use crate::hub::stream::{Credit, Stream};
-use crate::hub::{Address, ConnectionId, Envelope, Hub, Node};
+use crate::hub::credit::Credit;
+use crate::hub::ticket::Ticket;
+use crate::hub::{Address, ConnectionId, Envelope, Hub, Node, Stream};
 use crate::sync::thread;
 
 /// A stream to a connection of the shard, and what that connection keeps of it.
@@ -16,7 +16,7 @@ fn stream(limit_bytes: usize) -> (Stream<[u8]>, Arc<Credit>, Shard<Envelope>) {
     let (mailbox, shard) = shard(8, 1000);
     let node = Node::random();
     let address = Address::new(1, 2);
-    let credit = Credit::new(Alarm::new(address, Arc::clone(&mailbox)), limit_bytes);
+    let credit = Credit::new(Alarm::new(address, Arc::clone(mailbox.doorbell())), limit_bytes);
     let hub = Hub::new(node, Box::new([mailbox]), HashMap::new());
     let stream = Stream::new(hub, ConnectionId::new(node, 0, address), Arc::clone(&credit));
     (stream, credit, shard)

@@ -2,7 +2,8 @@
 
 use super::explore;
 use crate::error::SendError;
-use crate::hub::delivery::{BroadcastDelivery, BroadcastReport, Delivery, Ticket};
+use crate::hub::ticket::Ticket;
+use crate::hub::{BroadcastDelivery, BroadcastReport, Delivery};
 use crate::sync::thread;
 
 #[test]
