@@ -17,7 +17,7 @@ use crate::error::Refusal;
 use crate::http::network::Networks;
 use crate::http::proxy::{self, Malformed, Preface};
 use crate::http::{Head, Origins, forwarded};
-use crate::protocol::handshake::{self, HeaderRoom};
+use crate::protocol::handshake::{self, HeaderSlots};
 
 /// Lane and engine, and lane and pieces, mean the same as tungstenite alone, for every stream and
 /// every way to cut it.
@@ -37,7 +37,7 @@ fn parse<T>(
     limits: &Limits,
     see: impl FnOnce(&Head<'_>, usize, Result<&[u8], Refusal>) -> T,
 ) -> Result<Option<T>, Refusal> {
-    let mut room: HeaderRoom<'_> = [MaybeUninit::uninit(); HEADER_COUNT_MAX];
+    let mut room: HeaderSlots<'_> = [MaybeUninit::uninit(); HEADER_COUNT_MAX];
     let parsed = handshake::parse(bytes, &mut room, limits)?;
     Ok(parsed.map(|(head, length)| see(&head, length, handshake::check_upgrade(&head))))
 }

@@ -18,7 +18,7 @@ pub(crate) use self::origin::Origins;
 use crate::error::{HeaderError, Refusal};
 
 /// How much of the name of a refused header is told, in characters.
-const TOLD_CHARS: usize = 64;
+const REPORTED_CHARS: usize = 64;
 
 /// A request's head, borrowed from the bytes that it was parsed from.
 #[derive(Clone, Copy, Debug)]
@@ -357,7 +357,7 @@ pub(crate) fn check_header(name: &str, value: &str, written: &[&str]) -> Result<
     } else {
         return Ok(());
     };
-    Err(blame(name.chars().take(TOLD_CHARS).collect()))
+    Err(blame(name.chars().take(REPORTED_CHARS).collect()))
 }
 
 /// Whether the text is a token (RFC 9110 section 5.6.2).
@@ -425,7 +425,7 @@ mod tests {
             assert_eq!(refused, Err(expected));
         }
         let long = Response::new(200).header("\u{e9}".repeat(1000), "a");
-        assert_eq!(long, Err(name(&"\u{e9}".repeat(TOLD_CHARS))));
+        assert_eq!(long, Err(name(&"\u{e9}".repeat(REPORTED_CHARS))));
         for text in ["", "a\tb", " \u{e9}\u{85} "] {
             assert!(Response::new(200).header("X-Name", text).is_ok(), "{text:?}");
         }

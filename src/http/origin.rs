@@ -8,7 +8,7 @@ use super::{Head, Response};
 use crate::error::Error;
 
 /// How much of a refused origin is told back, in characters.
-const TOLD_CHARS: usize = 200;
+const REPORTED_CHARS: usize = 200;
 
 /// The origins from which an upgrade may come. A request without `Origin` is not a browser's, and
 /// passes.
@@ -60,7 +60,7 @@ impl Origins {
         if origin.is_own(head) || self.lists(&origin) {
             return Ok(());
         }
-        let told: String = to_list(text).chars().take(TOLD_CHARS).collect();
+        let told: String = to_list(text).chars().take(REPORTED_CHARS).collect();
         Err(refuse(format!(
             "Pages of {told} may not open WebSockets here. If they should, the server has to be \
              built with .allow_origin(\"{told}\")"

@@ -5,19 +5,19 @@
 
 use std::sync::Arc;
 
-use super::alarm::Alarm;
 use super::answer::Answer;
+use super::waker::ConnectionWaker;
 use crate::error::SendError;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Who is told what became of a piece.
-pub(super) type Told = Answer<Result<(), SendError>>;
+pub(super) type PieceAnswer = Answer<Result<(), SendError>>;
 
 /// What the handle and the connection share: how much is on its way, and whether either has given
 /// up.
 #[derive(Debug)]
 pub(crate) struct Credit {
-    alarm: Arc<Alarm>,
+    waker: Arc<ConnectionWaker>,
     limit_bytes: usize,
     used_bytes: AtomicUsize,
     /// The handle was dropped before the message was finished.
@@ -27,9 +27,9 @@ pub(crate) struct Credit {
 }
 
 impl Credit {
-    pub(crate) fn new(alarm: Arc<Alarm>, limit_bytes: usize) -> Arc<Self> {
+    pub(crate) fn new(waker: Arc<ConnectionWaker>, limit_bytes: usize) -> Arc<Self> {
         Arc::new(Self {
-            alarm,
+            waker,
             limit_bytes,
             used_bytes: AtomicUsize::new(0),
             is_abandoned: AtomicBool::new(false),
@@ -41,7 +41,7 @@ impl Credit {
     pub(super) fn spend(
         self: &Arc<Self>,
         bytes: usize,
-        told: Option<Told>,
+        answer: Option<PieceAnswer>,
     ) -> Result<PieceTicket, SendError> {
         // Relaxed: who was told that a piece is lost was told after it; who was not learns it then.
         if self.is_over.load(Ordering::Relaxed) {
@@ -54,7 +54,7 @@ impl Credit {
             return Err(SendError::Overloaded);
         }
         self.used_bytes.fetch_add(bytes, Ordering::Relaxed);
-        Ok(PieceTicket { credit: Arc::clone(self), bytes, told })
+        Ok(PieceTicket { credit: Arc::clone(self), bytes, answer })
     }
 
     /// How much is on its way.
@@ -67,12 +67,12 @@ impl Credit {
     pub(super) fn abandon(&self) {
         // Relaxed: the bell carries it.
         self.is_abandoned.store(true, Ordering::Relaxed);
-        self.alarm.ring();
+        self.waker.notify();
     }
 
     /// Whether the handle has given up; the shard's answer to its ringing.
     pub(crate) fn is_abandoned(&self) -> bool {
-        self.alarm.hear();
+        self.waker.rearm();
         // Relaxed: hearing has shown what came before the ringing.
         self.is_abandoned.load(Ordering::Relaxed)
     }
@@ -80,7 +80,7 @@ impl Credit {
     /// Whether the handle has given up and the shard will not be told.
     #[cfg(feature = "testing")]
     pub(crate) fn is_unheard(&self) -> bool {
-        self.is_abandoned.load(Ordering::Acquire) && !self.alarm.is_ringing()
+        self.is_abandoned.load(Ordering::Acquire) && !self.waker.is_woken()
     }
 
     /// The connection carries no more pieces.
@@ -95,7 +95,7 @@ impl Credit {
 pub(crate) struct PieceTicket {
     credit: Arc<Credit>,
     bytes: usize,
-    told: Option<Told>,
+    answer: Option<PieceAnswer>,
 }
 
 impl PieceTicket {
@@ -105,11 +105,11 @@ impl PieceTicket {
     }
 
     pub(super) fn settle(mut self, outcome: Result<(), SendError>) {
-        let told = self.told.take();
+        let answer = self.answer.take();
         // First the credit: who is told may send the next piece at once.
         drop(self);
-        if let Some(mut told) = told {
-            told.tell(outcome);
+        if let Some(mut answer) = answer {
+            answer.tell(outcome);
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::sync::thread::{self, Thread};
 /// Dropping it cancels nothing. Whoever waits is woken on a shard's thread: a waker must return
 /// soon, as all wakers should.
 #[must_use = "it tells whether the message was delivered"]
-pub struct Delivery(Told<Result<(), SendError>>);
+pub struct Delivery(Eventual<Result<(), SendError>>);
 
 /// Whom a message for many reached, as [`broadcast_async`](crate::Hub::broadcast_async) tells it.
 ///
@@ -30,15 +30,15 @@ pub struct Delivery(Told<Result<(), SendError>>);
 /// got the message or never will. A slow client delays it, within the bounds of
 /// [`Limits`](crate::Limits).
 #[must_use = "it tells whom the message reached"]
-pub struct BroadcastDelivery(Told<BroadcastReport>);
+pub struct BroadcastDelivery(Eventual<BroadcastReport>);
 
 /// A value that is known, or will be told.
-enum Told<T> {
+enum Eventual<T> {
     Refused(SendError),
     Pending(oneshot::Receiver<T>),
 }
 
-impl<T> Told<T> {
+impl<T> Eventual<T> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<T, SendError>> {
         match self {
             Self::Refused(error) => Poll::Ready(Err(*error)),
@@ -54,7 +54,7 @@ impl<T> Told<T> {
 impl Delivery {
     /// A message that was not accepted.
     pub(crate) fn refused(error: SendError) -> Self {
-        Self(Told::Refused(error))
+        Self(Eventual::Refused(error))
     }
 
     /// The future for a message, and the ticket to travel with it.
@@ -97,7 +97,7 @@ impl Delivery {
     /// The future, and what tells it.
     pub(super) fn pair() -> (Self, Answer<Result<(), SendError>>) {
         let (sender, receiver) = oneshot::channel();
-        (Self(Told::Pending(receiver)), Answer::by(sender))
+        (Self(Eventual::Pending(receiver)), Answer::by(sender))
     }
 }
 
@@ -148,14 +148,14 @@ impl BroadcastDelivery {
 
     /// A message that was not accepted.
     pub(crate) fn refused(error: SendError) -> Self {
-        Self(Told::Refused(error))
+        Self(Eventual::Refused(error))
     }
 
     /// The future for a message, and the tally of its deliveries: it is told when the last
     /// reference to the tally is gone.
     pub(crate) fn new() -> (Self, Tally) {
         let (sender, receiver) = oneshot::channel();
-        (Self(Told::Pending(receiver)), Tally::new(Answer::by(sender)))
+        (Self(Eventual::Pending(receiver)), Tally::new(Answer::by(sender)))
     }
 }
 

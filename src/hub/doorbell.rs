@@ -16,24 +16,24 @@ use crate::sync::channel::{self, Receiver, Sender};
 
 #[derive(Debug)]
 pub(crate) struct Doorbell {
-    /// The connections that want to be looked at. Unbounded, because whoever rings does so once
-    /// until it was heard: see [`Alarm`](super::alarm::Alarm).
-    bells: Sender<Address>,
+    /// The connections that want to be looked at. Unbounded, because each connection
+    /// waker stands in it at most once: see [`ConnectionWaker`](super::waker::ConnectionWaker).
+    woken: Sender<Address>,
     armed: AtomicBool,
     waker: Waker,
 }
 
 impl Doorbell {
-    /// The doorbell, and where the shard hears which connections rang.
+    /// The doorbell, and where the shard finds the connections to be looked at.
     pub(super) fn new(waker: Waker) -> (Arc<Self>, Receiver<Address>) {
-        let (bells, heard) = channel::unbounded();
-        (Arc::new(Self { bells, armed: AtomicBool::new(false), waker }), heard)
+        let (woken, heard) = channel::unbounded();
+        (Arc::new(Self { woken, armed: AtomicBool::new(false), waker }), heard)
     }
 
     /// Asks the shard to look at a connection. This is never refused.
-    pub(super) fn ring(&self, address: Address) {
+    pub(super) fn wake_connection(&self, address: Address) {
         // It fails only when the shard has ended.
-        let _ = self.bells.send(address);
+        let _ = self.woken.send(address);
         self.wake();
     }
 

@@ -146,7 +146,7 @@ impl Hub {
     /// tells.
     pub fn broadcast_async(&self, path: &str, message: impl AsMessage) -> BroadcastDelivery {
         match self.everyone(path) {
-            Ok(audience) => self.publish_told(audience, message.as_message()),
+            Ok(audience) => self.publish_reported(audience, message.as_message()),
             Err(error) => BroadcastDelivery::refused(error),
         }
     }
@@ -206,7 +206,7 @@ impl Hub {
     /// [`broadcast_async`](Self::broadcast_async).
     pub fn publish_async(&self, topic: &str, message: impl AsMessage) -> BroadcastDelivery {
         match topic_name(topic) {
-            Ok(topic) => self.publish_told(Audience::Topic(topic), message.as_message()),
+            Ok(topic) => self.publish_reported(Audience::Topic(topic), message.as_message()),
             Err(error) => BroadcastDelivery::refused(error),
         }
     }
@@ -233,7 +233,7 @@ impl Hub {
         self.shared.publish(&Arc::new(Publication { audience, except, frame, tally }), None)
     }
 
-    fn publish_told(&self, audience: Audience, message: Message<'_>) -> BroadcastDelivery {
+    fn publish_reported(&self, audience: Audience, message: Message<'_>) -> BroadcastDelivery {
         let (delivery, tally) = BroadcastDelivery::new();
         match self.publish_to(audience, None, message, Some(tally)) {
             Ok(()) => delivery,

@@ -1,7 +1,7 @@
 //! A shard's inbox: bounded in envelopes and in bytes, lock-free while it has room, and it wakes
 //! its shard once per burst.
 //!
-//! **Room first.** A sender reserves room in a counter before it sends; so a broadcast can reserve
+//! **Permit first.** A sender reserves room in a counter before it sends; so a broadcast can reserve
 //! in all mailboxes and then send, or send to none. The channel itself is never found full.
 //!
 //! **The line.** A shard whose handlers have to send something for which there is no room appends
@@ -75,14 +75,14 @@ pub(crate) struct Inbox<T> {
     line: VecDeque<T>,
     /// How many envelopes of the channel come before it.
     ahead_count: usize,
-    bells: Receiver<Address>,
+    woken: Receiver<Address>,
     mailbox: Arc<Mailbox<T>>,
 }
 
-/// Room for one envelope. Dropped unused, it gives the room back.
+/// Permit for one envelope. Dropped unused, it gives the room back.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct Room<'m, T> {
+pub(crate) struct Permit<'m, T> {
     mailbox: &'m Mailbox<T>,
     cost: u64,
 }
@@ -123,7 +123,7 @@ pub(crate) fn mailbox<T>(
         cancelled_count: AtomicU64::new(0),
     });
     let (line, ahead_count) = Default::default();
-    let inbox = Inbox { receiver, line, ahead_count, bells: heard, mailbox: Arc::clone(&mailbox) };
+    let inbox = Inbox { receiver, line, ahead_count, woken: heard, mailbox: Arc::clone(&mailbox) };
     (mailbox, inbox)
 }
 
@@ -133,18 +133,18 @@ impl<T> Mailbox<T> {
     /// # Errors
     /// `Overloaded` when there is none, `ShuttingDown` when the mailbox is closed.
     #[inline]
-    pub(crate) fn reserve(&self, bytes: usize) -> Result<Room<'_, T>, SendError> {
+    pub(crate) fn reserve(&self, bytes: usize) -> Result<Permit<'_, T>, SendError> {
         self.reserve_unless(CLOSED, bytes)
     }
 
     /// Like [`reserve`](Self::reserve), also when the mailbox is closed: for the rest of what was
     /// begun before, as long as the shard lives.
-    pub(crate) fn reserve_for_rest(&self, bytes: usize) -> Result<Room<'_, T>, SendError> {
+    pub(crate) fn reserve_for_rest(&self, bytes: usize) -> Result<Permit<'_, T>, SendError> {
         self.reserve_unless(ENDED, bytes)
     }
 
     #[inline]
-    fn reserve_unless(&self, end: u64, bytes: usize) -> Result<Room<'_, T>, SendError> {
+    fn reserve_unless(&self, end: u64, bytes: usize) -> Result<Permit<'_, T>, SendError> {
         let cost = cost(bytes);
         let reserve = |now: u64| {
             let held = held(now);
@@ -154,7 +154,7 @@ impl<T> Mailbox<T> {
         };
         // Acquire: whoever sees the room that `take` gave back sees the channel's free slot, too.
         match self.reserved.fetch_update(Ordering::Acquire, Ordering::Relaxed, reserve) {
-            Ok(_) => Ok(Room { mailbox: self, cost }),
+            Ok(_) => Ok(Permit { mailbox: self, cost }),
             Err(now) if now & end != 0 => Err(SendError::ShuttingDown),
             Err(_) => Err(SendError::Overloaded),
         }
@@ -251,7 +251,7 @@ impl<T> Mailbox<T> {
     }
 }
 
-impl<T> Room<'_, T> {
+impl<T> Permit<'_, T> {
     /// Sends an envelope that carries a connection, which counts from here on.
     ///
     /// # Errors
@@ -285,7 +285,7 @@ impl<T> Room<'_, T> {
     }
 }
 
-impl<T> Drop for Room<'_, T> {
+impl<T> Drop for Permit<'_, T> {
     fn drop(&mut self) {
         // Relaxed: it frees no slot of the channel; and what `take` has released stays so, through
         // any read-modify-write.
@@ -303,11 +303,11 @@ impl<T> Inbox<T> {
     /// Panics if something is there of which the shard was not told; `has_mail`: it knows anyway.
     /// No other thread may be using the mailbox.
     #[cfg(feature = "testing")]
-    pub(crate) fn check_told(&self, has_mail: bool) {
+    pub(crate) fn check_notified(&self, has_mail: bool) {
         let held = held(self.mailbox.reserved.load(Ordering::Acquire));
         assert_eq!(held / COUNT_ONE, self.receiver.len() as u64, "room is given back");
         assert!(held >= COUNT_ONE || held == 0, "bytes are given back");
-        let is_empty = self.is_settled() && self.bells.is_empty();
+        let is_empty = self.is_settled() && self.woken.is_empty();
         assert!(is_empty || has_mail || self.is_armed(), "a wake-up is lost");
     }
 
@@ -378,13 +378,13 @@ impl<T> Inbox<T> {
     }
 
     /// How many connections want to be looked at.
-    pub(crate) fn bell_count(&self) -> usize {
-        self.bells.len()
+    pub(crate) fn woken_count(&self) -> usize {
+        self.woken.len()
     }
 
     /// The next connection that wants to be looked at.
-    pub(crate) fn take_bell(&self) -> Option<Address> {
-        self.bells.try_recv().ok()
+    pub(crate) fn take_woken(&self) -> Option<Address> {
+        self.woken.try_recv().ok()
     }
 
     /// Whether nothing is in the mailbox, nor promised to it. If a send has returned before this is

@@ -2,7 +2,6 @@
 //!
 //! Knows addresses and encoded frames. Must not know what a connection is.
 
-pub(crate) mod alarm;
 mod answer;
 pub(crate) mod credit;
 mod delivery;
@@ -16,6 +15,7 @@ mod shutdown;
 mod stream;
 pub(crate) mod ticket;
 mod topics;
+pub(crate) mod waker;
 
 pub use self::delivery::{BroadcastDelivery, Delivery};
 pub(crate) use self::envelope::{Audience, EndpointIndex, Envelope, Publication};

@@ -11,7 +11,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::credit::{Credit, Told};
+use super::credit::{Credit, PieceAnswer};
 use super::delivery::Delivery;
 use super::envelope::Envelope;
 use super::handle::Hub;
@@ -120,8 +120,8 @@ impl<T: Piece + ?Sized> Stream<T> {
     /// one before the next keeps to what the client can take. The piece is sent by the call; the
     /// future only tells.
     pub fn write_async(&mut self, piece: &T) -> Delivery {
-        let (delivery, told) = Delivery::pair();
-        match self.send(piece.as_message(), Some(told), Progress::Begun) {
+        let (delivery, answer) = Delivery::pair();
+        match self.send(piece.as_message(), Some(answer), Progress::Begun) {
             Ok(()) => delivery,
             Err(error) => Delivery::refused(error),
         }
@@ -138,8 +138,8 @@ impl<T: Piece + ?Sized> Stream<T> {
 
     /// Like [`finish`](Self::finish), and tells when the kernel has taken the whole message.
     pub fn finish_async(&mut self) -> Delivery {
-        let (delivery, told) = Delivery::pair();
-        match self.send(T::EMPTY.as_message(), Some(told), Progress::Finished) {
+        let (delivery, answer) = Delivery::pair();
+        match self.send(T::EMPTY.as_message(), Some(answer), Progress::Finished) {
             Ok(()) => delivery,
             Err(error) => Delivery::refused(error),
         }
@@ -154,15 +154,15 @@ impl<T: Piece + ?Sized> Stream<T> {
     fn send(
         &mut self,
         piece: Message<'_>,
-        told: Option<Told>,
+        answer: Option<PieceAnswer>,
         after: Progress,
     ) -> Result<(), SendError> {
         if self.progress == Progress::Finished {
             return Err(SendError::Closed);
         }
         if piece.is_empty() && after == Progress::Begun {
-            if let Some(mut told) = told {
-                told.tell(Ok(()));
+            if let Some(mut answer) = answer {
+                answer.tell(Ok(()));
             }
             return Ok(());
         }
@@ -170,7 +170,7 @@ impl<T: Piece + ?Sized> Stream<T> {
             is_first: self.progress == Progress::Empty,
             is_last: after == Progress::Finished,
         };
-        let ticket = Ticket::Piece(self.credit.spend(piece.len(), told)?);
+        let ticket = Ticket::Piece(self.credit.spend(piece.len(), answer)?);
         let frame = frame::encode_fragment(piece, fragment);
         // A shutdown ends sending, but not a message that was begun before.
         let room = self.hub.mailbox(self.to)?.reserve_for_rest(frame.len())?;

@@ -20,13 +20,13 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 const ACCEPT_BYTES: usize = 28;
 
 /// The room for a head's headers, on the caller's stack.
-pub(crate) type HeaderRoom<'b> = [MaybeUninit<httparse::Header<'b>>; HEADER_COUNT_MAX];
+pub(crate) type HeaderSlots<'b> = [MaybeUninit<httparse::Header<'b>>; HEADER_COUNT_MAX];
 
 /// Parses a request's head. `Ok(None)` while it is incomplete; else the head and its length, which
 /// the bytes of the first frames may follow.
 pub(crate) fn parse<'r, 'b>(
     bytes: &'b [u8],
-    room: &'r mut HeaderRoom<'b>,
+    room: &'r mut HeaderSlots<'b>,
     limits: &Limits,
 ) -> Result<Option<(Head<'r>, usize)>, Refusal>
 where
@@ -222,7 +222,7 @@ mod tests {
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 
     fn check(request: &str) -> Result<Option<usize>, Refusal> {
-        let mut room: HeaderRoom<'_> = [MaybeUninit::uninit(); HEADER_COUNT_MAX];
+        let mut room: HeaderSlots<'_> = [MaybeUninit::uninit(); HEADER_COUNT_MAX];
         match parse(request.as_bytes(), &mut room, &Limits::default())? {
             Some((head, length)) => check_upgrade(&head).map(|_| Some(length)),
             None => Ok(None),

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::engine::{Engine, Output};
 use super::frame::Header;
-use super::handshake::{self, HeaderRoom};
+use super::handshake::{self, HeaderSlots};
 use super::{Event, Protocol};
 use crate::config::Limits;
 use crate::message::Message;
@@ -13,7 +13,7 @@ use crate::message::Message;
 /// Parses a request's head, checks that it is a right upgrade, and appends the answer. The length
 /// of the head; `None` if there is none, or it is refused.
 pub fn answer_upgrade(bytes: &[u8], limits: &Limits, out: &mut Vec<u8>) -> Option<usize> {
-    let mut room: HeaderRoom<'_> = [const { MaybeUninit::uninit() }; _];
+    let mut room: HeaderSlots<'_> = [const { MaybeUninit::uninit() }; _];
     let (head, length) = handshake::parse(bytes, &mut room, limits).ok()??;
     let key = handshake::check_upgrade(&head).ok()?;
     handshake::accept(out, key, None, std::iter::empty());

@@ -6,7 +6,7 @@
 //!            │ the peer's Close, all of it
 //!            ├──────────────────► Event::Close
 //!            │ the beginning of a whole data frame
-//!            ├──► gathering ────► Event::Message (put together) ─► dropped: dormant again
+//!            ├──► assembler ────► Event::Message (put together) ─► dropped: dormant again
 //!            │ anything else
 //!            ├──► engine (tungstenite) ─► Event ─► at rest? dropped: the connection is dormant
 //!            └──► pieces, if asked for ─► Event::Piece (the same); control frames: an engine
@@ -15,11 +15,11 @@
 //! Knows frames, messages, the closing handshake, the opening handshake's text, and what a proxy
 //! says before it. Must not know sockets, mio, handlers, or where the time comes from.
 
+mod assembler;
 mod engine;
 mod event;
 pub(crate) mod frame;
 mod framing;
-mod gathering;
 pub(crate) mod handshake;
 #[cfg(feature = "__internals")]
 pub(crate) mod internals;
@@ -29,13 +29,13 @@ mod utf8;
 
 use std::time::{Duration, Instant};
 
+use self::assembler::Assembler;
 use self::engine::{Engine, Output};
 pub(crate) use self::event::Event;
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::event::Received;
 use self::event::Step;
 use self::frame::Header;
-use self::gathering::Gathering;
 pub(crate) use self::lane::{Doubt, Lane};
 use self::pieces::Pieces;
 use crate::config::Limits;
@@ -54,12 +54,12 @@ use crate::message::{CloseCode, Message};
 #[derive(Debug, Default)]
 pub(crate) struct Protocol {
     /// `None`: dormant. Invariant between calls: what is kept is not at rest.
-    flight: Option<Box<Flight>>,
+    flight: Option<Box<InFlight>>,
     /// When the second began for which frames without data are counted, and how many there were.
-    /// Not a type of its own: its padding is where `receipt` fits.
+    /// Not a type of its own: its padding is where `mode` fits.
     idle_since: Option<Instant>,
     idle_count: u32,
-    receipt: Receipt,
+    mode: MessageMode,
     /// Our Close was sent.
     has_said_close: bool,
     /// The peer's Close has come.
@@ -68,7 +68,7 @@ pub(crate) struct Protocol {
 
 /// How messages are handed out that do not come as one whole frame, all at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Receipt {
+pub(crate) enum MessageMode {
     /// Put together: [`Event::Message`].
     #[default]
     Messages,
@@ -78,26 +78,26 @@ pub(crate) enum Receipt {
 
 /// What is in flight, and who takes care of it.
 #[derive(Debug)]
-enum Flight {
+enum InFlight {
     Engine(Engine),
-    Gathering(Gathering),
+    Assembler(Assembler),
     Pieces(Pieces),
 }
 
-impl Flight {
+impl InFlight {
     /// What takes care of the frame that the input begins with, if it has any.
-    fn before(input: &[u8], receipt: Receipt, limits: &Limits) -> Self {
-        match receipt {
-            Receipt::Messages if Gathering::suits(input, limits) => {
-                Self::Gathering(Gathering::default())
+    fn before(input: &[u8], mode: MessageMode, limits: &Limits) -> Self {
+        match mode {
+            MessageMode::Messages if Assembler::suits(input, limits) => {
+                Self::Assembler(Assembler::default())
             }
-            Receipt::Messages => {
+            MessageMode::Messages => {
                 // Nobody knows how much a fragment is followed by.
                 let header = Header::parse(input).filter(Header::is_final);
                 let expected = header.map_or(u64::MAX, |header| header.payload_bytes);
                 Self::Engine(Engine::new(limits, expected))
             }
-            Receipt::Pieces => Self::Pieces(Pieces::default()),
+            MessageMode::Pieces => Self::Pieces(Pieces::default()),
         }
     }
 
@@ -105,7 +105,7 @@ impl Flight {
     fn kept_bytes(&self) -> usize {
         match self {
             Self::Engine(engine) => engine.kept_bytes(),
-            Self::Gathering(gathering) => gathering.kept_bytes(),
+            Self::Assembler(assembler) => assembler.kept_bytes(),
             Self::Pieces(_) => 0,
         }
     }
@@ -113,7 +113,7 @@ impl Flight {
     fn is_at_rest(&self) -> bool {
         match self {
             Self::Engine(engine) => engine.is_at_rest(),
-            Self::Gathering(gathering) => gathering.is_at_rest(),
+            Self::Assembler(assembler) => assembler.is_at_rest(),
             Self::Pieces(pieces) => pieces.is_at_rest(),
         }
     }
@@ -133,7 +133,7 @@ impl Flight {
                 *input = &mut bytes[used..];
                 output.map(Step::from)
             }
-            Self::Gathering(gathering) => gathering.feed(input, control, limits),
+            Self::Assembler(assembler) => assembler.feed(input, control, limits),
             Self::Pieces(pieces) => pieces.feed(input, control, limits),
         }
     }
@@ -142,7 +142,7 @@ impl Flight {
     fn close(&mut self, limits: &Limits) {
         match self {
             Self::Engine(engine) => engine.close(),
-            Self::Gathering(gathering) => gathering.close(limits),
+            Self::Assembler(assembler) => assembler.close(limits),
             Self::Pieces(pieces) => pieces.close(limits),
         }
     }
@@ -150,9 +150,9 @@ impl Flight {
 
 impl Protocol {
     /// Chooses how messages are handed out; before anything is received.
-    pub(crate) fn hand_out(&mut self, receipt: Receipt) {
+    pub(crate) fn hand_out(&mut self, mode: MessageMode) {
         debug_assert!(self.flight.is_none(), "something was received");
-        self.receipt = receipt;
+        self.mode = mode;
     }
 
     /// Takes bytes off `input` up to the next event; `None` when they are used up. Answers to
@@ -230,7 +230,7 @@ impl Protocol {
             return Some(Event::Close(code, reason));
         }
         let flight = self.flight.get_or_insert_with(|| {
-            let mut flight = Flight::before(input, self.receipt, limits);
+            let mut flight = InFlight::before(input, self.mode, limits);
             if self.has_said_close {
                 flight.close(limits);
             }
@@ -301,9 +301,9 @@ impl Protocol {
             None if self.has_heard_close => None,
             None => Some(0),
             // It waits in the middle of a message, and perhaps of a frame.
-            Some(Flight::Pieces(pieces)) => pieces.data_left_bytes(),
-            Some(Flight::Gathering(gathering)) => gathering.left_bytes(),
-            Some(Flight::Engine(_)) => None,
+            Some(InFlight::Pieces(pieces)) => pieces.data_left_bytes(),
+            Some(InFlight::Assembler(assembler)) => assembler.left_bytes(),
+            Some(InFlight::Engine(_)) => None,
         };
         // It began to wait anywhere, for it leaves or its outbox has drained; or it has heard the
         // peer's Close.

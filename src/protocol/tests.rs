@@ -15,7 +15,7 @@ use std::time::Instant;
 use self::reference::{Seen, drive, expect, walk};
 use self::streams::{Choices, LengthForm, Manners, frame};
 use crate::config::Limits;
-use crate::protocol::Receipt;
+use crate::protocol::MessageMode;
 
 const KEY: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 
@@ -133,12 +133,12 @@ fn limits_on_counts_act_in_the_same_place_wherever_a_stream_is_cut() {
         let limits = Limits { fragment_count: 2, idle_frames_per_second: 2, ..Limits::default() };
         let stream = streams::stream(&mut choices, &limits, Manners::Hostile, 6);
         let walk = walk(&stream, &limits);
-        for receipt in [Receipt::Messages, Receipt::Pieces] {
-            let at_once = drive(receipt, &stream, &[], &walk, &limits, now);
+        for mode in [MessageMode::Messages, MessageMode::Pieces] {
+            let at_once = drive(mode, &stream, &[], &walk, &limits, now);
             policy_count += usize::from(at_once.last() == Some(&Seen::Failure(1008)));
             for cut in 0..stream.len().min(300) {
-                let in_two = drive(receipt, &stream, &[cut], &walk, &limits, now);
-                assert_eq!(in_two, at_once, "{receipt:?}, seed {seed}, cut at {cut}");
+                let in_two = drive(mode, &stream, &[cut], &walk, &limits, now);
+                assert_eq!(in_two, at_once, "{mode:?}, seed {seed}, cut at {cut}");
             }
         }
     }
@@ -154,7 +154,9 @@ fn the_generated_streams_reach_every_outcome() {
         let mut choices = Choices(&bytes);
         let limits = streams::limits(&mut choices);
         let stream = streams::stream(&mut choices, &limits, Manners::Hostile, 5);
-        for seen in drive(Receipt::Messages, &stream, &[], &walk(&stream, &limits), &limits, now) {
+        for seen in
+            drive(MessageMode::Messages, &stream, &[], &walk(&stream, &limits), &limits, now)
+        {
             let kind = match seen {
                 Seen::Text(_) => "text".to_owned(),
                 Seen::Binary(_) => "binary".to_owned(),

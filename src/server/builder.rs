@@ -16,7 +16,9 @@ use crate::http::Response;
 use crate::http::network::Networks;
 use crate::hub::mailbox::mailbox;
 use crate::hub::{Hub, Node, SHARD_COUNT_MAX};
-use crate::shard::{self, Bound, Places, Pool, PortUse, Seat, Service, Visitors, WAKER};
+use crate::shard::{
+    self, Bound, ClientLimits, ConnectionQuota, Pool, PortUse, Service, ShardParts, WAKER,
+};
 use crate::sync::Waker;
 
 /// Gathers what a server serves: the outermost [`Router`], and what only a server has. Made by
@@ -289,10 +291,10 @@ impl Builder {
         }
         let port_use = self.port_use;
         let mut parts = self.prepare(Shards::AsProcessors)?;
-        let listeners = bind_first(address, parts.seats.len(), port_use)?;
+        let listeners = bind_first(address, parts.shard_parts.len(), port_use)?;
         let local_addr = listeners[0].local_addr()?;
-        for (seat, listener) in parts.seats.iter_mut().zip(listeners) {
-            seat.listener = Some(listener);
+        for (parts, listener) in parts.shard_parts.iter_mut().zip(listeners) {
+            parts.listener = Some(listener);
         }
         Ok(Server { parts, local_addr })
     }
@@ -325,22 +327,22 @@ impl Builder {
         };
         let (pool, pool_end) =
             Pool::new(derived.offload_thread_count, of_server.offload_queue_count);
-        let mut seats = Vec::with_capacity(shard_count);
+        let mut shard_parts = Vec::with_capacity(shard_count);
         let mut mailboxes = Vec::with_capacity(shard_count);
         for index in 0..shard_count {
             let poll = mio::Poll::new()?;
             let waker = Waker::new(poll.registry(), WAKER)?;
             let (sender, inbox) = mailbox(waker, of_server.mailbox_count, of_server.mailbox_bytes);
             mailboxes.push(sender);
-            seats.push(Seat { index, poll, listener: None, inbox });
+            shard_parts.push(ShardParts { index, poll, listener: None, inbox });
         }
         let hub = Hub::new(Node::random(), mailboxes.into(), paths);
-        let places = Places::new(derived.connection_count);
-        let visitors = Visitors::new(of_server);
+        let quota = ConnectionQuota::new(derived.connection_count);
+        let client_limits = ClientLimits::new(of_server);
         let service =
-            Service { pool, endpoints, routes, pages, unready, proxies, places, visitors };
+            Service { pool, endpoints, routes, pages, unready, proxies, quota, client_limits };
         let (service, on_shard_thread) = (Arc::new(service), self.on_shard_thread);
-        Ok(Parts { seats, service, pool_end, limits, hub, derived, on_shard_thread })
+        Ok(Parts { shard_parts, service, pool_end, limits, hub, derived, on_shard_thread })
     }
 }
 

@@ -13,7 +13,7 @@ use crate::handler::{Dependencies, Place, RequiredType, Values};
 use crate::http::{Origins, Response};
 use crate::hub::EndpointIndex;
 use crate::routing::{Routes, names};
-use crate::shard::{LimitTable, Page, Quick, ServedEndpoint};
+use crate::shard::{EndpointLimits, LimitTable, Page, ServedEndpoint};
 
 /// What holds at some place, with all that is inherited.
 #[derive(Clone)]
@@ -163,8 +163,14 @@ impl List {
             return Err(Error::EndpointLimits { path, rule });
         }
         let dependencies = Dependencies::new(values, Arc::clone(&self.globals));
-        let quick = Quick::new(&limits);
-        self.endpoints.push(ServedEndpoint { handler, dependencies, quick, checks, origins });
+        let endpoint_limits = EndpointLimits::new(&limits);
+        self.endpoints.push(ServedEndpoint {
+            handler,
+            dependencies,
+            endpoint_limits,
+            checks,
+            origins,
+        });
         self.limits.push(limits);
         self.paths.insert(path, index);
         Ok(())

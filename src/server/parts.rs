@@ -8,11 +8,11 @@ use std::sync::Arc;
 use super::OnShardThread;
 use super::descriptors::Descriptors;
 use crate::hub::Hub;
-use crate::shard::{LimitTable, PoolEnd, Seat, Service};
+use crate::shard::{LimitTable, PoolEnd, Service, ShardParts};
 
 /// What a server is made of, whoever drives its shards.
 pub(crate) struct Parts {
-    pub(crate) seats: Vec<Seat>,
+    pub(crate) shard_parts: Vec<ShardParts>,
     pub(crate) service: Arc<Service>,
     pub(super) pool_end: PoolEnd,
     pub(crate) limits: LimitTable,

@@ -18,7 +18,7 @@ use crate::clock;
 use crate::error::Error;
 use crate::hub::{Hub, Shutdown, ShutdownReport};
 use crate::panics::discard;
-use crate::shard::{EventLoop, LimitTable, PoolEnd, Seat, Service};
+use crate::shard::{EventLoop, LimitTable, PoolEnd, Service, ShardParts};
 
 /// A WebSocket server whose address is bound.
 ///
@@ -42,7 +42,7 @@ impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
             .field("local_addr", &self.local_addr)
-            .field("shard_count", &self.parts.seats.len())
+            .field("shard_count", &self.parts.shard_parts.len())
             .finish_non_exhaustive()
     }
 }
@@ -77,19 +77,20 @@ impl Server {
     /// # Errors
     /// [`Error::Io`] if a thread cannot be started.
     pub fn start(self) -> Result<Running, Error> {
-        let Parts { seats, service, pool_end, limits, hub, derived, on_shard_thread } = self.parts;
-        let (address, shard_count) = (self.local_addr, seats.len());
+        let Parts { shard_parts, service, pool_end, limits, hub, derived, on_shard_thread } =
+            self.parts;
+        let (address, shard_count) = (self.local_addr, shard_parts.len());
         let mut running =
             Running { threads: Vec::new(), pool_end, hub: hub.clone(), local_addr: address };
         let processors = processors_to_pin(shard_count);
-        for seat in seats {
+        for parts in shard_parts {
             let (service, limits, hub) = (Arc::clone(&service), limits.clone(), hub.clone());
             let on_shard_thread = on_shard_thread.clone();
-            let processor = processors.get(seat.index).copied();
-            let name = format!("peregrine-{}", seat.index);
+            let processor = processors.get(parts.index).copied();
+            let name = format!("peregrine-{}", parts.index);
             let thread = std::thread::Builder::new().name(name).spawn(move || {
                 pin(processor);
-                serve(seat, service, limits, hub, &on_shard_thread)
+                serve(parts, service, limits, hub, &on_shard_thread)
             })?;
             running.threads.push(thread);
         }
@@ -100,17 +101,17 @@ impl Server {
 
 /// The life of a shard's thread.
 fn serve(
-    seat: Seat,
+    parts: ShardParts,
     service: Arc<Service>,
     limits: LimitTable,
     hub: Hub,
     on_shard_thread: &OnShardThread,
 ) -> Result<(), Error> {
-    let shard = seat.index;
+    let shard = parts.index;
     let mut guard = Guard { hub: hub.clone(), shard, has_begun: false, is_over: false };
     let Outcome { value, panic } = on_shard_thread.contain(shard, || {
         guard.has_begun = true;
-        let serve = || EventLoop::new(seat, service, limits, hub, clock::now())?.run();
+        let serve = || EventLoop::new(parts, service, limits, hub, clock::now())?.run();
         let served = catch_unwind(AssertUnwindSafe(serve));
         guard.is_over = matches!(served, Ok(Ok(())));
         served

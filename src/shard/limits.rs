@@ -1,4 +1,5 @@
-//! [`LimitTable`]: which limits count for a connection. [`Quick`]: what each turn asks of them.
+//! [`LimitTable`]: which limits count for a connection.
+//! [`EndpointLimits`]: what each service asks of them.
 
 use std::ops::Index;
 use std::sync::Arc;
@@ -15,14 +16,14 @@ pub(crate) struct LimitTable(Arc<[Limits]>);
 
 /// What follows from an endpoint's limits, for each turn of each connection.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Quick {
+pub(crate) struct EndpointLimits {
     pub(in crate::shard) lane: Lane,
     /// When the scratch is written before the turn ends, in bytes: nobody is refused for output
     /// that was not offered to the kernel.
     pub(in crate::shard) scratch_bytes: usize,
 }
 
-impl Quick {
+impl EndpointLimits {
     pub(crate) fn new(limits: &Limits) -> Self {
         let scratch_bytes = SCRATCH_BYTES.min(limits.outbox_high_water_bytes).max(1);
         Self { lane: Lane::new(limits), scratch_bytes }

@@ -16,7 +16,7 @@ mod footprint;
 #[cfg(any(feature = "testing", feature = "__internals"))]
 pub(crate) mod harness;
 mod limits;
-mod links;
+mod outbound;
 mod outbox;
 mod phases;
 mod quota;
@@ -44,10 +44,10 @@ pub(crate) use crate::shard::dispatch::erased::ErasedHandler;
 pub(crate) use crate::shard::dispatch::pool::{Pool, PoolEnd};
 pub(crate) use crate::shard::dispatch::service::{Page, ServedEndpoint, Service};
 use crate::shard::dispatch::tasks::WAITING_BYTES;
-pub(crate) use crate::shard::limits::{LimitTable, Quick};
-pub(crate) use crate::shard::quota::clients::Visitors;
-pub(crate) use crate::shard::quota::connections::Places;
-use crate::shard::stage::Life;
+pub(crate) use crate::shard::limits::{EndpointLimits, LimitTable};
+pub(crate) use crate::shard::quota::clients::ClientLimits;
+pub(crate) use crate::shard::quota::connections::ConnectionQuota;
+use crate::shard::stage::ShutdownStage;
 use crate::shard::state::Shard;
 use crate::transport::listener::Listener;
 pub(crate) use crate::transport::listener::{Bound, PortUse, bind};
@@ -55,9 +55,9 @@ pub(crate) use crate::transport::listener::{Bound, PortUse, bind};
 pub(crate) use crate::transport::memory::{ClientEnd, Unread, pipe};
 #[cfg(feature = "testing")]
 pub(crate) use crate::transport::memory_listener::Arrivals;
-use crate::transport::readiness::News;
 #[cfg(feature = "testing")]
 use crate::transport::readiness::Readiness;
+use crate::transport::readiness::SocketEvent;
 
 /// The token of the mailbox's waker. Addresses have at most 62 bits.
 pub(crate) const WAKER: Token = Token(usize::MAX);
@@ -70,13 +70,13 @@ const RECEIVE_BYTES: usize = 128 << 10;
 // A request's head is parsed there as a whole.
 const _: () = assert!(HEAD_BYTES_MAX < RECEIVE_BYTES);
 /// When a connection is looked at again whose input could not be read yet.
-const HELD_UP: Duration = Duration::from_millis(100);
+const CONGESTED: Duration = Duration::from_millis(100);
 /// How often a shard looks again while it waits for another one.
 const RETRY: Duration = Duration::from_millis(1);
 
 /// What a shard is made of, prepared before its thread starts.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct ShardParts {
     pub(crate) index: usize,
     pub(crate) poll: Poll,
     /// `None` if connections come another way: the test kit's do.
@@ -119,22 +119,22 @@ pub(crate) struct EventLoop {
     /// What the test kit has told.
     #[cfg(feature = "testing")]
     told: Vec<(Token, Readiness)>,
-    /// The connections in surplus, the oldest first, and some that have ended.
-    surplus: Vec<Address>,
+    /// The connections over the limit, the oldest first, and some that have ended.
+    over_limit: Vec<Address>,
     budgets: Budgets,
-    life: Life,
+    life: ShutdownStage,
 }
 
 impl EventLoop {
     /// Builds the loop; on the shard's own thread, for sessions never leave it.
     pub(crate) fn new(
-        seat: Seat,
+        parts: ShardParts,
         service: Arc<Service>,
         limits: LimitTable,
         hub: Hub,
         now: Instant,
     ) -> io::Result<Self> {
-        let Seat { index, poll, listener, inbox } = seat;
+        let ShardParts { index, poll, listener, inbox } = parts;
         // First: whatever fails after it, nobody waits for this shard to become quiet.
         let shard = Shard::new(index, limits, hub, inbox, now);
         let listen = |listener| Listener::new(listener, poll.registry(), LISTENER);
@@ -149,9 +149,9 @@ impl EventLoop {
             fired: Vec::new(),
             #[cfg(feature = "testing")]
             told: Vec::new(),
-            surplus: Vec::new(),
+            over_limit: Vec::new(),
             budgets: Budgets::default(),
-            life: Life::Running,
+            life: ShutdownStage::Running,
             poll,
         })
     }
@@ -200,7 +200,7 @@ impl EventLoop {
     }
 
     /// Notes what happened, to whomever; the connection, if one is to be read.
-    fn hear(&mut self, news: &impl News) -> Option<Slot> {
+    fn dispatch_event(&mut self, news: &impl SocketEvent) -> Option<Slot> {
         match news.token() {
             // It may have come too late for this turn's mail, and comes once.
             WAKER => self.has_mail = true,
@@ -215,9 +215,9 @@ impl EventLoop {
     }
 
     /// Puts those who are to be read on the ready list.
-    fn file(&mut self, news: impl IntoIterator<Item: News>) {
+    fn dispatch_events(&mut self, news: impl IntoIterator<Item: SocketEvent>) {
         for news in news {
-            if let Some(slot) = self.hear(&news) {
+            if let Some(slot) = self.dispatch_event(&news) {
                 self.shard.make_ready(slot);
             }
         }
@@ -225,7 +225,7 @@ impl EventLoop {
 
     /// Puts on the lists what one look at the kernel did not bring: nobody counts as silent for
     /// what this shard, busy for long, has not heard of.
-    fn file_all_events(&mut self, events: &mut Events) {
+    fn dispatch_all_events(&mut self, events: &mut Events) {
         // Each connection has news once, unless it has more meanwhile, which may wait.
         let mut look_count = self.shard.connections.len() / EVENT_BUDGET + 1;
         while events.iter().count() >= events.capacity() && look_count > 0 {
@@ -234,7 +234,7 @@ impl EventLoop {
                 // The next turn's wait says so.
                 return;
             }
-            self.file(&*events);
+            self.dispatch_events(&*events);
         }
     }
 
@@ -266,7 +266,7 @@ impl EventLoop {
 
     /// Whether this shard cannot go on before another one has; nobody tells it then.
     fn waits_for_shards(&self) -> bool {
-        self.shard.links.is_blocked() || self.life == Life::Quieting
+        self.shard.outbound.is_blocked() || self.life == ShutdownStage::Quieting
     }
 
     /// When something is due of which no event will tell.
@@ -284,14 +284,14 @@ impl EventLoop {
         }
         // Not those that are rung meanwhile: who yields lets the others go first.
         let budget = self.budgets.mailbox_count;
-        let bell_count = self.shard.inbox.bell_count().min(budget);
-        for _ in 0..bell_count {
-            let Some(address) = self.shard.inbox.take_bell() else { break };
+        let woken_count = self.shard.inbox.woken_count().min(budget);
+        for _ in 0..woken_count {
+            let Some(address) = self.shard.inbox.take_woken() else { break };
             if let Some(slot) = self.shard.find(address) {
                 self.attend(slot);
             }
         }
-        self.has_mail = !self.take_envelopes(budget) || bell_count == budget;
+        self.has_mail = !self.take_envelopes(budget) || woken_count == budget;
         self.adopt_newcomers();
     }
 
@@ -313,7 +313,7 @@ impl EventLoop {
         if !self.shard.wheel.is_due(self.shard.now) {
             return;
         }
-        self.file_all_events(events);
+        self.dispatch_all_events(events);
         let mut fired = std::mem::take(&mut self.fired);
         self.shard.wheel.expire(self.shard.now, &mut fired);
         self.shard.summarise();
@@ -331,16 +331,16 @@ impl EventLoop {
         let connection = &self.shard.connections[slot];
         if connection.flags.is_ready && !matches!(connection.phase, Phase::Closing(_)) {
             // It has said something that this shard had no time to read: that is not its fault.
-            self.shard.arm(slot, now + HELD_UP);
+            self.shard.arm(slot, now + CONGESTED);
             return;
         }
         let Flags { is_waiting, is_answer_due, .. } = connection.flags;
         let due = match connection.phase {
             Phase::Upgrading { .. } | Phase::Closing(_) => connection.deadline,
-            Phase::Leaving(_) if is_waiting => connection.deadline,
+            Phase::PendingClose(_) if is_waiting => connection.deadline,
             Phase::Open if is_waiting && is_answer_due => connection.deadline,
             Phase::Open => return self.check_silence(slot),
-            Phase::Leaving(_) | Phase::Dead => return,
+            Phase::PendingClose(_) | Phase::Dead => return,
         };
         match connection.phase {
             _ if due > now => self.shard.arm(slot, due),
@@ -380,7 +380,7 @@ impl EventLoop {
         }
         if dead_at <= now {
             let close = Close::new(CloseCode::GOING_AWAY, "timed out", ClosedBy::Server);
-            self.shard.begin_close(slot, close, connection::Farewell::Close);
+            self.shard.begin_close(slot, close, connection::CloseHandshake::Close);
             return;
         }
         // Up to a tenth earlier, so that pings do not come in herds.
@@ -402,14 +402,14 @@ impl EventLoop {
     /// Phase 7: hands every dirty outbox to the kernel, once; then tells those that have drained,
     /// and those that leave.
     fn flush(&mut self) {
-        self.close_leaving();
+        self.run_pending_closes();
         if !self.shard.dirty.is_empty() {
             self.flush_dirty();
         }
         if !self.shard.drained.is_empty() {
             self.call_drained();
         }
-        self.close_leaving();
+        self.run_pending_closes();
     }
 
     fn flush_dirty(&mut self) {
@@ -438,35 +438,38 @@ impl EventLoop {
 
     /// Phase 8: frees what has died. Nothing is freed anywhere else.
     fn reap(&mut self) {
-        debug_assert!(self.shard.leaving.is_empty(), "whoever leaves is told before the reaping");
+        debug_assert!(
+            self.shard.pending_closes.is_empty(),
+            "whoever leaves is told before the reaping"
+        );
         while let Some(slot) = self.shard.dead.pop() {
             self.application.forget(&mut self.shard, slot);
             let connection = self.shard.connections.remove(slot);
             self.shard.wheel.disarm(slot);
             debug_assert!(connection.is_dead() && connection.outbox.is_empty());
-            self.let_out(&connection);
+            self.release_quota(&connection);
             self.shard.inbox.mailbox().remove_connection();
             if let Some(listener) = &mut self.listener {
                 // A descriptor has become free.
                 listener.resting_until = None;
             }
-            if matches!(self.life, Life::Spreading(_)) && !self.has_members() {
+            if matches!(self.life, ShutdownStage::Spreading(_)) && !self.has_members() {
                 // If all others have nobody left either, it goes on.
                 self.shard.hub.shared().wake_all();
             }
         }
-        let sums = (self.shard.queued_bytes, self.shard.kept_input.sum());
+        let sums = (self.shard.queued_bytes, self.shard.input_quota.sum());
         debug_assert!(!self.shard.connections.is_empty() || sums == (0, 0), "{sums:?}");
     }
 
     /// Whether there is room for what handlers send to other shards.
     fn may_receive(&self) -> bool {
-        !self.shard.is_held_up() && self.life != Life::Quieting
+        !self.shard.is_congested() && self.life != ShutdownStage::Quieting
     }
 
     /// Whether the shard has nothing to do ever again.
     pub(crate) fn is_over(&self) -> bool {
-        self.life == Life::Closing && self.shard.connections.is_empty()
+        self.life == ShutdownStage::Closing && self.shard.connections.is_empty()
     }
 }
 

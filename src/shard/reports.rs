@@ -30,7 +30,7 @@ pub(in crate::shard) enum Kind {
     Origin(EndpointIndex),
     /// The handler of this endpoint rejected an upgrade.
     Rejected(EndpointIndex),
-    /// A connection had no place, not even in the surplus.
+    /// A connection had no place, not even one over the limit.
     Dropped,
     /// The listener rests, because descriptors or memory have run out.
     Rests,

@@ -1,4 +1,4 @@
-//! [`Life`]: where a shard stands in the server's shutdown.
+//! [`ShutdownStage`]: where a shard stands in the server's shutdown.
 //!
 //! Knows times and addresses. Must not know how connections are closed.
 
@@ -12,7 +12,7 @@ const LAST_CALL: Duration = Duration::from_millis(250);
 
 /// Where a shard stands in the server's shutdown.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::shard) enum Life {
+pub(in crate::shard) enum ShutdownStage {
     /// Also while the shutdown is announced.
     Running,
     /// Nobody new is let in. Those who are here are served, and closed one after another.

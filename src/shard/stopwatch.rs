@@ -1,16 +1,16 @@
-//! [`Watch`]: which endpoint's handlers have had the shard, and since when.
+//! [`Stopwatch`]: which endpoint's handlers have had the shard, and since when.
 //!
 //! Knows the coarse clock and endpoints. Must not know what is done in that time.
 
 use crate::clock::{self, Moment};
 use crate::hub::EndpointIndex;
 
-/// After how many plain turns of one endpoint, one after another, the clock is looked at, at most:
-/// each look costs as much as a tenth of a short echo.
+/// After how many services of one endpoint on the fast path, one after another, the clock is looked
+/// at, at most: each look costs as much as a tenth of a short echo.
 pub(in crate::shard) const STRIDE_MAX: u8 = 8;
 
 #[derive(Debug)]
-pub(in crate::shard) struct Watch {
+pub(in crate::shard) struct Stopwatch {
     /// When the clock was last looked at.
     pub(in crate::shard) since: Moment,
     /// Whose turns they were since.
@@ -23,7 +23,7 @@ pub(in crate::shard) struct Watch {
     pub(in crate::shard) turns_left: u8,
 }
 
-impl Watch {
+impl Stopwatch {
     pub(in crate::shard) fn new(endpoint: EndpointIndex) -> Self {
         Self { since: clock::coarse(), endpoint, asked: None, stride: 1, turns_left: 1 }
     }

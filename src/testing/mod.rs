@@ -115,13 +115,13 @@ impl TestServer {
     /// # Errors
     /// As of [`Builder::bind`].
     pub fn new(builder: Builder) -> Result<Self, Error> {
-        let Parts { seats, service, limits, hub, on_shard_thread, .. } =
+        let Parts { shard_parts, service, limits, hub, on_shard_thread, .. } =
             builder.prepare(Shards::One)?;
         let now = clock::now();
-        let mut shards = Vec::with_capacity(seats.len());
-        for seat in seats {
+        let mut shards = Vec::with_capacity(shard_parts.len());
+        for parts in shard_parts {
             let (service, limits, hub) = (service.clone(), limits.clone(), hub.clone());
-            let shard = EventLoop::new(seat, service, limits, hub, now)?;
+            let shard = EventLoop::new(parts, service, limits, hub, now)?;
             shards.push(Some(shard));
         }
         let (clients, headers) = (Vec::new(), Vec::new());

@@ -68,12 +68,12 @@ impl Simulation {
     pub fn new(builder: Builder, budgets: [usize; 4]) -> Result<Self, Error> {
         let [accept_count, mailbox_count, fanout_count, frame_count] = budgets;
         let budgets = Budgets { accept_count, mailbox_count, fanout_count, frame_count };
-        let Parts { seats, service, limits, hub, .. } = builder.prepare(Shards::One)?;
+        let Parts { shard_parts, service, limits, hub, .. } = builder.prepare(Shards::One)?;
         let now = clock::now();
         let (mut shards, mut arrivals) = (Vec::new(), Vec::new());
-        for seat in seats {
+        for parts in shard_parts {
             let (service, limits, hub) = (service.clone(), limits.clone(), hub.clone());
-            let mut shard = EventLoop::new(seat, service, limits, hub, now)?;
+            let mut shard = EventLoop::new(parts, service, limits, hub, now)?;
             let waiting = Arrivals::default();
             shard.set_budgets(budgets);
             shard.listen(waiting.clone());
@@ -124,9 +124,9 @@ impl Simulation {
     /// If one of them does not hold.
     pub fn turn(&mut self, shard: usize, mut tells: impl FnMut() -> bool) -> bool {
         let Some(event_loop) = &mut self.shards[shard] else { return false };
-        let mut has_news = tells() && event_loop.announce(&self.arrivals[shard]);
+        let mut has_readiness = tells() && event_loop.announce(&self.arrivals[shard]);
         for Wire(end) in &self.wires {
-            has_news |= end.has_news() && tells() && event_loop.tell(end, self.now);
+            has_readiness |= end.has_readiness() && tells() && event_loop.tell(end, self.now);
         }
         let has_turned = event_loop.take_turn(self.now);
         if has_turned {
@@ -138,7 +138,7 @@ impl Simulation {
         if event_loop.is_over() {
             self.shards[shard] = None;
         }
-        has_news || has_turned
+        has_readiness || has_turned
     }
 
     /// Moves the clock of all shards.

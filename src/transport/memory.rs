@@ -61,7 +61,7 @@ struct Pipe {
 enum Reset {
     No,
     /// The server's next read or write will tell.
-    Untold,
+    Unreported,
     Told,
 }
 
@@ -144,7 +144,7 @@ impl Pipe {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let has_ended = self.to_server.has_ended && self.to_server.bytes.is_empty();
         self.is_end_read |= has_ended;
-        if has_ended && self.reset == Reset::Untold {
+        if has_ended && self.reset == Reset::Unreported {
             self.reset = Reset::Told;
             return Err(ErrorKind::ConnectionReset.into());
         }
@@ -152,7 +152,7 @@ impl Pipe {
     }
 
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        if self.reset == Reset::Untold {
+        if self.reset == Reset::Unreported {
             self.reset = Reset::Told;
             return Err(ErrorKind::ConnectionReset.into());
         }
@@ -230,7 +230,7 @@ impl ClientEnd {
 
     /// What has happened since the last call that the server has to be told, and as what its end is
     /// registered with this `Poll`.
-    pub(crate) fn take_news(&self, poll: RawFd) -> Option<(Token, Readiness)> {
+    pub(crate) fn take_readiness(&self, poll: RawFd) -> Option<(Token, Readiness)> {
         let mut pipe = self.pipe.borrow_mut();
         let (_, token) = pipe.registered.filter(|&(registered, _)| registered == poll)?;
         Some((token, pipe.news.take()?))
@@ -256,7 +256,7 @@ impl ClientEnd {
         }
         pipe.to_server.has_ended = true;
         pipe.to_client.break_off();
-        pipe.reset = Reset::Untold;
+        pipe.reset = Reset::Unreported;
         pipe.news = Some(Readiness { is_readable: true, is_writable: true, has_ended: true });
     }
 
@@ -278,7 +278,7 @@ impl ClientEnd {
     }
 
     /// Whether there is something that the server has to be told.
-    pub(crate) fn has_news(&self) -> bool {
+    pub(crate) fn has_readiness(&self) -> bool {
         self.pipe.borrow().news.is_some()
     }
 
@@ -439,9 +439,9 @@ mod tests {
         assert_eq!(socket.send(b"abcd").expect("room"), 4);
         let mut buffer = [0; 4];
         assert_eq!(client_end.read(&mut buffer).expect("bytes"), 4);
-        assert!(!client_end.has_news());
+        assert!(!client_end.has_readiness());
         assert_eq!(socket.send(b"abcdef").expect("room"), 4);
         assert_eq!(client_end.read(&mut buffer).expect("bytes"), 4);
-        assert!(client_end.has_news());
+        assert!(client_end.has_readiness());
     }
 }

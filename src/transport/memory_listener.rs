@@ -31,14 +31,14 @@ struct Queue {
     waiting: VecDeque<(ServerEnd, SocketAddr)>,
     /// What the next attempts to accept fail with.
     failures: VecDeque<Errno>,
-    has_news: bool,
+    has_readiness: bool,
 }
 
 impl Arrivals {
     pub(crate) fn push(&self, end: ServerEnd, peer: SocketAddr) {
         let mut queue = self.0.borrow_mut();
         queue.waiting.push_back((end, peer));
-        queue.has_news = true;
+        queue.has_readiness = true;
     }
 
     /// The next attempt to accept fails: the process has no descriptor left.
@@ -58,14 +58,14 @@ impl Arrivals {
     }
 
     /// Whether somebody has come since the last call.
-    pub(crate) fn take_news(&self) -> bool {
-        std::mem::take(&mut self.0.borrow_mut().has_news)
+    pub(crate) fn take_readiness(&self) -> bool {
+        std::mem::take(&mut self.0.borrow_mut().has_readiness)
     }
 
     /// Whether somebody waits of whom the listener was told.
     pub(crate) fn has_waiting(&self) -> bool {
         let queue = self.0.borrow();
-        !queue.waiting.is_empty() && !queue.has_news
+        !queue.waiting.is_empty() && !queue.has_readiness
     }
 
     fn accept(&self) -> io::Result<(ServerEnd, SocketAddr)> {

@@ -1,4 +1,4 @@
-//! [`News`]: that something happened, and to whom.
+//! [`SocketEvent`]: that something happened, and to whom.
 //!
 //! Knows how the kernel tells it. Must not know what follows from it.
 
@@ -17,14 +17,14 @@ pub(crate) struct Readiness {
 }
 
 /// That something happened: as the kernel tells it, or the test kit.
-pub(crate) trait News {
+pub(crate) trait SocketEvent {
     fn token(&self) -> Token;
     /// Whether input came, and not the end.
     fn is_input(&self) -> bool;
     fn readiness(&self) -> Readiness;
 }
 
-impl News for &Event {
+impl SocketEvent for &Event {
     #[inline]
     fn token(&self) -> Token {
         Event::token(self)
@@ -45,7 +45,7 @@ impl News for &Event {
 }
 
 #[cfg(feature = "testing")]
-impl News for (Token, Readiness) {
+impl SocketEvent for (Token, Readiness) {
     fn token(&self) -> Token {
         self.0
     }

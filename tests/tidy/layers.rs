@@ -35,7 +35,7 @@ pub(crate) const LAYERS: [Layer; 15] = [
         files: &[
             "src/shard/fanout/",
             "src/shard/limits.rs",
-            "src/shard/links.rs",
+            "src/shard/outbound.rs",
             "src/shard/outbox/",
             "src/shard/quota/",
             "src/shard/reports.rs",

@@ -29,7 +29,7 @@ const NEVER: [(&[&str], &[&str]); 3] = [
             "src/shard/connection/",
             "src/shard/fanout/",
             "src/shard/limits.rs",
-            "src/shard/links.rs",
+            "src/shard/outbound.rs",
             "src/shard/outbox/",
             "src/shard/quota/",
             "src/shard/reports.rs",

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use crate::cases;
 use crate::error::SendError;
-use crate::hub::mailbox::{Room, mailbox};
+use crate::hub::mailbox::{Permit, mailbox};
 use crate::hub::{Address, ConnectionId, Node};
 use crate::sync::Waker;
 
@@ -65,7 +65,7 @@ struct Model {
     promised: Vec<Item>,
     has_line: bool,
     is_closed: bool,
-    has_news: bool,
+    has_readiness: bool,
 }
 
 impl Model {
@@ -84,7 +84,7 @@ impl Model {
     fn end(&mut self, item: Item) {
         self.now += 1;
         self.sent.push((item, self.now));
-        self.has_news = true;
+        self.has_readiness = true;
     }
 
     /// Nothing that is left was there before the sending of this one began.
@@ -108,7 +108,7 @@ fn a_mailbox_is_a_bounded_queue_in_envelopes_and_in_bytes() {
         let waker = Waker::new(poll.registry(), mio::Token(0)).expect("a waker");
         let (mailbox, mut inbox) = mailbox::<Item>(waker, LIMIT_COUNT, LIMIT_BYTES);
         let mut model = Model::default();
-        let mut rooms: Vec<Room<'_, Item>> = Vec::new();
+        let mut rooms: Vec<Permit<'_, Item>> = Vec::new();
         for step in steps {
             match step {
                 Step::Reserve { bytes } | Step::ReserveForRest { bytes } => {
@@ -151,7 +151,7 @@ fn a_mailbox_is_a_bounded_queue_in_envelopes_and_in_bytes() {
                 }
                 Step::Take => model.take(inbox.take(|item| item.bytes)),
                 Step::Disarm => {
-                    assert_eq!(inbox.disarm(), std::mem::take(&mut model.has_news));
+                    assert_eq!(inbox.disarm(), std::mem::take(&mut model.has_readiness));
                 }
                 Step::Close => {
                     mailbox.close();

@@ -8,7 +8,7 @@ use super::{KEY, origin, part, whole};
 use crate::config::Limits;
 use crate::error::Violation;
 use crate::message::{CloseCode, Message};
-use crate::protocol::{Event, Protocol, Receipt, Received, lane};
+use crate::protocol::{Event, MessageMode, Protocol, Received, lane};
 
 /// Feeds bytes that must not end the connection; what came of them.
 fn feed_open(protocol: &mut Protocol, bytes: &[u8]) -> Vec<Seen> {
@@ -105,8 +105,8 @@ fn a_whole_close_is_taken_without_an_engine_unless_something_is_wrong_with_it() 
         let stream = whole(CLOSE, &[&code.to_be_bytes()[..], b"why"].concat());
         let walk = walk(&stream, &limits);
         let expected = expect(&stream, &walk, &limits);
-        for receipt in [Receipt::Messages, Receipt::Pieces] {
-            expected.assert_met_by(&drive(receipt, &stream, &[], &walk, &limits, now), &walk);
+        for mode in [MessageMode::Messages, MessageMode::Pieces] {
+            expected.assert_met_by(&drive(mode, &stream, &[], &walk, &limits, now), &walk);
         }
         let is_simple = lane::take_close(&mut stream.clone().as_mut_slice()).is_some();
         assert_eq!(is_simple, CloseCode::from(code).is_sendable(), "{code}");
@@ -338,7 +338,7 @@ fn control_frames_are_taken_whatever_the_frame_limit_is() {
     let limits = Limits { message_bytes: 10, frame_bytes: 10, ..Limits::default() };
     let stream = whole(PING, &[1; 125]);
     let walk = walk(&stream, &limits);
-    let seen = drive(Receipt::Messages, &stream, &[], &walk, &limits, origin());
+    let seen = drive(MessageMode::Messages, &stream, &[], &walk, &limits, origin());
     assert!(matches!(&seen[..], [Seen::Control(pong)] if pong.len() == 127), "{seen:?}");
 }
 

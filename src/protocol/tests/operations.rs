@@ -15,18 +15,18 @@ use super::reference::{self, Seen, State, feed_partly};
 use super::streams::{self, Choices, Manners};
 use crate::config::Limits;
 use crate::message::CloseCode;
-use crate::protocol::{Event, Protocol, Receipt};
+use crate::protocol::{Event, MessageMode, Protocol};
 
 /// What is told of one life, from its beginning to its end.
 pub(crate) fn check(data: &[u8], now: Instant) {
     let mut choices = Choices(data);
     let limits = streams::limits(&mut choices);
-    let receipt = [Receipt::Messages, Receipt::Pieces][choices.below(2)];
+    let mode = [MessageMode::Messages, MessageMode::Pieces][choices.below(2)];
     let manners = [Manners::Polite, Manners::Hostile][choices.below(2)];
     let fates = choices.bytes::<24>();
     let stream = streams::stream(&mut choices, &limits, manners, 24);
 
-    let mut life = Life::new(receipt, limits, now);
+    let mut life = Life::new(mode, limits, now);
     let mut rest = stream.as_slice();
     let mut fates = Choices(&fates);
     while !fates.0.is_empty() && life.stage != Stage::Over {
@@ -74,9 +74,9 @@ struct Life {
 }
 
 impl Life {
-    fn new(receipt: Receipt, limits: Limits, now: Instant) -> Self {
+    fn new(mode: MessageMode, limits: Limits, now: Instant) -> Self {
         let mut protocol = Protocol::default();
-        protocol.hand_out(receipt);
+        protocol.hand_out(mode);
         Self {
             protocol,
             limits,

@@ -6,11 +6,11 @@ use super::{KEY, origin, part, whole};
 use crate::config::Limits;
 use crate::error::Violation;
 use crate::message::CloseCode;
-use crate::protocol::{Event, Protocol, Receipt};
+use crate::protocol::{Event, MessageMode, Protocol};
 
 fn protocol() -> Protocol {
     let mut protocol = Protocol::default();
-    protocol.hand_out(Receipt::Pieces);
+    protocol.hand_out(MessageMode::Pieces);
     protocol
 }
 

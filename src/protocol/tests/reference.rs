@@ -17,7 +17,7 @@ use tungstenite::{Message as TheirMessage, protocol::CloseFrame};
 use super::streams::{self, Choices, Manners};
 use crate::config::Limits;
 use crate::message::{Fragment, Message};
-use crate::protocol::{Event, Protocol, Receipt};
+use crate::protocol::{Event, MessageMode, Protocol};
 
 /// What a connection's handler and its peer would see.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub(crate) fn check(data: &[u8], now: Instant) {
 /// Feeds the stream, cut in pieces, and tells what came of it. Asserts on the way that the
 /// connection is dormant wherever `walk` says that nothing is in flight, and nowhere else.
 pub(crate) fn drive(
-    receipt: Receipt,
+    mode: MessageMode,
     stream: &[u8],
     cuts: &[usize],
     walk: &Walk,
@@ -63,7 +63,7 @@ pub(crate) fn drive(
     now: Instant,
 ) -> Vec<Seen> {
     let mut protocol = Protocol::default();
-    protocol.hand_out(receipt);
+    protocol.hand_out(mode);
     let mut seen = Vec::new();
     let mut partial = None;
     let mut start = 0;
@@ -302,8 +302,8 @@ impl Expected {
         limits: &Limits,
         now: Instant,
     ) {
-        for receipt in [Receipt::Messages, Receipt::Pieces] {
-            let seen = drive(receipt, stream, cuts, walk, limits, now);
+        for mode in [MessageMode::Messages, MessageMode::Pieces] {
+            let seen = drive(mode, stream, cuts, walk, limits, now);
             self.assert_met_by(&seen, walk);
         }
     }

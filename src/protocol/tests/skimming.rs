@@ -2,7 +2,7 @@
 
 use super::reference::{Seen, State, feed_partly};
 use super::streams::{self, Choices, Manners};
-use super::{Receipt, for_seeds, origin, random_bytes};
+use super::{MessageMode, for_seeds, origin, random_bytes};
 use crate::config::Limits;
 use crate::protocol::Protocol;
 
@@ -30,13 +30,13 @@ impl Heard {
 /// waits and is skimmed, as much of it as has come by then, and then the rest.
 fn drive(
     stream: &[u8],
-    receipt: Receipt,
+    mode: MessageMode,
     limits: &Limits,
     mut waits: impl FnMut() -> bool,
 ) -> Heard {
     let now = origin();
     let mut protocol = Protocol::default();
-    protocol.hand_out(receipt);
+    protocol.hand_out(mode);
     let (mut seen, mut partial) = (Vec::new(), None);
     let mut input = stream.to_vec();
     while !input.is_empty() {
@@ -70,12 +70,12 @@ fn input_that_is_skimmed_on_the_way_means_the_same_and_its_pings_are_answered_on
         let bytes = random_bytes(seed, 4000);
         let mut choices = Choices(&bytes);
         let stream = streams::stream(&mut choices, &limits, Manners::Polite, 12);
-        for receipt in [Receipt::Messages, Receipt::Pieces] {
-            let expected = drive(&stream, receipt, &limits, || false);
+        for mode in [MessageMode::Messages, MessageMode::Pieces] {
+            let expected = drive(&stream, mode, &limits, || false);
             let mut coins = random_bytes(seed + 1, 1000).into_iter().cycle();
             let mut toss = || coins.next().is_some_and(|coin| coin % 2 == 0);
-            assert_eq!(drive(&stream, receipt, &limits, &mut toss), expected, "{receipt:?}");
-            assert_eq!(drive(&stream, receipt, &limits, || true), expected, "{receipt:?}");
+            assert_eq!(drive(&stream, mode, &limits, &mut toss), expected, "{mode:?}");
+            assert_eq!(drive(&stream, mode, &limits, || true), expected, "{mode:?}");
         }
     });
 }

@@ -25,7 +25,7 @@ pub(in crate::shard) struct Flags {
     pub(in crate::shard) is_answer_due: bool,
     /// The peer has ended its side: the end has to be read.
     pub(in crate::shard) has_peer_ended: bool,
-    // Up to here, what stands in the way of a plain turn.
+    // Up to here, what stands in the way of the fast path.
     /// On the ready list.
     pub(in crate::shard) is_ready: bool,
     /// On the dirty list.
@@ -38,7 +38,7 @@ pub(in crate::shard) struct Flags {
 }
 
 impl Flags {
-    /// Whether nothing stands in the way of a plain turn. One load: they lie side by side.
+    /// Whether nothing stands in the way of the fast path. One load: they lie side by side.
     #[inline]
     pub(in crate::shard) fn are_clear(self) -> bool {
         let flags = [
@@ -63,16 +63,16 @@ pub(in crate::shard) enum Admission {
     Placed,
     /// And is counted for its client's address, which is known for good.
     Counted,
-    /// Beyond the server's limit: it has one of the few places of the surplus, gets pages, and no
+    /// Beyond the server's limit: it has one of the few places over the limit, gets pages, and no
     /// upgrade.
-    Surplus,
+    OverLimit,
     /// The same, because its client's address has too many.
-    SurplusOfAddress,
-    /// It was in surplus and has lost its place to a newer connection; it is dead.
+    OverAddressLimit,
+    /// It was over the limit and has lost its place to a newer connection; it is dead.
     Evicted,
 }
 
-/// Why a connection in surplus yields its place. The first kind does so before the second.
+/// Why a connection over the limit yields its place. The first kind does so before the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::shard) enum Yielding {
     /// It has said nothing, though there was time.
@@ -82,8 +82,8 @@ pub(in crate::shard) enum Yielding {
 }
 
 impl Admission {
-    /// Whether it has one of the places of the surplus.
-    pub(in crate::shard) fn is_surplus(self) -> bool {
-        matches!(self, Self::Surplus | Self::SurplusOfAddress)
+    /// Whether it has one of the places over the limit.
+    pub(in crate::shard) fn is_over_limit(self) -> bool {
+        matches!(self, Self::OverLimit | Self::OverAddressLimit)
     }
 }

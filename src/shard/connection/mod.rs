@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 pub(in crate::shard) use self::flags::{Admission, Flags, Yielding};
-pub(in crate::shard) use self::phase::{Closing, Farewell, Heard, Leaving, Phase};
+pub(in crate::shard) use self::phase::{CloseHandshake, Closing, Heard, PendingClose, Phase};
 pub(in crate::shard) use self::stream::Streaming;
 use crate::hub::{Address, EndpointIndex};
 use crate::protocol::Protocol;
@@ -72,7 +72,7 @@ impl Connection {
     /// Whether it is open and nothing is under way in either direction: what comes next is the
     /// beginning of a frame, which may be handled at once, and answered.
     #[inline]
-    pub(in crate::shard) fn is_at_ease(&self) -> bool {
+    pub(in crate::shard) fn is_idle(&self) -> bool {
         self.is_open()
             && self.flags.are_clear()
             && self.protocol.is_dormant()
@@ -92,7 +92,7 @@ impl Connection {
         matches!(self.phase, Phase::Dead)
     }
 
-    /// Whether a connection in surplus yields its place to a newer one.
+    /// Whether a connection over the limit yields its place to a newer one.
     pub(in crate::shard) fn yields(&self, now: Instant) -> Option<Yielding> {
         let is_old = self.heard_at < now;
         let is_silent = self.backlog.is_empty() && self.outbox.is_empty() && !self.flags.is_ready;

@@ -16,7 +16,7 @@ pub(in crate::shard) enum Phase {
     Open,
     /// The end is decided, and not everything said: `on_close` has not been called, or a handler's
     /// answer comes later. It is a member of nothing.
-    Leaving(Box<Leaving>),
+    PendingClose(Box<PendingClose>),
     /// All has been said; what is queued is being delivered.
     Closing(Closing),
     /// To be reaped at the end of the turn.
@@ -27,7 +27,7 @@ impl Phase {
     /// Whether anything can still be sent.
     pub(in crate::shard) fn may_send(&self) -> bool {
         match self {
-            Self::Leaving(leaving) => leaving.farewell != Farewell::Nothing,
+            Self::PendingClose(pending) => pending.close_handshake != CloseHandshake::Nothing,
             Self::Upgrading { .. } | Self::Open | Self::Closing(_) => true,
             Self::Dead => false,
         }
@@ -53,11 +53,11 @@ pub(in crate::shard) enum Heard {
 
 /// Why a connection leaves, and how far it can still be talked to.
 #[derive(Debug)]
-pub(in crate::shard) struct Leaving {
+pub(in crate::shard) struct PendingClose {
     pub(in crate::shard) close: Close,
-    pub(in crate::shard) farewell: Farewell,
+    pub(in crate::shard) close_handshake: CloseHandshake,
     /// `on_close` was called.
-    pub(in crate::shard) was_told: bool,
+    pub(in crate::shard) is_reported: bool,
     /// `on_close` panicked.
     pub(in crate::shard) has_panicked: bool,
     /// How long an answer that comes later is waited for; set when that begins, anew for that of
@@ -67,7 +67,7 @@ pub(in crate::shard) struct Leaving {
 
 /// What can still be sent to a connection that leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::shard) enum Farewell {
+pub(in crate::shard) enum CloseHandshake {
     /// A Close frame, and the peer's answer is awaited.
     Close,
     /// A Close frame; the peer broke the protocol, so nothing that it says is listened to.

@@ -8,7 +8,7 @@ use std::any::Any;
 use crate::handler::{Context, Handler, Reach, Reply, Request, Upgrade, WebSocket, typed};
 use crate::message::{Close, Fragment, Message};
 use crate::protocol::Lane;
-use crate::shard::dispatch::scope::{Intake, Visit};
+use crate::shard::dispatch::scope::{HandlerScope, Intake};
 
 /// A [`Handler`] whose session's type is forgotten, so that all endpoints look alike to a shard.
 pub(crate) trait ErasedHandler: Send + Sync {
@@ -22,10 +22,10 @@ pub(crate) trait ErasedHandler: Send + Sync {
         context: &mut Context<'_>,
         message: Message<'m>,
     ) -> Reply<'m>;
-    /// A run of such messages, see [`Visit::run`].
+    /// A run of such messages, see [`HandlerScope::run`].
     fn run(
         &self,
-        visit: &mut Visit<'_>,
+        scope: &mut HandlerScope<'_>,
         context: &mut Context<'_>,
         lane: Lane,
         intake: &mut Intake<'_>,
@@ -70,15 +70,15 @@ impl<H: Handler> ErasedHandler for H {
 
     fn run(
         &self,
-        visit: &mut Visit<'_>,
+        scope: &mut HandlerScope<'_>,
         context: &mut Context<'_>,
         lane: Lane,
         intake: &mut Intake<'_>,
     ) {
         let dependencies = context.dependencies;
         let session = typed(context.session);
-        visit.run(lane, intake, |visit, message| {
-            hand_over(self, &mut WebSocket::new(dependencies, visit, session), message)
+        scope.run(lane, intake, |scope, message| {
+            hand_over(self, &mut WebSocket::new(dependencies, scope, session), message)
         });
     }
 

@@ -15,10 +15,10 @@ use super::tasks::{Kept, Overloaded, Promise, Task};
 use crate::error::Refusal;
 use crate::handler::{Decision, Job, Later, Reply, Upgrade};
 use crate::hub::Slot;
-use crate::hub::alarm::Alarm;
+use crate::hub::waker::ConnectionWaker;
 use crate::message::{Close, CloseCode, ClosedBy};
 use crate::panics::discard;
-use crate::shard::connection::Farewell;
+use crate::shard::connection::CloseHandshake;
 use crate::shard::state::Shard;
 
 impl Application {
@@ -96,8 +96,8 @@ impl Application {
         let later = loop {
             match reply.into_then().map_err(Reply::into_later) {
                 Ok(then) => {
-                    let next =
-                        self.visit(shard, slot, |_, reach, context| then.call(reach, context));
+                    let next = self
+                        .call_handler(shard, slot, |_, reach, context| then.call(reach, context));
                     let Some(next) = next else { return false };
                     reply = next;
                 }
@@ -117,7 +117,7 @@ impl Application {
             let reason = "too much work is waiting";
             shard.count_cancelled();
             let close = Close::new(CloseCode::TRY_AGAIN_LATER, reason, ClosedBy::Server);
-            shard.begin_close(slot, close, Farewell::Close);
+            shard.begin_close(slot, close, CloseHandshake::Close);
         }
         begun.is_ok()
     }
@@ -155,11 +155,11 @@ impl Application {
         }
         let connection = &mut shard.connections[slot];
         let doorbell = Arc::clone(shard.hub.shared().mailboxes[shard.index].doorbell());
-        let alarm = Alarm::new(connection.address, doorbell);
-        let waker = Waker::from(Arc::clone(&alarm));
+        let connection_waker = ConnectionWaker::new(connection.address, doorbell);
+        let waker = Waker::from(Arc::clone(&connection_waker));
         connection.flags.is_waiting = true;
         let task = Task {
-            alarm,
+            connection_waker,
             waker,
             future,
             skimmed_bytes: None,

@@ -20,10 +20,10 @@ use crate::http::{Head, Origins};
 use crate::hub::{EndpointIndex, Slot};
 use crate::message::{Close, Fragment, Message};
 use crate::panics::discard;
-use crate::protocol::Receipt;
+use crate::protocol::MessageMode;
 use crate::routing::Params;
 use crate::shard::dispatch::erased::ErasedHandler;
-use crate::shard::dispatch::scope::{Intake, RunEnd, Visit};
+use crate::shard::dispatch::scope::{HandlerScope, Intake, RunEnd};
 use crate::shard::dispatch::service::{ServedEndpoint, Service};
 use crate::shard::dispatch::tasks::Tasks;
 use crate::shard::reports::Kind;
@@ -119,7 +119,7 @@ impl Application {
     }
 
     /// Hands out the messages that lie in the input of a connection that is open and dormant; see
-    /// [`Visit::run`]. The room is opened, to be so large if that is known. A panic ends the
+    /// [`HandlerScope::run`]. The room is opened, to be so large if that is known. A panic ends the
     /// connection.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "the call alone costs a twentieth of a short echo")]
@@ -128,7 +128,7 @@ impl Application {
         shard: &mut Shard,
         slot: Slot,
         endpoint: EndpointIndex,
-        room_bytes: Option<usize>,
+        cork_bytes: Option<usize>,
         intake: &mut Intake<'_>,
     ) {
         debug_assert!({
@@ -140,15 +140,17 @@ impl Application {
             intake.bytes = &mut [];
             return;
         };
-        let ServedEndpoint { handler, dependencies, quick, .. } =
+        let ServedEndpoint { handler, dependencies, endpoint_limits, .. } =
             &self.service.endpoints[usize::from(endpoint)];
-        shard.room.open(room_bytes.unwrap_or(quick.scratch_bytes));
-        let mut visit = Visit { shard, slot };
+        shard.cork.open(cork_bytes.unwrap_or(endpoint_limits.scratch_bytes));
+        let mut scope = HandlerScope { shard, slot };
         let mut context = Context { dependencies, session };
-        let run = AssertUnwindSafe(|| handler.run(&mut visit, &mut context, quick.lane, intake));
+        let run = AssertUnwindSafe(|| {
+            handler.run(&mut scope, &mut context, endpoint_limits.lane, intake)
+        });
         if let Err(panic) = catch_unwind(run) {
             intake.end = RunEnd::Reply(Reply::none());
-            shard.close_room();
+            shard.close_cork();
             discard(panic);
             shard.fail(slot);
         }
@@ -171,15 +173,15 @@ impl Application {
     }
 
     /// How the endpoint wants its messages.
-    pub(in crate::shard) fn receipt(&self, endpoint: EndpointIndex) -> Receipt {
+    pub(in crate::shard) fn mode(&self, endpoint: EndpointIndex) -> MessageMode {
         let handler = &self.service.endpoints[usize::from(endpoint)].handler;
         match catch_unwind(AssertUnwindSafe(|| handler.receives_fragments())) {
-            Ok(true) => Receipt::Pieces,
-            Ok(false) => Receipt::Messages,
+            Ok(true) => MessageMode::Pieces,
+            Ok(false) => MessageMode::Messages,
             Err(panic) => {
                 // It is asked again with the first message: that panic ends the connection.
                 discard(panic);
-                Receipt::Messages
+                MessageMode::Messages
             }
         }
     }
@@ -203,7 +205,7 @@ impl Application {
         slot: Slot,
         handle: impl FnOnce(&dyn ErasedHandler, &mut dyn Reach, &mut Context<'_>) -> Reply<'m>,
     ) {
-        if let Some(reply) = self.visit(shard, slot, handle) {
+        if let Some(reply) = self.call_handler(shard, slot, handle) {
             self.reply(shard, slot, reply);
         }
     }
@@ -219,7 +221,7 @@ impl Application {
 
     /// Runs a handler, or what it has left to be run. A panic ends the connection.
     #[inline]
-    pub(in crate::shard) fn visit<'m>(
+    pub(in crate::shard) fn call_handler<'m>(
         &mut self,
         shard: &mut Shard,
         slot: Slot,
@@ -231,9 +233,9 @@ impl Application {
             debug_assert!(false, "an open connection has a session");
             return None;
         };
-        let mut visit = Visit { shard, slot };
+        let mut scope = HandlerScope { shard, slot };
         let mut context = Context { dependencies, session };
-        match catch_unwind(AssertUnwindSafe(|| handle(&**handler, &mut visit, &mut context))) {
+        match catch_unwind(AssertUnwindSafe(|| handle(&**handler, &mut scope, &mut context))) {
             Ok(reply) => Some(reply),
             Err(panic) => {
                 discard(panic);

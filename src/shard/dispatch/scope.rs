@@ -1,4 +1,4 @@
-//! [`Visit`]: a shard while the handler of one of its connections runs. What the handler may reach
+//! [`HandlerScope`]: a shard while the handler of one of its connections runs. What the handler may reach
 //! of it, and the run: the messages of one connection's turn, one after another.
 //!
 //! Knows messages and the current connection. Must not know what a handler is, nor who catches its
@@ -14,7 +14,7 @@ use crate::hub::credit::Credit;
 use crate::hub::{Audience, BroadcastDelivery, ConnectionId, Delivery, Hub, Slot};
 use crate::message::{Close, CloseCode, ClosedBy, Message};
 use crate::protocol::{Doubt, Lane};
-use crate::shard::connection::Farewell;
+use crate::shard::connection::CloseHandshake;
 use crate::shard::state::Shard;
 
 /// Input that is handled in a connection's turn.
@@ -52,12 +52,12 @@ impl<'b> Intake<'b> {
 }
 
 /// A shard during a call of the handler of the connection in `slot`.
-pub(crate) struct Visit<'s> {
+pub(crate) struct HandlerScope<'s> {
     pub(in crate::shard) shard: &'s mut Shard,
     pub(in crate::shard) slot: Slot,
 }
 
-impl Visit<'_> {
+impl HandlerScope<'_> {
     /// Hands out the messages that lie in the input, one after another, as long as nothing comes
     /// of it but replies for which there is room.
     ///
@@ -87,8 +87,8 @@ impl Visit<'_> {
             };
             let reply = handle(self, message);
             match reply.plain() {
-                Some(Some(answer)) if self.shard.room.append(answer) => {}
-                Some(None) if self.shard.room.is_open() => {}
+                Some(Some(answer)) if self.shard.cork.append(answer) => {}
+                Some(None) if self.shard.cork.is_open() => {}
                 _ => {
                     intake.end = RunEnd::Reply(reply);
                     break;
@@ -103,7 +103,7 @@ impl Visit<'_> {
     /// What is done to the shard may change whatever the current connection's run relies on. It
     /// comes after what has arrived from others.
     fn act(&mut self) -> (&mut Shard, Slot) {
-        self.shard.close_room();
+        self.shard.close_cork();
         self.shard.take_over();
         (self.shard, self.slot)
     }
@@ -116,7 +116,7 @@ impl Visit<'_> {
     }
 }
 
-impl Reach for Visit<'_> {
+impl Reach for HandlerScope<'_> {
     fn id(&self) -> ConnectionId {
         self.shard.id(self.slot)
     }
@@ -176,7 +176,7 @@ impl Reach for Visit<'_> {
     fn close(&mut self, code: CloseCode, reason: &str) {
         let close = Close::new(code, reason.to_owned(), ClosedBy::Application);
         let (shard, slot) = self.act();
-        shard.begin_close(slot, close, Farewell::Close);
+        shard.begin_close(slot, close, CloseHandshake::Close);
     }
 
     fn abort(&mut self) {

@@ -10,9 +10,9 @@ use crate::handler::{Check, Dependencies};
 use crate::http::network::Networks;
 use crate::http::{self, Body, Origins, Response};
 use crate::routing::Routes;
-use crate::shard::limits::Quick;
-use crate::shard::quota::clients::Visitors;
-use crate::shard::quota::connections::Places;
+use crate::shard::limits::EndpointLimits;
+use crate::shard::quota::clients::ClientLimits;
+use crate::shard::quota::connections::ConnectionQuota;
 
 /// Everything that a server serves; the same for all shards.
 pub(crate) struct Service {
@@ -24,16 +24,16 @@ pub(crate) struct Service {
     pub(crate) unready: Option<(usize, Page)>,
     /// The proxies that are believed.
     pub(crate) proxies: Networks,
-    pub(crate) places: Places,
+    pub(crate) quota: ConnectionQuota,
     /// `None` if nothing is limited by client address.
-    pub(crate) visitors: Option<Visitors>,
+    pub(crate) client_limits: Option<ClientLimits>,
 }
 
 /// A handler, with what it is given and what is demanded of those who ask for it.
 pub(crate) struct ServedEndpoint {
     pub(crate) handler: Box<dyn ErasedHandler>,
     pub(crate) dependencies: Dependencies,
-    pub(crate) quick: Quick,
+    pub(crate) endpoint_limits: EndpointLimits,
     pub(crate) checks: Vec<Check>,
     pub(crate) origins: Origins,
 }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::handler::{Reply, Upgrade};
 use crate::hub::Slot;
-use crate::hub::alarm::Alarm;
+use crate::hub::waker::ConnectionWaker;
 
 /// How much input is read of a connection that waits, in bytes, before its reading pauses.
 pub(in crate::shard) const WAITING_BYTES: usize = 64 << 10;
@@ -19,7 +19,7 @@ pub(in crate::shard) const WAITING_BYTES: usize = 64 << 10;
 pub(in crate::shard) struct Tasks(pub(in crate::shard) HashMap<Slot, Task>);
 
 pub(in crate::shard) struct Task {
-    pub(in crate::shard) alarm: Arc<Alarm>,
+    pub(in crate::shard) connection_waker: Arc<ConnectionWaker>,
     pub(in crate::shard) waker: Waker,
     pub(in crate::shard) future: Promise,
     /// How much of the input that waits was searched for control frames; `None` before that began.
@@ -50,7 +50,7 @@ impl Tasks {
 impl Task {
     pub(in crate::shard) fn poll(&mut self) -> Poll<Kept> {
         // First hear, then look: what happens from here on rings again.
-        self.alarm.hear();
+        self.connection_waker.rearm();
         let mut context = Context::from_waker(&self.waker);
         match &mut self.future {
             Promise::Reply(future) => future.as_mut().poll(&mut context).map(Kept::Reply),

@@ -47,7 +47,9 @@ impl EventLoop {
 
     /// Tells the shard what the client of one of its connections did; `false` if that was nothing.
     pub(crate) fn tell(&mut self, client: &ClientEnd, now: Instant) -> bool {
-        let Some((token, news)) = client.take_news(self.poll.as_raw_fd()) else { return false };
+        let Some((token, news)) = client.take_readiness(self.poll.as_raw_fd()) else {
+            return false;
+        };
         self.shard.now = now;
         self.told.push((token, news));
         true
@@ -55,7 +57,7 @@ impl EventLoop {
 
     /// Tells the shard that somebody has come; `false` if nobody has.
     pub(crate) fn announce(&mut self, arrivals: &Arrivals) -> bool {
-        let Some(listener) = self.listener.as_mut().filter(|_| arrivals.take_news()) else {
+        let Some(listener) = self.listener.as_mut().filter(|_| arrivals.take_readiness()) else {
             return false;
         };
         listener.is_ready = true;

@@ -11,7 +11,7 @@ use crate::hub::{Address, Slot};
 use crate::shard::connection::{Connection, Phase};
 use crate::shard::dispatch::tasks::WAITING_BYTES;
 use crate::shard::fanout::audience::Audiences;
-use crate::shard::{EventLoop, HELD_UP, Life};
+use crate::shard::{CONGESTED, EventLoop, ShutdownStage};
 
 impl EventLoop {
     /// # Panics
@@ -20,13 +20,13 @@ impl EventLoop {
         let shard = &self.shard;
         assert!(shard.current.is_none() && shard.scratch.is_empty(), "nobody's turn goes on");
         assert_eq!(shard.scratch_http_bytes, 0, "what is HTTP of nothing");
-        assert!(!shard.room.is_open() && shard.room.content().is_empty(), "the room is left open");
+        assert!(!shard.cork.is_open() && shard.cork.content().is_empty(), "the room is left open");
         assert!(shard.lent.is_none(), "a message is lent that is gone");
         assert!(self.control.is_empty(), "an answer to a control frame is left");
-        assert!(shard.leaving.is_empty(), "somebody leaves who was not told");
+        assert!(shard.pending_closes.is_empty(), "somebody leaves who was not told");
         assert!(shard.dead.is_empty(), "somebody is dead and not reaped");
         shard.wheel.check_invariants();
-        shard.links.check_invariants();
+        shard.outbound.check_invariants();
         shard.fanout.check_invariants();
         shard.inbox.check_invariants();
         self.check_lists();
@@ -43,7 +43,7 @@ impl EventLoop {
         assert_eq!(shard.queued_bytes, queued_bytes, "the sum of all outboxes");
         let kept_bytes = |c: &Connection| c.backlog.len() + c.protocol.kept_bytes();
         let kept_sum: usize = shard.connections.iter().map(|(_, c)| kept_bytes(c)).sum();
-        assert_eq!(shard.kept_input.sum(), kept_sum, "the sum of all input that is kept");
+        assert_eq!(shard.input_quota.sum(), kept_sum, "the sum of all input that is kept");
         let sessions = shard.connections.iter().filter(|&(s, _)| self.application.has_session(s));
         assert_eq!(sessions.count(), self.application.session_count(), "a session without owner");
         if let Some(listener) = &self.listener {
@@ -58,7 +58,7 @@ impl EventLoop {
     /// If something does not hold; also if another thread does anything to the server meanwhile.
     pub(crate) fn check_alone(&self) {
         self.check_invariants();
-        self.shard.inbox.check_told(self.has_mail);
+        self.shard.inbox.check_notified(self.has_mail);
         let mut connections = self.shard.connections.iter();
         assert!(connections.all(|(_, c)| !c.has_unheard_stream()), "an abandoned stream");
     }
@@ -79,7 +79,7 @@ impl EventLoop {
             let flags = &connection.flags;
             let on = |list: &HashMap<Slot, usize>| list.get(&slot).copied().unwrap_or_default();
             // Who is looked at out of turn in a shutdown is looked at once more.
-            let is_extra = self.life != Life::Running && on(&ready) > 0;
+            let is_extra = self.life != ShutdownStage::Running && on(&ready) > 0;
             let is_ready = usize::from(flags.is_ready);
             assert!(is_ready == on(&ready) || is_extra, "the ready list has {slot}");
             assert_eq!(usize::from(flags.is_dirty), on(&dirty), "the dirty list has {slot}");
@@ -121,17 +121,17 @@ impl EventLoop {
         outbox.check_invariants();
         connection.check_stream_invariants();
         let has_task = self.application.tasks.has(slot);
-        let is_leaving = matches!(phase, Phase::Leaving(_));
+        let is_close_pending = matches!(phase, Phase::PendingClose(_));
         match phase {
             Phase::Upgrading { .. } => assert!(!flags.has_opened, "who has opened upgrades"),
             Phase::Open => {
-                assert!(self.life != Life::Closing, "somebody stays open in a shutdown");
+                assert!(self.life != ShutdownStage::Closing, "somebody stays open in a shutdown");
                 assert_eq!(flags.is_waiting, has_task, "it waits for its handler's answer");
             }
-            Phase::Leaving(leaving) => {
+            Phase::PendingClose(pending) => {
                 assert!(flags.is_waiting, "who leaves and waits for nothing goes");
                 assert!(has_task || flags.has_stream, "it waits for something");
-                assert_eq!(leaving.answer_due, Some(connection.deadline), "not for ever");
+                assert_eq!(pending.answer_due, Some(connection.deadline), "not for ever");
             }
             Phase::Closing(_) => assert!(!has_task && !flags.has_stream, "all has been said"),
             Phase::Dead => panic!("the dead are reaped"),
@@ -139,7 +139,7 @@ impl EventLoop {
         assert!(!flags.has_opened || self.application.has_session(slot), "a session");
         self.check_output(slot, connection);
         self.check_input(slot, connection);
-        self.check_timer(connection, is_leaving);
+        self.check_timer(connection, is_close_pending);
     }
 
     /// Output moves, or somebody will tell that it can.
@@ -167,13 +167,13 @@ impl EventLoop {
     }
 
     /// A timer is armed, and soon enough.
-    fn check_timer(&self, connection: &Connection, is_leaving: bool) {
+    fn check_timer(&self, connection: &Connection, is_close_pending: bool) {
         let Connection { address, deadline, phase, .. } = connection;
         let Some(fires_at) = self.shard.wheel.fires_at(address.slot()) else {
             panic!("no timer is armed for {connection:?}");
         };
-        if is_leaving || matches!(phase, Phase::Upgrading { .. } | Phase::Closing(_)) {
-            let latest = (*deadline).max(self.shard.now) + HELD_UP + HELD_UP;
+        if is_close_pending || matches!(phase, Phase::Upgrading { .. } | Phase::Closing(_)) {
+            let latest = (*deadline).max(self.shard.now) + CONGESTED + CONGESTED;
             assert!(fires_at <= latest, "the timer fires too late for {connection:?}");
         }
     }

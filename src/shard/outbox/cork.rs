@@ -1,4 +1,4 @@
-//! [`Room`]: where the replies of a connection's turn gather as long as nothing stands in their
+//! [`Cork`]: where the replies of a connection's turn gather as long as nothing stands in their
 //! way, so that they leave in one write.
 //!
 //! Knows frames and how many bytes there is room for. Must not know whose they are.
@@ -12,14 +12,14 @@ pub(in crate::shard) const SCRATCH_BYTES: usize = 64 << 10;
 /// While it is open, what is appended needs no other question asked. What happens otherwise closes
 /// it, and takes out what is in it: that was said before.
 #[derive(Debug)]
-pub(in crate::shard) struct Room {
+pub(in crate::shard) struct Cork {
     bytes: Box<[u8]>,
     length: usize,
     /// How long it may become; 0 while it is closed.
     limit: usize,
 }
 
-impl Room {
+impl Cork {
     pub(in crate::shard) fn new() -> Self {
         Self { bytes: vec![0; SCRATCH_BYTES].into(), length: 0, limit: 0 }
     }

@@ -1,8 +1,8 @@
 //! How connections come in: sockets are accepted, here or for a shard with fewer connections, and
 //! given a slot, unless there are too many: in all, or from one client address.
 //!
-//! A connection beyond these limits is in surplus. It has a slot like any other and gets pages, but
-//! no upgrade. The surplus has few places; when all are taken, a newer connection gets that of an
+//! A connection beyond these limits is over the limit. It has a slot like any other and gets pages, but
+//! no upgrade. There are few places over the limit; when all are taken, a newer connection gets that of an
 //! older one that says nothing. Without such a one it is dropped without a word.
 
 use std::net::{IpAddr, SocketAddr};
@@ -14,9 +14,9 @@ use crate::hub::{Address, Envelope, SLOT_COUNT_MAX, Slot};
 use crate::protocol::Protocol;
 use crate::shard::connection::{Admission, Connection, Flags, Heard, Phase, Yielding};
 use crate::shard::outbox::Outbox;
-use crate::shard::quota::connections::SURPLUS_COUNT;
+use crate::shard::quota::connections::OVER_LIMIT_COUNT;
 use crate::shard::reports::Kind;
-use crate::shard::stage::Life;
+use crate::shard::stage::ShutdownStage;
 use crate::shard::{EventLoop, Service};
 use crate::transport::listener::{self, Accepted};
 use crate::transport::{self, Transport};
@@ -95,7 +95,7 @@ impl EventLoop {
 
     fn give_slot(&mut self, transport: Transport, peer: SocketAddr) -> Option<Address> {
         let slot = self.shard.connections.vacant_key();
-        if self.life == Life::Closing || slot >= SLOT_COUNT_MAX {
+        if self.life == ShutdownStage::Closing || slot >= SLOT_COUNT_MAX {
             return None;
         }
         let address = Address::new(slot, self.shard.generation);
@@ -121,44 +121,44 @@ impl EventLoop {
             flags: Flags { admission, ..Flags::default() },
         });
         self.shard.arm(slot, deadline);
-        self.note_surplus(slot);
+        self.note_over_limit(slot);
         Some(address)
     }
 
-    /// Counts a fresh connection and takes a place for it, in the surplus if need be; `None` if
+    /// Counts a fresh connection and takes a place for it, one over the limit if need be; `None` if
     /// there is none.
     fn admit(&mut self, peer: IpAddr) -> Option<Admission> {
         let is_proxy = self.application.service.proxies.contains(peer);
         // A proxy speaks for others: whose the connection is is told later.
         let admission = if is_proxy { Admission::Placed } else { self.count(peer)? };
-        let Service { places, visitors, .. } = &*self.application.service;
-        if admission == Admission::SurplusOfAddress || places.take() {
+        let Service { quota, client_limits, .. } = &*self.application.service;
+        if admission == Admission::OverAddressLimit || quota.take() {
             return Some(admission);
         }
         if admission == Admission::Counted
-            && let Some(visitors) = visitors
+            && let Some(client_limits) = client_limits
         {
-            visitors.leave(peer, self.shard.now);
+            client_limits.leave(peer, self.shard.now);
         }
-        self.take_surplus(peer, "the server").then_some(Admission::Surplus)
+        self.take_over_limit(peer, "the server").then_some(Admission::OverLimit)
     }
 
     /// Counts a connection for its client, who is known for good; `None` if that has too many, and
-    /// the surplus has no place.
+    /// no place over the limit is free.
     fn count(&mut self, client: IpAddr) -> Option<Admission> {
-        let Service { visitors, .. } = &*self.application.service;
-        let Some(visitors) = visitors else { return Some(Admission::Placed) };
-        if visitors.enter(client, self.shard.now) {
+        let Service { client_limits, .. } = &*self.application.service;
+        let Some(client_limits) = client_limits else { return Some(Admission::Placed) };
+        if client_limits.enter(client, self.shard.now) {
             return Some(Admission::Counted);
         }
-        self.take_surplus(client, "its address").then_some(Admission::SurplusOfAddress)
+        self.take_over_limit(client, "its address").then_some(Admission::OverAddressLimit)
     }
 
-    /// Takes one of the surplus's places for a connection, because `full` has as many as it may:
+    /// Takes one of the places over the limit for a connection, because `full` has as many as it may:
     /// that of an older connection if need be, for in a storm of new connections all places are
     /// always taken, and yet a probe has to get its answer.
-    fn take_surplus(&mut self, client: IpAddr, full: &str) -> bool {
-        if self.application.service.places.take_surplus() {
+    fn take_over_limit(&mut self, client: IpAddr, full: &str) -> bool {
+        if self.application.service.quota.take_over_limit() {
             return true;
         }
         let evicted = self.evict();
@@ -171,20 +171,20 @@ impl EventLoop {
             Kind::Dropped,
             format_args!(
                 "a connection of {dropped} is dropped without a response: {full} has too many \
-                 connections, and all {SURPLUS_COUNT} places for more are taken"
+                 connections, and all {OVER_LIMIT_COUNT} places for more are taken"
             ),
         );
         evicted.is_some()
     }
 
-    /// Ends the connection of this shard's surplus that yields its place first, if one does. The
+    /// Ends the connection over the limit of this shard that yields its place first, if one does. The
     /// place is the caller's. Returns why, and the address of the client that lost it.
     fn evict(&mut self) -> Option<(Yielding, IpAddr)> {
         let shard = &self.shard;
-        let candidates = self.surplus.iter().filter_map(|&address| {
+        let candidates = self.over_limit.iter().filter_map(|&address| {
             let connection = &shard.connections[shard.find(address)?];
-            let is_surplus = connection.flags.admission.is_surplus();
-            Some((connection.yields(shard.now)?, address)).filter(|_| is_surplus)
+            let is_over_limit = connection.flags.admission.is_over_limit();
+            Some((connection.yields(shard.now)?, address)).filter(|_| is_over_limit)
         });
         // The first of equals is the oldest.
         let (yielding, address) = candidates.min_by_key(|&(yields, _)| yields)?;
@@ -196,12 +196,12 @@ impl EventLoop {
         Some((yielding, client))
     }
 
-    /// Notes a connection that may have come into surplus.
-    fn note_surplus(&mut self, slot: Slot) {
+    /// Notes a connection that may have come over the limit.
+    fn note_over_limit(&mut self, slot: Slot) {
         let connection = &self.shard.connections[slot];
-        if connection.flags.admission.is_surplus() {
-            self.surplus.retain(|&address| self.shard.find(address).is_some());
-            self.surplus.push(connection.address);
+        if connection.flags.admission.is_over_limit() {
+            self.over_limit.retain(|&address| self.shard.find(address).is_some());
+            self.over_limit.push(connection.address);
         }
     }
 
@@ -215,9 +215,9 @@ impl EventLoop {
         }
         let Some(admission) = self.count(connection.client_ip()) else { return false };
         self.shard.connections[slot].flags.admission = admission;
-        if admission == Admission::SurplusOfAddress {
-            self.application.service.places.give_back();
-            self.note_surplus(slot);
+        if admission == Admission::OverAddressLimit {
+            self.application.service.quota.give_back();
+            self.note_over_limit(slot);
         }
         true
     }
@@ -225,24 +225,26 @@ impl EventLoop {
     /// Whether the client may upgrade at this moment.
     #[must_use]
     pub(in crate::shard) fn may_upgrade(&self, slot: Slot) -> bool {
-        let Some(visitors) = &self.application.service.visitors else { return true };
+        let Some(client_limits) = &self.application.service.client_limits else { return true };
         let client = self.shard.connections[slot].client_ip();
-        visitors.upgrade(client, self.shard.now)
+        client_limits.upgrade(client, self.shard.now)
     }
 
     /// A connection is gone: its place is free, and its address has one less.
-    pub(in crate::shard) fn let_out(&self, connection: &Connection) {
-        let Service { places, visitors, .. } = &*self.application.service;
+    pub(in crate::shard) fn release_quota(&self, connection: &Connection) {
+        let Service { quota, client_limits, .. } = &*self.application.service;
         match connection.flags.admission {
-            Admission::Surplus | Admission::SurplusOfAddress => return places.give_back_surplus(),
+            Admission::OverLimit | Admission::OverAddressLimit => {
+                return quota.release_over_limit();
+            }
             // Another connection has its place.
             Admission::Evicted => return,
-            Admission::Placed | Admission::Counted => places.give_back(),
+            Admission::Placed | Admission::Counted => quota.give_back(),
         }
         if connection.flags.admission == Admission::Counted
-            && let Some(visitors) = visitors
+            && let Some(client_limits) = client_limits
         {
-            visitors.leave(connection.client_ip(), self.shard.now);
+            client_limits.leave(connection.client_ip(), self.shard.now);
         }
     }
 }
@@ -252,17 +254,21 @@ impl EventLoop {
     /// Panics unless just those places are taken that the connections have; between two turns, of a
     /// server with one shard.
     pub(in crate::shard) fn check_places(&self) {
-        let Service { places, visitors, .. } = &*self.application.service;
+        let Service { quota, client_limits, .. } = &*self.application.service;
         let count = |is: fn(Admission) -> bool| {
             let connections = self.shard.connections.iter();
             connections.filter(|(_, connection)| is(connection.flags.admission)).count()
         };
         let placed_count = count(|a| matches!(a, Admission::Placed | Admission::Counted));
-        let surplus_count = count(Admission::is_surplus);
-        assert_eq!(places.counts(), (placed_count, surplus_count), "places, and of the surplus");
-        if let Some(visitors) = visitors {
+        let over_limit_count = count(Admission::is_over_limit);
+        assert_eq!(
+            quota.counts(),
+            (placed_count, over_limit_count),
+            "places, and those over the limit"
+        );
+        if let Some(client_limits) = client_limits {
             let counted = count(|a| a == Admission::Counted);
-            assert!(visitors.counts(counted), "{counted} connections have an address");
+            assert!(client_limits.counts(counted), "{counted} connections have an address");
         }
     }
 }

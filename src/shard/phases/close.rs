@@ -4,18 +4,18 @@
 use crate::hub::Slot;
 use crate::message::CloseCode;
 use crate::shard::EventLoop;
-use crate::shard::connection::{Closing, Farewell, Phase};
+use crate::shard::connection::{CloseHandshake, Closing, Phase};
 
 impl EventLoop {
     /// Calls `on_close` for all whose end is decided.
-    pub(in crate::shard) fn close_leaving(&mut self) {
-        while let Some(slot) = self.shard.leaving.pop() {
-            if !matches!(self.shard.connections[slot].phase, Phase::Leaving(_)) {
+    pub(in crate::shard) fn run_pending_closes(&mut self) {
+        while let Some(slot) = self.shard.pending_closes.pop() {
+            if !matches!(self.shard.connections[slot].phase, Phase::PendingClose(_)) {
                 // It was closed within its own turn.
                 continue;
             }
             self.shard.enter(slot);
-            self.close_if_leaving(slot);
+            self.close_if_pending(slot);
             self.shard.exit(slot);
             self.shard.settle(slot);
         }
@@ -23,15 +23,15 @@ impl EventLoop {
 
     /// Calls `on_close` if the end is decided, and says the last words; once a handler's answer
     /// that comes later has come, if there is one. It is the turn of `slot`.
-    pub(in crate::shard) fn close_if_leaving(&mut self, slot: Slot) {
+    pub(in crate::shard) fn close_if_pending(&mut self, slot: Slot) {
         if self.waits_for_answer(slot) {
             return;
         }
-        let Phase::Leaving(leaving) = &mut self.shard.connections[slot].phase else { return };
-        if !std::mem::replace(&mut leaving.was_told, true) {
+        let Phase::PendingClose(pending) = &mut self.shard.connections[slot].phase else { return };
+        if !std::mem::replace(&mut pending.is_reported, true) {
             // What `on_close` leaves to be done has its own time.
-            leaving.answer_due = None;
-            let close = leaving.close.clone();
+            pending.answer_due = None;
+            let close = pending.close.clone();
             self.application.close(&mut self.shard, slot, &close);
         }
         if self.waits_for_answer(slot) {
@@ -39,36 +39,36 @@ impl EventLoop {
         }
         // What `on_close` sent may have broken the connection.
         let connection = &mut self.shard.connections[slot];
-        let Phase::Leaving(leaving) = &connection.phase else { return };
-        let (close, farewell) = (leaving.close.clone(), leaving.farewell);
-        let closing = match farewell {
-            Farewell::Close => Closing::PeerClose,
-            Farewell::Fail | Farewell::Answer => Closing::OutboxThenEnd,
+        let Phase::PendingClose(pending) = &connection.phase else { return };
+        let (close, close_handshake) = (pending.close.clone(), pending.close_handshake);
+        let closing = match close_handshake {
+            CloseHandshake::Close => Closing::PeerClose,
+            CloseHandshake::Fail | CloseHandshake::Answer => Closing::OutboxThenEnd,
             // The peer's side has ended.
-            Farewell::Message | Farewell::Nothing => Closing::Outbox,
+            CloseHandshake::Message | CloseHandshake::Nothing => Closing::Outbox,
         };
         let (code, reason) = match close.code() {
-            _ if leaving.has_panicked => (CloseCode::INTERNAL_ERROR, "handler panicked"),
+            _ if pending.has_panicked => (CloseCode::INTERNAL_ERROR, "handler panicked"),
             code if code.is_sendable() => (code, close.reason()),
             _ => (CloseCode::NORMAL, close.reason()),
         };
         let limits = &self.shard.limits[connection.endpoint];
         let scratch = &mut self.shard.scratch;
-        match farewell {
-            Farewell::Close | Farewell::Fail => {
+        match close_handshake {
+            CloseHandshake::Close | CloseHandshake::Fail => {
                 connection.protocol.close(code, reason, scratch, limits);
             }
-            Farewell::Answer => {
+            CloseHandshake::Answer => {
                 connection.protocol.close(close.code(), close.reason(), scratch, limits);
             }
-            Farewell::Message => {}
-            Farewell::Nothing => self.shard.discard_scratch(slot),
+            CloseHandshake::Message => {}
+            CloseHandshake::Nothing => self.shard.discard_scratch(slot),
         }
         self.shard.begin_closing(slot, closing);
-        if farewell == Farewell::Fail {
+        if close_handshake == CloseHandshake::Fail {
             self.shard.forget_input(slot);
         }
-        if farewell == Farewell::Nothing {
+        if close_handshake == CloseHandshake::Nothing {
             self.shard.kill(slot);
         }
     }
@@ -87,17 +87,17 @@ impl EventLoop {
     /// can be sent any more, because the answer may be the end of work that has to be done.
     fn waits_for_answer(&mut self, slot: Slot) -> bool {
         let connection = &mut self.shard.connections[slot];
-        let Phase::Leaving(leaving) = &mut connection.phase else { return false };
+        let Phase::PendingClose(pending) = &mut connection.phase else { return false };
         connection.flags.is_waiting =
             connection.flags.has_stream || self.application.tasks.has(slot);
         if !connection.flags.is_waiting {
             return false;
         }
-        let known = leaving.answer_due;
+        let known = pending.answer_due;
         let due = known.unwrap_or_else(|| self.shard.closing_due(slot));
         let connection = &mut self.shard.connections[slot];
-        if let Phase::Leaving(leaving) = &mut connection.phase {
-            leaving.answer_due = Some(due);
+        if let Phase::PendingClose(pending) = &mut connection.phase {
+            pending.answer_due = Some(due);
         }
         connection.deadline = due;
         self.shard.arm(slot, due);

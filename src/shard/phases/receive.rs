@@ -10,10 +10,10 @@ use mio::Events;
 use crate::hub::{Address, Slot};
 use crate::message::{Close, CloseCode, ClosedBy};
 use crate::protocol::{Doubt, Event};
-use crate::shard::connection::{Closing, Connection, Farewell, Phase};
+use crate::shard::connection::{CloseHandshake, Closing, Connection, Phase};
 use crate::shard::dispatch::scope::{Intake, RunEnd};
 use crate::shard::outbox::cork::SCRATCH_BYTES;
-use crate::shard::{EventLoop, News};
+use crate::shard::{EventLoop, SocketEvent};
 use crate::transport::Input;
 
 /// The most requests answered for one connection in a turn.
@@ -46,8 +46,8 @@ impl Kernel {
 
 impl EventLoop {
     pub(in crate::shard) fn receive(&mut self, events: &Events) {
-        if self.shard.links.is_blocked() {
-            self.shard.links.look();
+        if self.shard.outbound.is_blocked() {
+            self.shard.outbound.look();
         }
         #[cfg(feature = "testing")]
         let told = std::mem::take(&mut self.told);
@@ -56,28 +56,28 @@ impl EventLoop {
             #[cfg(feature = "testing")]
             self.receive_from_heard(told);
         } else {
-            self.file(events);
+            self.dispatch_events(events);
             #[cfg(feature = "testing")]
-            self.file(told);
+            self.dispatch_events(told);
             self.receive_from_ready();
         }
-        self.shard.end_watch();
-        self.close_leaving();
+        self.shard.stop_watch();
+        self.run_pending_closes();
     }
 
     /// Nobody waits: those to whom something has happened have their turns.
     #[inline(never)]
-    fn receive_from_heard(&mut self, news: impl IntoIterator<Item: News>) {
+    fn receive_from_heard(&mut self, news: impl IntoIterator<Item: SocketEvent>) {
         let mut buffer = std::mem::take(&mut self.buffer);
-        let mut may_be_plain = self.may_be_plain();
+        let mut may_use_fast_path = self.may_use_fast_path();
         for news in news {
-            if may_be_plain
+            if may_use_fast_path
                 && news.is_input()
-                && let Some(slot) = self.shard.find_at_ease(Address::from_token(news.token().0))
+                && let Some(slot) = self.shard.find_idle(Address::from_token(news.token().0))
             {
-                may_be_plain = self.receive_plainly(slot, &mut buffer);
-            } else if let Some(slot) = self.hear(&news) {
-                may_be_plain = self.receive_otherwise(slot, &mut buffer);
+                may_use_fast_path = self.receive_fast(slot, &mut buffer);
+            } else if let Some(slot) = self.dispatch_event(&news) {
+                may_use_fast_path = self.receive_slow(slot, &mut buffer);
             }
         }
         self.buffer = buffer;
@@ -87,20 +87,20 @@ impl EventLoop {
     fn receive_from_ready(&mut self) {
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut ready = std::mem::take(&mut self.shard.ready);
-        let mut may_be_plain = self.may_be_plain();
+        let mut may_use_fast_path = self.may_use_fast_path();
         let mut done_count = 0;
         for &address in &ready {
-            if !may_be_plain && !self.may_receive() {
+            if !may_use_fast_path && !self.may_receive() {
                 break;
             }
             done_count += 1;
             if let Some(slot) = self.shard.find(address) {
                 let connection = &mut self.shard.connections[slot];
                 connection.flags.is_ready = false;
-                may_be_plain = if may_be_plain && connection.is_at_ease() {
-                    self.receive_plainly(slot, &mut buffer)
+                may_use_fast_path = if may_use_fast_path && connection.is_idle() {
+                    self.receive_fast(slot, &mut buffer)
                 } else {
-                    self.receive_otherwise(slot, &mut buffer)
+                    self.receive_slow(slot, &mut buffer)
                 };
             }
         }
@@ -115,57 +115,57 @@ impl EventLoop {
     pub(in crate::shard) fn receive_from_one(&mut self, slot: Slot) {
         let mut buffer = std::mem::take(&mut self.buffer);
         self.shard.connections[slot].flags.is_ready = false;
-        self.receive_with_care(slot, &mut buffer);
+        self.receive_checked(slot, &mut buffer);
         self.buffer = buffer;
     }
 
-    /// Whether those that are at ease may have plain turns: handlers may be called, and nothing was
+    /// Whether those that are idle may have turns on the fast path: handlers may be called, and nothing was
     /// published that has to go before their replies. Only a turn that was not plain changes it.
-    fn may_be_plain(&self) -> bool {
-        self.may_receive() && self.shard.is_calm()
+    fn may_use_fast_path(&self) -> bool {
+        self.may_receive() && self.shard.is_quiescent()
     }
 
-    /// The turn of one that is at ease, on a shard that is calm: most likely a plain one. Whether
+    /// The turn of one that is idle, on a quiescent shard, on the fast path. Whether
     /// the next one may be.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "the call alone costs a twentieth of a short echo")]
-    fn receive_plainly(&mut self, slot: Slot, buffer: &mut [u8]) -> bool {
+    fn receive_fast(&mut self, slot: Slot, buffer: &mut [u8]) -> bool {
         let connection = &mut self.shard.connections[slot];
         let room = buffer.len();
         let input = connection.transport.read(buffer);
         let Input::Bytes(read) = input else {
-            self.end_at_ease(slot, input);
-            return self.may_be_plain();
+            self.receive_nothing(slot, input);
+            return self.may_use_fast_path();
         };
         connection.touch(self.shard.now);
         let endpoint = connection.endpoint;
-        self.shard.enter_plain(slot, endpoint);
+        self.shard.enter_fast(slot, endpoint);
         let mut intake = Intake::new(&mut buffer[..read], self.budgets.frame_count);
         self.application.run(&mut self.shard, slot, endpoint, None, &mut intake);
         if intake.is_done() && read < room {
             // Nothing is left to drop.
             std::mem::forget(intake);
-            self.shard.exit_plain(slot);
+            self.shard.exit_fast(slot);
             return true;
         }
         self.go_on(slot, intake, input, Kernel::holding(read == room));
-        self.may_be_plain()
+        self.may_use_fast_path()
     }
 
     /// A turn that cannot be plain, if handlers may be called; whether the next one may be plain.
     #[cold]
-    fn receive_otherwise(&mut self, slot: Slot, buffer: &mut [u8]) -> bool {
+    fn receive_slow(&mut self, slot: Slot, buffer: &mut [u8]) -> bool {
         if self.may_receive() {
-            self.receive_with_care(slot, buffer);
+            self.receive_checked(slot, buffer);
         } else {
             self.shard.make_ready(slot);
         }
-        self.may_be_plain()
+        self.may_use_fast_path()
     }
 
-    /// The turn of one that was at ease, and said nothing.
+    /// The turn of one that was idle, and said nothing.
     #[cold]
-    fn end_at_ease(&mut self, slot: Slot, input: Input) {
+    fn receive_nothing(&mut self, slot: Slot, input: Input) {
         self.shard.enter(slot);
         let intake = Intake::new(&mut [], self.budgets.frame_count);
         self.go_on(slot, intake, input, Kernel::HasNothing);
@@ -173,7 +173,7 @@ impl EventLoop {
 
     /// The turn of one that is not open, or of which something is kept, or that has to wait.
     #[cold]
-    fn receive_with_care(&mut self, slot: Slot, buffer: &mut [u8]) {
+    fn receive_checked(&mut self, slot: Slot, buffer: &mut [u8]) {
         let connection = &mut self.shard.connections[slot];
         match connection.phase {
             Phase::Dead => return,
@@ -251,7 +251,7 @@ impl EventLoop {
         if stop == Stop::Starved && matches!(input, Input::End | Input::Broken) {
             self.end_of_input(slot, input);
         }
-        self.close_if_leaving(slot);
+        self.close_if_pending(slot);
         self.shard.exit(slot);
         self.shard.settle(slot);
     }
@@ -269,8 +269,8 @@ impl EventLoop {
                 _ if self.shard.connections[slot].flags.is_waiting => Some(Stop::Waiting),
                 Phase::Upgrading { .. } => self.handle_request(slot, intake, &mut request_budget),
                 Phase::Open => self.handle_frames(slot, intake),
-                Phase::Leaving(_) => {
-                    self.close_if_leaving(slot);
+                Phase::PendingClose(_) => {
+                    self.close_if_pending(slot);
                     continue;
                 }
                 Phase::Closing(Closing::PeerClose) => self.await_close(slot, intake),
@@ -282,8 +282,9 @@ impl EventLoop {
             if let Some(stop) = stop {
                 return stop;
             }
-            let is_leaving = matches!(self.shard.connections[slot].phase, Phase::Leaving(_));
-            if intake.bytes.is_empty() && !is_leaving {
+            let is_close_pending =
+                matches!(self.shard.connections[slot].phase, Phase::PendingClose(_));
+            if intake.bytes.is_empty() && !is_close_pending {
                 return Stop::Starved;
             }
         }
@@ -325,8 +326,8 @@ impl EventLoop {
             }
             if self.shard.connections[slot].protocol.is_dormant() {
                 let endpoint = self.shard.connections[slot].endpoint;
-                let room_bytes = self.shard.room_bytes(slot);
-                self.application.run(&mut self.shard, slot, endpoint, Some(room_bytes), intake);
+                let cork_bytes = self.shard.cork_bytes(slot);
+                self.application.run(&mut self.shard, slot, endpoint, Some(cork_bytes), intake);
             } else {
                 intake.budget -= 1;
                 intake.end = RunEnd::Doubt(Doubt::Frame);
@@ -341,7 +342,7 @@ impl EventLoop {
 
     /// Does what a run left to be done; why handling has to stop then, if it has.
     fn end_run(&mut self, slot: Slot, intake: &mut Intake<'_>) -> Option<Stop> {
-        self.shard.end_room(slot);
+        self.shard.end_cork(slot);
         match std::mem::replace(&mut intake.end, RunEnd::Plain) {
             RunEnd::Plain => return None,
             RunEnd::Reply(reply) => self.application.reply(&mut self.shard, slot, reply),
@@ -357,7 +358,7 @@ impl EventLoop {
             None
         } else if connection.flags.is_waiting {
             Some(Stop::Waiting)
-        } else if connection.flags.is_pressed || self.shard.is_held_up() {
+        } else if connection.flags.is_pressed || self.shard.is_congested() {
             Some(Stop::Paused)
         } else {
             None
@@ -386,12 +387,12 @@ impl EventLoop {
             }
             Some(Event::Close(code, reason)) => {
                 let close = Close::new(code, reason, ClosedBy::Peer);
-                self.shard.begin_close(slot, close, Farewell::Answer);
+                self.shard.begin_close(slot, close, CloseHandshake::Answer);
             }
             Some(Event::Violation(violation)) => {
                 let (code, reason) = violation.close_code();
                 let close = Close::new(code, reason, ClosedBy::Server);
-                self.shard.begin_close(slot, close, Farewell::Fail);
+                self.shard.begin_close(slot, close, CloseHandshake::Fail);
             }
             None => {}
         }
@@ -435,7 +436,7 @@ impl EventLoop {
         match connection.phase {
             Phase::Open if may_write => {
                 let close = Close::new(CloseCode::ABNORMAL, "", ClosedBy::Peer);
-                self.shard.begin_close(slot, close, Farewell::Message);
+                self.shard.begin_close(slot, close, CloseHandshake::Message);
             }
             Phase::Closing(Closing::PeerClose | Closing::OutboxThenEnd) if may_write => {
                 connection.phase = Phase::Closing(Closing::Outbox);

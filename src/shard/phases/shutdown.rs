@@ -10,8 +10,8 @@ use crate::error::Refusal;
 use crate::hub::{Envelope, Schedule, Shutdown, Slot};
 use crate::message::{Close, ClosedBy};
 use crate::shard::EventLoop;
-use crate::shard::connection::{Closing, Farewell, Heard, Phase};
-use crate::shard::stage::{Life, Spread, last_call_until};
+use crate::shard::connection::{CloseHandshake, Closing, Heard, Phase};
+use crate::shard::stage::{ShutdownStage, Spread, last_call_until};
 
 impl EventLoop {
     /// Goes on with the server's shutdown, if one has begun.
@@ -27,23 +27,23 @@ impl EventLoop {
     #[cold]
     fn go_down(&mut self, schedule: Schedule, now: Instant) {
         let has_expired = schedule.ends_at <= now;
-        if self.life == Life::Running && schedule.accepts_until <= now {
+        if self.life == ShutdownStage::Running && schedule.accepts_until <= now {
             self.begin_spreading(schedule);
         }
-        if matches!(self.life, Life::Spreading(_)) {
+        if matches!(self.life, ShutdownStage::Spreading(_)) {
             if self.listener.is_some() && last_call_until(schedule) <= now {
                 self.stop_accepting();
             }
             self.close_whose_turn_it_is(schedule, now);
             if schedule.spreads_until <= now {
-                self.life = Life::Quieting;
+                self.life = ShutdownStage::Quieting;
             } else if self.listener.is_none() && !self.has_members() {
                 self.close_kept();
                 self.end_spread_if_alone();
             }
         }
-        if self.life == Life::Quieting {
-            self.shard.links.quiet();
+        if self.life == ShutdownStage::Quieting {
+            self.shard.outbound.quiet();
             let shared = self.shard.hub.shared();
             let shard_count = shared.mailboxes.len();
             let are_all_quiet = shared.shutdown.are_all_quiet(shard_count);
@@ -51,7 +51,7 @@ impl EventLoop {
                 self.begin_closing_all();
             }
         }
-        if self.life == Life::Closing && has_expired {
+        if self.life == ShutdownStage::Closing && has_expired {
             self.abort_all();
         }
     }
@@ -61,14 +61,14 @@ impl EventLoop {
         let schedule = self.shard.schedule?;
         let shard_count = self.shard.hub.shared().mailboxes.len();
         Some(match &self.life {
-            Life::Running => schedule.accepts_until,
-            Life::Spreading(spread) => {
+            ShutdownStage::Running => schedule.accepts_until,
+            ShutdownStage::Spreading(spread) => {
                 let next_at = spread.next_at(schedule, self.shard.index, shard_count);
                 let next_at = next_at.unwrap_or(schedule.spreads_until);
                 let last_call = self.listener.as_ref().map(|_| last_call_until(schedule));
                 last_call.map_or(next_at, |until| until.min(next_at))
             }
-            Life::Quieting | Life::Closing => schedule.ends_at,
+            ShutdownStage::Quieting | ShutdownStage::Closing => schedule.ends_at,
         })
     }
 
@@ -91,7 +91,7 @@ impl EventLoop {
         }
         waiting.reverse();
         let count = waiting.len();
-        self.life = Life::Spreading(Spread { waiting, count });
+        self.life = ShutdownStage::Spreading(Spread { waiting, count });
         if self.shard.connections.is_empty() {
             // Its last one may have ended in the turn in which the others counted them.
             self.shard.hub.shared().wake_all();
@@ -139,7 +139,7 @@ impl EventLoop {
 
     fn close_whose_turn_it_is(&mut self, schedule: Schedule, now: Instant) {
         let shard_count = self.shard.hub.shared().mailboxes.len();
-        while let Life::Spreading(spread) = &mut self.life
+        while let ShutdownStage::Spreading(spread) = &mut self.life
             && let Some(next_at) = spread.next_at(schedule, self.shard.index, shard_count)
             && next_at <= now
             && let Some(address) = spread.waiting.pop()
@@ -148,13 +148,13 @@ impl EventLoop {
                 self.begin_last_close(slot);
             }
         }
-        self.close_leaving();
+        self.run_pending_closes();
     }
 
     fn begin_last_close(&mut self, slot: Slot) {
         let Some(schedule) = self.shard.schedule else { return };
         let close = Close::new(schedule.code, "server is shutting down", ClosedBy::Server);
-        self.shard.begin_close(slot, close, Farewell::Close);
+        self.shard.begin_close(slot, close, CloseHandshake::Close);
     }
 
     /// Nothing more will come from other shards than what is in the mailbox: delivers that, then
@@ -165,12 +165,12 @@ impl EventLoop {
             self.shard.open(envelope);
         }
         self.adopt_newcomers();
-        self.life = Life::Closing;
+        self.life = ShutdownStage::Closing;
         let members: Vec<Slot> = self.shard.fanout.audiences.everybody().collect();
         for slot in members {
             self.begin_last_close(slot);
         }
-        self.close_leaving();
+        self.run_pending_closes();
         self.turn_away_upgrading();
     }
 
@@ -219,7 +219,7 @@ impl EventLoop {
             aborted_count += usize::from(!lingers);
             self.shard.lose(slot);
         }
-        self.close_leaving();
+        self.run_pending_closes();
         // `on_close` has been called for all by now: what it has left to be done is cut, too.
         self.stop_all_waiting(&slots);
         self.shard.hub.shared().shutdown.add_aborted(aborted_count);
@@ -229,11 +229,11 @@ impl EventLoop {
     fn stop_all_waiting(&mut self, slots: &[Slot]) {
         for &slot in slots {
             let connection = &self.shard.connections[slot];
-            if matches!(connection.phase, Phase::Leaving(_)) && connection.flags.is_waiting {
+            if matches!(connection.phase, Phase::PendingClose(_)) && connection.flags.is_waiting {
                 self.stop_waiting(slot);
             }
         }
-        self.close_leaving();
+        self.run_pending_closes();
     }
 
     /// Nobody is left: what is still in the mailbox, the rest of messages in pieces, came too late.

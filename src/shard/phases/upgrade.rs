@@ -9,12 +9,12 @@ use crate::handler::{Acceptance, Decision, Upgrade};
 use crate::http::proxy::{self, Malformed, Preface};
 use crate::http::{self, Body, Head, Response, forwarded};
 use crate::hub::{EndpointIndex, Slot};
-use crate::protocol::handshake::{self, HeaderRoom};
+use crate::protocol::handshake::{self, HeaderSlots};
 use crate::routing::{Params, Route};
 use crate::shard::EventLoop;
 use crate::shard::connection::{Admission, Closing, Details, Heard, Phase};
 use crate::shard::reports::{Kind, Quote};
-use crate::shard::stage::Life;
+use crate::shard::stage::ShutdownStage;
 use crate::shard::state::Shard;
 
 /// What a request comes to.
@@ -79,7 +79,7 @@ impl EventLoop {
             return None;
         }
         self.shard.begin_request(slot);
-        let mut room: HeaderRoom<'_> = [MaybeUninit::uninit(); HEADER_COUNT_MAX];
+        let mut room: HeaderSlots<'_> = [MaybeUninit::uninit(); HEADER_COUNT_MAX];
         let (answer, used) = match handshake::parse(input, &mut room, self.shard.limits.server()) {
             Ok(None) => return None,
             Ok(Some((head, used))) => (self.answer(slot, &head), used),
@@ -109,7 +109,7 @@ impl EventLoop {
     /// Goes on with an upgrade that has been decided, from its request, which has been kept.
     pub(in crate::shard) fn go_on_upgrading(&mut self, slot: Slot, upgrade: Upgrade) {
         let backlog = std::mem::take(&mut self.shard.connections[slot].backlog);
-        let mut room: HeaderRoom<'_> = [MaybeUninit::uninit(); HEADER_COUNT_MAX];
+        let mut room: HeaderSlots<'_> = [MaybeUninit::uninit(); HEADER_COUNT_MAX];
         let limits = self.shard.limits.server();
         let Ok(Some((head, used))) = handshake::parse(&backlog, &mut room, limits) else {
             unreachable!("what was decided about was a whole request");
@@ -143,8 +143,8 @@ impl EventLoop {
             }
             let stays = head.keeps_alive()
                 && !head.has_body()
-                && self.life == Life::Running
-                && !self.shard.connections[slot].flags.admission.is_surplus()
+                && self.life == ShutdownStage::Running
+                && !self.shard.connections[slot].flags.admission.is_over_limit()
                 && !self.shard.limits.server().page_keep_alive.is_zero();
             let after = if stays { http::Connection::KeepAlive } else { http::Connection::Close };
             return Answer::Page(page, after, body);
@@ -152,7 +152,7 @@ impl EventLoop {
         let Some(endpoint) = route.endpoint else {
             return self.deny(slot, head, Refusal::NotFound);
         };
-        if self.life != Life::Running {
+        if self.life != ShutdownStage::Running {
             return self.deny(slot, head, Refusal::Unavailable);
         }
         let key = match handshake::check_upgrade(head) {
@@ -191,8 +191,8 @@ impl EventLoop {
             return Answer::Drop;
         }
         match self.shard.connections[slot].flags.admission {
-            Admission::Surplus => return self.deny(slot, head, Refusal::Unavailable),
-            Admission::SurplusOfAddress => {
+            Admission::OverLimit => return self.deny(slot, head, Refusal::Unavailable),
+            Admission::OverAddressLimit => {
                 return self.deny(slot, head, Refusal::TooManyConnections);
             }
             Admission::Placed | Admission::Counted | Admission::Evicted => {}
@@ -223,7 +223,7 @@ impl EventLoop {
     ) -> Answer {
         let acceptance = match upgrade.0 {
             // Decided after the server has begun to close its connections.
-            Decision::Accept(_) if self.life != Life::Running => {
+            Decision::Accept(_) if self.life != ShutdownStage::Running => {
                 return self.deny(slot, head, Refusal::Unavailable);
             }
             Decision::Accept(acceptance) => acceptance,
@@ -270,7 +270,7 @@ impl EventLoop {
         self.shard.join(slot, endpoint);
         let connection = &mut self.shard.connections[slot];
         connection.phase = Phase::Open;
-        connection.protocol.hand_out(self.application.receipt(endpoint));
+        connection.protocol.hand_out(self.application.mode(endpoint));
         connection.flags.has_opened = true;
         connection.touch(self.shard.now);
         let due = self.shard.now + self.shard.limits[endpoint].ping_after * 9 / 10;

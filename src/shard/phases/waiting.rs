@@ -6,7 +6,7 @@
 use crate::hub::Slot;
 use crate::message::{Close, ClosedBy};
 use crate::shard::EventLoop;
-use crate::shard::connection::{Farewell, Phase};
+use crate::shard::connection::{CloseHandshake, Phase};
 use crate::shard::dispatch::tasks::WAITING_BYTES;
 use crate::shard::state::Shard;
 use crate::transport::Input;
@@ -73,7 +73,7 @@ impl EventLoop {
     /// The time is over for what a connection waits for; if it leaves, also for the end of a
     /// message in pieces.
     pub(in crate::shard) fn stop_waiting(&mut self, slot: Slot) {
-        if matches!(self.shard.connections[slot].phase, Phase::Leaving(_)) {
+        if matches!(self.shard.connections[slot].phase, Phase::PendingClose(_)) {
             self.shard.break_stream(slot);
         }
         self.application.cancel(&mut self.shard, slot);
@@ -87,10 +87,10 @@ impl EventLoop {
         match &connection.phase {
             Phase::Upgrading { .. } => return,
             // After its Close, or its fault, nothing that the peer says counts.
-            Phase::Leaving(leaving)
+            Phase::PendingClose(pending)
                 if matches!(
-                    leaving.farewell,
-                    Farewell::Answer | Farewell::Fail | Farewell::Nothing
+                    pending.close_handshake,
+                    CloseHandshake::Answer | CloseHandshake::Fail | CloseHandshake::Nothing
                 ) =>
             {
                 return;
@@ -114,7 +114,7 @@ impl EventLoop {
             Err(violation) => {
                 let (code, reason) = violation.close_code();
                 let close = Close::new(code, reason, ClosedBy::Server);
-                self.shard.begin_close(slot, close, Farewell::Fail);
+                self.shard.begin_close(slot, close, CloseHandshake::Fail);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! How many connections each client address has, and how fast it upgrades: [`Visitors`], the one
+//! How many connections each client address has, and how fast it upgrades: [`ClientLimits`], the one
 //! table that the shards share. It is asked when a connection's address becomes known, when that
 //! upgrades and when it ends; never for a message. If no such limit is set there is no table.
 //!
@@ -33,7 +33,7 @@ const PRICE: u64 = 1_000_000_000;
 /// * Happened: [`enter`](Self::enter), then for each that was let in [`leave`](Self::leave), once
 ///   and with the same address; [`upgrade`](Self::upgrade) in between.
 #[derive(Debug)]
-pub(crate) struct Visitors {
+pub(crate) struct ClientLimits {
     connection_limit: Option<usize>,
     upgrades_per_second: Option<u32>,
     hasher: RandomState,
@@ -57,14 +57,14 @@ impl Source {
 
 #[derive(Debug, Default)]
 struct Stripe {
-    visitors: HashMap<Source, Visitor>,
+    clients: HashMap<Source, Client>,
     /// Those who had left while their bucket was not full, and when; the oldest first. Each is
     /// here at most once.
     left: VecDeque<(Source, Instant)>,
 }
 
 #[derive(Debug)]
-struct Visitor {
+struct Client {
     connection_count: usize,
     /// What its bucket lacked then. Full, it holds the upgrades of one second.
     lack: u64,
@@ -73,7 +73,7 @@ struct Visitor {
     has_left: bool,
 }
 
-impl Visitor {
+impl Client {
     fn new(now: Instant) -> Self {
         Self { connection_count: 0, lack: 0, lacked_at: now, has_left: false }
     }
@@ -100,7 +100,7 @@ impl Visitor {
     }
 }
 
-impl Visitors {
+impl ClientLimits {
     /// `None` if these limits ask for none.
     pub(crate) fn new(limits: &Limits) -> Option<Self> {
         let Limits { max_connections_per_ip, upgrades_per_second, .. } = *limits;
@@ -119,9 +119,9 @@ impl Visitors {
     #[must_use]
     pub(in crate::shard) fn enter(&self, address: IpAddr, now: Instant) -> bool {
         let Some(limit) = self.connection_limit else { return true };
-        self.visit(address, now, |visitor| {
-            let is_let_in = visitor.connection_count < limit;
-            visitor.connection_count += usize::from(is_let_in);
+        self.update(address, now, |client| {
+            let is_let_in = client.connection_count < limit;
+            client.connection_count += usize::from(is_let_in);
             is_let_in
         })
     }
@@ -129,9 +129,9 @@ impl Visitors {
     /// A connection that was counted has ended.
     pub(in crate::shard) fn leave(&self, address: IpAddr, now: Instant) {
         if self.connection_limit.is_some() {
-            self.visit(address, now, |visitor| {
-                debug_assert!(visitor.connection_count > 0, "who leaves was counted");
-                visitor.connection_count = visitor.connection_count.saturating_sub(1);
+            self.update(address, now, |client| {
+                debug_assert!(client.connection_count > 0, "who leaves was counted");
+                client.connection_count = client.connection_count.saturating_sub(1);
             });
         }
     }
@@ -140,29 +140,29 @@ impl Visitors {
     #[must_use]
     pub(in crate::shard) fn upgrade(&self, address: IpAddr, now: Instant) -> bool {
         let Some(per_second) = self.upgrades_per_second else { return true };
-        self.visit(address, now, |visitor| visitor.take_upgrade(per_second, now))
+        self.update(address, now, |client| client.take_upgrade(per_second, now))
     }
 
     /// Looks up an address and changes something; then forgets what is not worth remembering.
-    fn visit<T>(&self, address: IpAddr, now: Instant, change: impl FnOnce(&mut Visitor) -> T) -> T {
+    fn update<T>(&self, address: IpAddr, now: Instant, change: impl FnOnce(&mut Client) -> T) -> T {
         let source = Source::of(address);
         #[allow(clippy::cast_possible_truncation, reason = "any of its bits will do")]
         let at = self.hasher.hash_one(source) as usize % STRIPE_COUNT;
         let mut stripe = self.stripes[at].lock().unwrap_or_else(PoisonError::into_inner);
         let per_second = self.upgrades_per_second.unwrap_or_default();
-        let result = stripe.visit(source, per_second, now, change);
+        let result = stripe.update(source, per_second, now, change);
         stripe.forget(per_second, now);
         result
     }
 }
 
 #[cfg(feature = "testing")]
-impl Visitors {
+impl ClientLimits {
     /// Whether so many connections are counted, if any are.
     pub(in crate::shard) fn counts(&self, connection_count: usize) -> bool {
         let count = |stripe: &Mutex<Stripe>| -> usize {
             let stripe = stripe.lock().unwrap_or_else(PoisonError::into_inner);
-            stripe.visitors.values().map(|visitor| visitor.connection_count).sum()
+            stripe.clients.values().map(|client| client.connection_count).sum()
         };
         self.connection_limit.is_none()
             || self.stripes.iter().map(count).sum::<usize>() == connection_count
@@ -170,24 +170,24 @@ impl Visitors {
 }
 
 impl Stripe {
-    fn visit<T>(
+    fn update<T>(
         &mut self,
         source: Source,
         per_second: u32,
         now: Instant,
-        change: impl FnOnce(&mut Visitor) -> T,
+        change: impl FnOnce(&mut Client) -> T,
     ) -> T {
-        let mut entry = match self.visitors.entry(source) {
+        let mut entry = match self.clients.entry(source) {
             Entry::Occupied(entry) => entry,
-            Entry::Vacant(place) => place.insert_entry(Visitor::new(now)),
+            Entry::Vacant(place) => place.insert_entry(Client::new(now)),
         };
-        let visitor = entry.get_mut();
-        visitor.refill(per_second, now);
-        let result = change(visitor);
-        if visitor.is_forgettable() && !visitor.has_left {
+        let client = entry.get_mut();
+        client.refill(per_second, now);
+        let result = change(client);
+        if client.is_forgettable() && !client.has_left {
             entry.remove();
-        } else if visitor.connection_count == 0 && !visitor.has_left {
-            visitor.has_left = true;
+        } else if client.connection_count == 0 && !client.has_left {
+            client.has_left = true;
             self.left.push_back((source, now));
         }
         result
@@ -199,21 +199,21 @@ impl Stripe {
             && now.saturating_duration_since(left_at) >= MEMORY
         {
             self.left.pop_front();
-            let Entry::Occupied(mut entry) = self.visitors.entry(source) else { continue };
-            let visitor = entry.get_mut();
-            visitor.refill(per_second, now);
-            visitor.has_left = false;
-            if visitor.is_forgettable() {
+            let Entry::Occupied(mut entry) = self.clients.entry(source) else { continue };
+            let client = entry.get_mut();
+            client.refill(per_second, now);
+            client.has_left = false;
+            if client.is_forgettable() {
                 entry.remove();
-            } else if visitor.connection_count == 0 {
-                visitor.has_left = true;
+            } else if client.connection_count == 0 {
+                client.has_left = true;
                 self.left.push_back((source, now));
             }
         }
         // What was needed for a crowd is given back; rarely enough to cost nothing.
-        let room = 4 * self.visitors.len().max(KEPT_COUNT);
-        if self.visitors.capacity() > room {
-            self.visitors.shrink_to(room / 2);
+        let room = 4 * self.clients.len().max(KEPT_COUNT);
+        if self.clients.capacity() > room {
+            self.clients.shrink_to(room / 2);
         }
         if self.left.capacity() > 4 * self.left.len().max(KEPT_COUNT) {
             self.left.shrink_to(2 * self.left.len().max(KEPT_COUNT));
@@ -226,13 +226,13 @@ mod tests {
     use super::*;
     use crate::clock;
 
-    fn limited(connections: Option<usize>, upgrades: Option<u32>) -> Visitors {
+    fn limited(connections: Option<usize>, upgrades: Option<u32>) -> ClientLimits {
         let limits = Limits {
             max_connections_per_ip: connections,
             upgrades_per_second: upgrades,
             ..Limits::default()
         };
-        Visitors::new(&limits).expect("a limit is set")
+        ClientLimits::new(&limits).expect("a limit is set")
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -240,18 +240,18 @@ mod tests {
     }
 
     /// How many addresses are remembered.
-    fn remembered_count(visitors: &Visitors) -> usize {
+    fn remembered_count(clients: &ClientLimits) -> usize {
         let count = |stripe: &Mutex<Stripe>| {
             let stripe = stripe.lock().expect("no panic");
-            assert!(stripe.left.len() <= stripe.visitors.len());
-            stripe.visitors.len()
+            assert!(stripe.left.len() <= stripe.clients.len());
+            stripe.clients.len()
         };
-        visitors.stripes.iter().map(count).sum()
+        clients.stripes.iter().map(count).sum()
     }
 
     #[test]
     fn nothing_is_counted_that_is_not_limited() {
-        assert!(Visitors::new(&Limits::default()).is_none());
+        assert!(ClientLimits::new(&Limits::default()).is_none());
     }
 
     #[test]
@@ -262,12 +262,12 @@ mod tests {
             ("::1", "::", "0.0.0.0"),
             ("::", "::192.0.2.1", "192.0.2.1"),
         ] {
-            let (visitors, now) = (limited(Some(1), None), clock::now());
-            assert!(visitors.enter(ip(one), now));
-            assert!(!visitors.enter(ip(same), now), "{one} and {same}");
-            assert!(visitors.enter(ip(other), now), "{one} and {other}");
-            visitors.leave(ip(same), now);
-            assert!(visitors.enter(ip(one), now));
+            let (clients, now) = (limited(Some(1), None), clock::now());
+            assert!(clients.enter(ip(one), now));
+            assert!(!clients.enter(ip(same), now), "{one} and {same}");
+            assert!(clients.enter(ip(other), now), "{one} and {other}");
+            clients.leave(ip(same), now);
+            assert!(clients.enter(ip(one), now));
         }
     }
 
@@ -298,7 +298,7 @@ mod tests {
         for (rate, limit, step_nanos) in
             [(1, 1, 100_000_000), (3, 2, 33_333_333), (7, 5, 14_000_001), (20, 3, 4_999_999)]
         {
-            let visitors = limited(Some(limit), Some(rate));
+            let clients = limited(Some(limit), Some(rate));
             let mut models: Vec<Model> = (0..5).map(|_| Model::default()).collect();
             let (mut seed, mut now) = (u64::from(rate), Duration::ZERO);
             let mut outcomes = [[0; 2]; 2];
@@ -310,17 +310,17 @@ mod tests {
                 let (model, address) = (&mut models[at], IpAddr::from([10, 0, 0, dice_byte(at)]));
                 match dice / 64 % 4 {
                     0 => {
-                        let is_let_in = visitors.enter(address, start + now);
+                        let is_let_in = clients.enter(address, start + now);
                         assert_eq!(is_let_in, model.connection_count < limit);
                         model.connection_count += usize::from(is_let_in);
                         outcomes[0][usize::from(is_let_in)] += 1;
                     }
                     1 if model.connection_count > 0 => {
-                        visitors.leave(address, start + now);
+                        clients.leave(address, start + now);
                         model.connection_count -= 1;
                     }
                     _ => {
-                        let is_granted = visitors.upgrade(address, start + now);
+                        let is_granted = clients.upgrade(address, start + now);
                         assert_eq!(is_granted, model.grants(rate, now), "{rate} at {now:?}");
                         model.granted.extend(is_granted.then_some(now));
                         outcomes[1][usize::from(is_granted)] += 1;
@@ -337,16 +337,16 @@ mod tests {
 
     #[test]
     fn the_fastest_rate_does_not_overflow() {
-        let (visitors, now) = (limited(None, Some(u32::MAX)), clock::now());
+        let (clients, now) = (limited(None, Some(u32::MAX)), clock::now());
         for _ in 0..1000 {
-            assert!(visitors.upgrade(ip("::1"), now));
+            assert!(clients.upgrade(ip("::1"), now));
         }
-        assert!(visitors.upgrade(ip("::1"), now + crate::config::AGES));
+        assert!(clients.upgrade(ip("::1"), now + crate::config::AGES));
     }
 
     #[test]
     fn who_has_gone_is_remembered_for_a_second_at_most() {
-        let visitors = limited(Some(2), Some(10));
+        let clients = limited(Some(2), Some(10));
         let start = clock::now();
         let network =
             |number: u32| IpAddr::from([0x2001, 0xdb8, high(number), low(number), 0, 0, 0, 1]);
@@ -355,25 +355,25 @@ mod tests {
             // A new network each millisecond.
             let now = start + Duration::from_millis(number.into());
             let address = network(number);
-            assert!(visitors.enter(address, now) && visitors.upgrade(address, now));
-            visitors.leave(address, now);
+            assert!(clients.enter(address, now) && clients.upgrade(address, now));
+            clients.leave(address, now);
             if number % 1000 == 0 {
-                most = most.max(remembered_count(&visitors));
+                most = most.max(remembered_count(&clients));
             }
         }
         // A second's worth, and what stands in stripes that nobody has looked at since.
         assert!((1000..2000).contains(&most), "{most} networks are remembered");
         let later = start + Duration::from_secs(1000);
         for number in 0..1000 {
-            let (address, _) = (network(number), visitors.enter(network(number), later));
-            visitors.leave(address, later);
+            let (address, _) = (network(number), clients.enter(network(number), later));
+            clients.leave(address, later);
         }
-        assert_eq!(remembered_count(&visitors), 0);
+        assert_eq!(remembered_count(&clients), 0);
         let capacity = |stripe: &Mutex<Stripe>| {
             let stripe = stripe.lock().expect("no panic");
-            stripe.visitors.capacity() + stripe.left.capacity()
+            stripe.clients.capacity() + stripe.left.capacity()
         };
-        let capacity: usize = visitors.stripes.iter().map(capacity).sum();
+        let capacity: usize = clients.stripes.iter().map(capacity).sum();
         assert!(capacity <= STRIPE_COUNT * KEPT_COUNT * 8, "room for {capacity} is kept");
     }
 
@@ -387,30 +387,30 @@ mod tests {
 
     #[test]
     fn who_stays_is_not_forgotten_and_who_comes_often_is_remembered_once() {
-        let visitors = limited(Some(1), Some(2));
+        let clients = limited(Some(1), Some(2));
         let start = clock::now();
         let [stays, comes] = ["192.0.2.1", "192.0.2.2"].map(ip);
-        assert!(visitors.enter(stays, start) && visitors.upgrade(stays, start));
+        assert!(clients.enter(stays, start) && clients.upgrade(stays, start));
         for step in 0..10_000 {
             let now = start + Duration::from_millis(step);
-            assert!(!visitors.enter(stays, now));
-            assert!(visitors.enter(comes, now));
-            let _ = visitors.upgrade(comes, now);
-            visitors.leave(comes, now);
-            assert!(remembered_count(&visitors) <= 2);
+            assert!(!clients.enter(stays, now));
+            assert!(clients.enter(comes, now));
+            let _ = clients.upgrade(comes, now);
+            clients.leave(comes, now);
+            assert!(remembered_count(&clients) <= 2);
         }
-        visitors.leave(stays, start + Duration::from_secs(20));
-        assert!(visitors.enter(stays, start + Duration::from_secs(20)));
+        clients.leave(stays, start + Duration::from_secs(20));
+        assert!(clients.enter(stays, start + Duration::from_secs(20)));
     }
 
     #[test]
     fn it_is_exact_for_many_threads() {
-        let (visitors, now) = (limited(Some(100), Some(50)), clock::now());
+        let (clients, now) = (limited(Some(100), Some(50)), clock::now());
         let granted = |_| {
-            let all = |ask: fn(&Visitors, IpAddr, Instant) -> bool| {
-                (0..100).filter(|_| ask(&visitors, ip("::1"), now)).count()
+            let all = |ask: fn(&ClientLimits, IpAddr, Instant) -> bool| {
+                (0..100).filter(|_| ask(&clients, ip("::1"), now)).count()
             };
-            [all(Visitors::enter), all(Visitors::upgrade)]
+            [all(ClientLimits::enter), all(ClientLimits::upgrade)]
         };
         let sums = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4).map(|at| scope.spawn(move || granted(at))).collect();

@@ -1,25 +1,25 @@
-//! [`Places`]: how many connections a server may have, and has.
+//! [`ConnectionQuota`]: how many connections a server may have, and has.
 //!
 //! Knows one count that all shards share. Must not know connections.
 
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many places the surplus of all shards has.
-pub(in crate::shard) const SURPLUS_COUNT: usize = 64;
+/// How many places over the limit there are, for all shards.
+pub(in crate::shard) const OVER_LIMIT_COUNT: usize = 64;
 
 /// How many connections there may be, and how many there are: the one count that all shards share,
 /// touched when a connection comes and when it goes.
 #[derive(Debug)]
-pub(crate) struct Places {
+pub(crate) struct ConnectionQuota {
     limit: usize,
     taken_count: AtomicUsize,
-    /// Those in surplus: they take no place from the others.
-    surplus_count: AtomicUsize,
+    /// Those over the limit: they take no place from the others.
+    over_limit_count: AtomicUsize,
 }
 
-impl Places {
+impl ConnectionQuota {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, taken_count: AtomicUsize::new(0), surplus_count: AtomicUsize::new(0) }
+        Self { limit, taken_count: AtomicUsize::new(0), over_limit_count: AtomicUsize::new(0) }
     }
 
     /// Takes a place, if one is free.
@@ -32,14 +32,14 @@ impl Places {
         self.taken_count.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Takes one of the surplus's places, if one is free.
+    /// Takes one of the places over the limit, if one is free.
     #[must_use]
-    pub(in crate::shard) fn take_surplus(&self) -> bool {
-        add_one(&self.surplus_count, SURPLUS_COUNT)
+    pub(in crate::shard) fn take_over_limit(&self) -> bool {
+        add_one(&self.over_limit_count, OVER_LIMIT_COUNT)
     }
 
-    pub(in crate::shard) fn give_back_surplus(&self) {
-        self.surplus_count.fetch_sub(1, Ordering::Relaxed);
+    pub(in crate::shard) fn release_over_limit(&self) {
+        self.over_limit_count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -50,10 +50,10 @@ fn add_one(count: &AtomicUsize, limit: usize) -> bool {
 }
 
 #[cfg(feature = "testing")]
-impl Places {
-    /// How many places are taken, and how many of the surplus.
+impl ConnectionQuota {
+    /// How many places are taken, and how many over the limit.
     pub(in crate::shard) fn counts(&self) -> (usize, usize) {
         let count = |count: &AtomicUsize| count.load(Ordering::Relaxed);
-        (count(&self.taken_count), count(&self.surplus_count))
+        (count(&self.taken_count), count(&self.over_limit_count))
     }
 }

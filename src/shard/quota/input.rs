@@ -1,4 +1,4 @@
-//! [`KeptInput`]: how much input the connections of a shard keep, each and in all.
+//! [`InputQuota`]: how much input the connections of a shard keep, each and in all.
 //!
 //! Knows slots and numbers of bytes. Must not know connections.
 
@@ -8,12 +8,12 @@ use crate::hub::Slot;
 
 /// Who keeps input, and how much; an idle connection is not in here.
 #[derive(Debug, Default)]
-pub(in crate::shard) struct KeptInput {
+pub(in crate::shard) struct InputQuota {
     by_slot: HashMap<Slot, usize>,
     sum: usize,
 }
 
-impl KeptInput {
+impl InputQuota {
     /// Notes how much a connection keeps now; how much it was before.
     pub(in crate::shard) fn set(&mut self, slot: Slot, bytes: usize) -> usize {
         let before = match bytes {

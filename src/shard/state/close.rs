@@ -6,14 +6,19 @@ use std::time::Instant;
 use crate::error::SendError;
 use crate::hub::Slot;
 use crate::message::{Close, CloseCode, ClosedBy};
-use crate::shard::connection::{Closing, Farewell, Heard, Leaving, Phase};
+use crate::shard::connection::{CloseHandshake, Closing, Heard, PendingClose, Phase};
 use crate::shard::reports::Kind;
 use crate::shard::state::Shard;
 
 impl Shard {
     /// Decides that an open connection ends. It leaves its endpoint at once; `on_close` is called
     /// later. The first decision stands.
-    pub(in crate::shard) fn begin_close(&mut self, slot: Slot, close: Close, farewell: Farewell) {
+    pub(in crate::shard) fn begin_close(
+        &mut self,
+        slot: Slot,
+        close: Close,
+        close_handshake: CloseHandshake,
+    ) {
         if !self.connections[slot].is_open() {
             return;
         }
@@ -25,20 +30,20 @@ impl Shard {
         }
         self.report_close(slot, &close);
         self.leave(slot);
-        self.connections[slot].phase = Phase::Leaving(Box::new(Leaving {
+        self.connections[slot].phase = Phase::PendingClose(Box::new(PendingClose {
             close,
-            farewell,
-            was_told: false,
+            close_handshake,
+            is_reported: false,
             has_panicked: false,
             answer_due: None,
         }));
-        self.leaving.push(slot);
+        self.pending_closes.push(slot);
     }
 
     /// What a leaving connection may have waited for is over: it goes on, and so does its input.
-    pub(in crate::shard) fn go_on_leaving(&mut self, slot: Slot) {
-        if matches!(self.connections[slot].phase, Phase::Leaving(_)) {
-            self.leaving.push(slot);
+    pub(in crate::shard) fn continue_close(&mut self, slot: Slot) {
+        if matches!(self.connections[slot].phase, Phase::PendingClose(_)) {
+            self.pending_closes.push(slot);
             self.make_ready(slot);
         }
     }
@@ -55,13 +60,13 @@ impl Shard {
                 "the handler of {path} panicked; its connection {id} with {client} is closed"
             ),
         );
-        if let Phase::Leaving(leaving) = &mut self.connections[slot].phase {
-            leaving.has_panicked |= leaving.was_told;
+        if let Phase::PendingClose(pending) = &mut self.connections[slot].phase {
+            pending.has_panicked |= pending.is_reported;
             return;
         }
         let code = CloseCode::INTERNAL_ERROR;
         let close = Close::new(code, "handler panicked", ClosedBy::Application);
-        self.begin_close(slot, close, Farewell::Close);
+        self.begin_close(slot, close, CloseHandshake::Close);
     }
 
     /// Drops on the application's wish.
@@ -90,15 +95,15 @@ impl Shard {
 
     /// Ends a connection that gets nothing any more, however far its end has come.
     fn cut_off(&mut self, slot: Slot, close: Close) {
-        self.begin_close(slot, close, Farewell::Nothing);
+        self.begin_close(slot, close, CloseHandshake::Nothing);
         match &mut self.connections[slot].phase {
-            Phase::Leaving(leaving) => {
+            Phase::PendingClose(pending) => {
                 // Its end may have been decided before. What its handlers have left to be done goes
                 // on; only nothing is sent any more.
-                leaving.farewell = Farewell::Nothing;
+                pending.close_handshake = CloseHandshake::Nothing;
                 self.connections[slot].transport.shut_down();
                 self.give_up_output(slot);
-                self.leaving.push(slot);
+                self.pending_closes.push(slot);
             }
             Phase::Upgrading { .. } | Phase::Closing(_) => self.kill(slot),
             Phase::Open | Phase::Dead => {}
@@ -109,7 +114,7 @@ impl Shard {
     /// counted as dropped.
     pub(in crate::shard) fn kill(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot];
-        debug_assert!(!matches!(connection.phase, Phase::Open | Phase::Leaving(_)));
+        debug_assert!(!matches!(connection.phase, Phase::Open | Phase::PendingClose(_)));
         if connection.is_dead() {
             return;
         }

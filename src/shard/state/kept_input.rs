@@ -7,7 +7,7 @@
 use crate::hub::Slot;
 use crate::message::{Close, CloseCode, ClosedBy};
 use crate::protocol::Protocol;
-use crate::shard::connection::{Closing, Farewell, Phase};
+use crate::shard::connection::{CloseHandshake, Closing, Phase};
 use crate::shard::state::Shard;
 
 /// How much each connection may keep whatever the others do, in bytes.
@@ -27,9 +27,9 @@ impl Shard {
     #[cold]
     fn account_input(&mut self, slot: Slot, kept_bytes: usize) {
         self.connections[slot].flags.keeps_input = kept_bytes > 0;
-        let before = self.kept_input.set(slot, kept_bytes);
+        let before = self.input_quota.set(slot, kept_bytes);
         let has_grown = kept_bytes > before.max(FREE_BYTES);
-        if has_grown && self.kept_input.sum() > self.limits.server().shard_input_bytes {
+        if has_grown && self.input_quota.sum() > self.limits.server().shard_input_bytes {
             self.refuse_input(slot);
         }
     }
@@ -43,12 +43,12 @@ impl Shard {
             Phase::Open => {
                 let code = CloseCode::TRY_AGAIN_LATER;
                 let close = Close::new(code, "too much input waits", ClosedBy::Server);
-                self.begin_close(slot, close, Farewell::Fail);
+                self.begin_close(slot, close, CloseHandshake::Fail);
             }
-            Phase::Leaving(leaving) => {
+            Phase::PendingClose(pending) => {
                 // Its end is decided; nothing is waited for any more in what it says.
-                if leaving.farewell == Farewell::Close {
-                    leaving.farewell = Farewell::Fail;
+                if pending.close_handshake == CloseHandshake::Close {
+                    pending.close_handshake = CloseHandshake::Fail;
                 }
                 connection.backlog = Vec::new();
                 self.keep_input(slot);

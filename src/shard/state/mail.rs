@@ -31,7 +31,7 @@
 
 use crate::error::SendError;
 use crate::hub::Envelope;
-use crate::shard::connection::Farewell;
+use crate::shard::connection::CloseHandshake;
 use crate::shard::outbox::outgoing::Outgoing;
 use crate::shard::reports::Kind;
 use crate::shard::state::Shard;
@@ -96,7 +96,7 @@ impl Shard {
             }
             Envelope::Close { to, close } => {
                 if let Some(slot) = self.find(to) {
-                    self.begin_close(slot, *close, Farewell::Close);
+                    self.begin_close(slot, *close, CloseHandshake::Close);
                 }
             }
             Envelope::Abort { to } => {

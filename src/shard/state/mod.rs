@@ -30,14 +30,14 @@ use crate::shard::connection::Connection;
 use crate::shard::fanout::Fanout;
 use crate::shard::fanout::audience::Position;
 use crate::shard::limits::LimitTable;
-use crate::shard::links::Links;
+use crate::shard::outbound::Outbound;
 use crate::shard::outbox::Spares;
-use crate::shard::outbox::cork::Room;
+use crate::shard::outbox::cork::Cork;
 use crate::shard::outbox::cork::SCRATCH_BYTES;
 use crate::shard::outbox::encoder::Encoder;
-use crate::shard::quota::input::KeptInput;
+use crate::shard::quota::input::InputQuota;
 use crate::shard::reports::Reports;
-use crate::shard::stopwatch::Watch;
+use crate::shard::stopwatch::Stopwatch;
 use crate::shard::timers::Wheel;
 use crate::transport::readiness::Readiness;
 
@@ -52,7 +52,7 @@ pub(in crate::shard) struct Shard {
     pub(in crate::shard) schedule: Option<Schedule>,
     pub(in crate::shard) connections: Slab<Connection>,
     pub(in crate::shard) generation: u64,
-    pub(in crate::shard) links: Links,
+    pub(in crate::shard) outbound: Outbound,
     pub(in crate::shard) inbox: Inbox<Envelope>,
     /// Sockets that other shards have accepted for this one. They came by the mailbox; the loop
     /// adopts them. A shard gets none while it has more connections than the others.
@@ -61,15 +61,15 @@ pub(in crate::shard) struct Shard {
     pub(in crate::shard) fanout: Fanout,
     /// What a connection is about to get of the log.
     pub(in crate::shard) due: Vec<Position>,
-    pub(in crate::shard) watch: Watch,
+    pub(in crate::shard) watch: Stopwatch,
     /// What is to be in the log; see [`Shard::report`].
     pub(in crate::shard) reports: Reports,
     /// Whose turn it is; its own output goes to `scratch`.
     pub(in crate::shard) current: Option<Slot>,
     /// Output of the current connection, after what is in its outbox.
     pub(in crate::shard) scratch: Vec<u8>,
-    /// Output of the current connection after what is in the scratch; see [`Shard::room_bytes`].
-    pub(in crate::shard) room: Room,
+    /// Output of the current connection after what is in the scratch; see [`Shard::cork_bytes`].
+    pub(in crate::shard) cork: Cork,
     /// What the message lies in that is handed to the handler, if that is long and can be shared.
     pub(in crate::shard) lent: Option<Bytes>,
     /// How much of the scratch is HTTP: what comes before the first frame.
@@ -78,13 +78,13 @@ pub(in crate::shard) struct Shard {
     pub(in crate::shard) spares: Spares,
     /// The sum of all outboxes.
     pub(in crate::shard) queued_bytes: usize,
-    pub(in crate::shard) kept_input: KeptInput,
+    pub(in crate::shard) input_quota: InputQuota,
     /// Input is waiting, or may be.
     pub(in crate::shard) ready: Vec<Address>,
     /// Output is waiting that the kernel might take.
     pub(in crate::shard) dirty: Vec<Address>,
     /// `on_close` is to be called.
-    pub(in crate::shard) leaving: Vec<Slot>,
+    pub(in crate::shard) pending_closes: Vec<Slot>,
     /// `on_drain` is to be called.
     pub(in crate::shard) drained: Vec<Address>,
     /// To be freed at the end of the turn.
@@ -101,9 +101,9 @@ impl Shard {
     ) -> Self {
         Self {
             index,
-            links: Links::new(hub.clone(), index, limits.server()),
+            outbound: Outbound::new(hub.clone(), index, limits.server()),
             fanout: Fanout::new(limits.endpoint_count()),
-            watch: Watch::new(limits.no_endpoint()),
+            watch: Stopwatch::new(limits.no_endpoint()),
             reports: Reports::default(),
             limits,
             hub,
@@ -117,16 +117,16 @@ impl Shard {
             due: Vec::new(),
             current: None,
             scratch: Vec::with_capacity(SCRATCH_BYTES),
-            room: Room::new(),
+            cork: Cork::new(),
             lent: None,
             scratch_http_bytes: 0,
             encoder: Encoder::new(),
             spares: Spares::default(),
             queued_bytes: 0,
-            kept_input: KeptInput::default(),
+            input_quota: InputQuota::default(),
             ready: Vec::new(),
             dirty: Vec::new(),
-            leaving: Vec::new(),
+            pending_closes: Vec::new(),
             drained: Vec::new(),
             dead: Vec::new(),
         }
@@ -142,12 +142,12 @@ impl Shard {
         (connection.address == address).then_some(slot)
     }
 
-    /// The slot of a connection that is still there, if it is at ease.
+    /// The slot of a connection that is still there, if it is idle.
     #[inline]
-    pub(in crate::shard) fn find_at_ease(&self, address: Address) -> Option<Slot> {
+    pub(in crate::shard) fn find_idle(&self, address: Address) -> Option<Slot> {
         let slot = address.slot();
         let connection = self.connections.get(slot)?;
-        (connection.address == address && connection.is_at_ease()).then_some(slot)
+        (connection.address == address && connection.is_idle()).then_some(slot)
     }
 
     pub(in crate::shard) fn id(&self, slot: Slot) -> ConnectionId {
@@ -170,14 +170,14 @@ impl Shard {
 
     /// Whether what handlers send has no way to go for the moment: then none is called.
     #[inline]
-    pub(in crate::shard) fn is_held_up(&self) -> bool {
-        self.links.is_blocked() || self.fanout.is_behind()
+    pub(in crate::shard) fn is_congested(&self) -> bool {
+        self.outbound.is_blocked() || self.fanout.is_behind()
     }
 
     /// Whether nothing is under way between connections that a reply must not overtake.
     #[inline]
-    pub(in crate::shard) fn is_calm(&self) -> bool {
-        self.fanout.is_empty() && !self.links.is_blocked()
+    pub(in crate::shard) fn is_quiescent(&self) -> bool {
+        self.fanout.is_empty() && !self.outbound.is_blocked()
     }
 
     /// What waits for this connection, scratch included, its HTTP not.
@@ -185,7 +185,7 @@ impl Shard {
     pub(in crate::shard) fn buffered_bytes(&self, slot: Slot) -> usize {
         let is_current = self.current == Some(slot);
         let own = if is_current {
-            self.scratch.len() - self.scratch_http_bytes + self.room.content().len()
+            self.scratch.len() - self.scratch_http_bytes + self.cork.content().len()
         } else {
             0
         };
@@ -253,7 +253,7 @@ impl Shard {
     /// The connection's input goes on, or its end does.
     pub(in crate::shard) fn end_waiting(&mut self, slot: Slot) {
         self.connections[slot].flags.is_waiting = false;
-        self.go_on_leaving(slot);
+        self.continue_close(slot);
         self.make_ready(slot);
     }
 }

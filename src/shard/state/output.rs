@@ -13,8 +13,8 @@ use crate::hub::ticket::Ticket;
 use crate::hub::{EndpointIndex, Slot};
 use crate::message::{Close, CloseCode, ClosedBy, Message};
 use crate::protocol::frame::{self, LONG_HEADER_BYTES};
-use crate::shard::connection::{Farewell, Phase};
-use crate::shard::limits::Quick;
+use crate::shard::connection::{CloseHandshake, Phase};
+use crate::shard::limits::EndpointLimits;
 use crate::shard::outbox::cork::SCRATCH_BYTES;
 use crate::shard::outbox::outgoing::Outgoing;
 use crate::shard::outbox::{Begun, Flushed, Outbox, REFER_BYTES, count_messages, pongs_first};
@@ -132,7 +132,7 @@ impl Shard {
             Overflow::Close => {
                 let close =
                     Close::new(CloseCode::TRY_AGAIN_LATER, "reads too slowly", ClosedBy::Server);
-                self.begin_close(slot, close, Farewell::Close);
+                self.begin_close(slot, close, CloseHandshake::Close);
             }
             Overflow::DropNewest => {}
             Overflow::DropOldest => {
@@ -220,53 +220,53 @@ impl Shard {
 
     /// How large the room may be for what the current connection's handler says to it: none while
     /// anything stands in the way, and no more than is left of the scratch.
-    pub(in crate::shard) fn room_bytes(&self, slot: Slot) -> usize {
+    pub(in crate::shard) fn cork_bytes(&self, slot: Slot) -> usize {
         debug_assert_eq!(self.current, Some(slot));
         let connection = &self.connections[slot];
         let is_plain =
-            connection.flags.are_clear() && connection.outbox.is_empty() && self.is_calm();
+            connection.flags.are_clear() && connection.outbox.is_empty() && self.is_quiescent();
         let own_bytes = self.scratch.len() - self.scratch_http_bytes;
         if is_plain { self.scratch_limit(slot).saturating_sub(own_bytes) } else { 0 }
     }
 
     /// From here on, every question is asked.
     #[inline]
-    pub(in crate::shard) fn close_room(&mut self) {
-        if self.room.is_open() {
-            self.scratch.extend_from_slice(self.room.content());
-            self.room.clear();
-            self.room.close();
+    pub(in crate::shard) fn close_cork(&mut self) {
+        if self.cork.is_open() {
+            self.scratch.extend_from_slice(self.cork.content());
+            self.cork.clear();
+            self.cork.close();
         }
     }
 
     /// Ends a run: what gathered leaves, or goes to the scratch.
-    pub(in crate::shard) fn end_room(&mut self, slot: Slot) {
-        if self.room.is_rather_full() && self.scratch.is_empty() {
-            self.write_room(slot);
+    pub(in crate::shard) fn end_cork(&mut self, slot: Slot) {
+        if self.cork.is_rather_full() && self.scratch.is_empty() {
+            self.write_cork(slot);
         }
-        self.close_room();
+        self.close_cork();
     }
 
     /// Begins a connection's turn: from here on its own output goes to the room or the scratch.
     #[inline]
     pub(in crate::shard) fn enter(&mut self, slot: Slot) {
-        debug_assert!(self.current.is_none() && self.scratch.is_empty() && !self.room.is_open());
+        debug_assert!(self.current.is_none() && self.scratch.is_empty() && !self.cork.is_open());
         self.current = Some(slot);
-        self.end_watch();
+        self.stop_watch();
     }
 
-    /// Begins what is likely to be a plain turn: nothing stands in the way.
+    /// Begins what is likely to be the fast path: nothing stands in the way.
     #[inline]
-    pub(in crate::shard) fn enter_plain(&mut self, slot: Slot, endpoint: EndpointIndex) {
-        debug_assert!(self.current.is_none() && self.scratch.is_empty() && !self.room.is_open());
-        debug_assert!(self.is_calm() && self.connections[slot].is_at_ease());
+    pub(in crate::shard) fn enter_fast(&mut self, slot: Slot, endpoint: EndpointIndex) {
+        debug_assert!(self.current.is_none() && self.scratch.is_empty() && !self.cork.is_open());
+        debug_assert!(self.is_quiescent() && self.connections[slot].is_idle());
         self.current = Some(slot);
-        self.begin_plain_turn(endpoint);
+        self.begin_fast_service(endpoint);
     }
 
     /// When the scratch is written before the turn ends, in bytes.
     pub(in crate::shard) fn scratch_limit(&self, slot: Slot) -> usize {
-        Quick::new(self.limits_of(slot)).scratch_bytes
+        EndpointLimits::new(self.limits_of(slot)).scratch_bytes
     }
 
     /// Ends a connection's turn: what its handler sent leaves in one write.
@@ -274,40 +274,40 @@ impl Shard {
         debug_assert_eq!(self.current, Some(slot));
         self.current = None;
         if self.scratch.is_empty() {
-            if !self.room.content().is_empty() {
-                self.write_room(slot);
+            if !self.cork.content().is_empty() {
+                self.write_cork(slot);
             }
-            self.room.close();
+            self.cork.close();
         } else {
-            self.close_room();
+            self.close_cork();
             self.write_scratch(slot);
         }
-        self.end_careful_turn(slot);
+        self.end_service(slot);
     }
 
-    /// Ends a plain turn.
+    /// Ends the fast path.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "the call alone costs a thirtieth of a short echo")]
-    pub(in crate::shard) fn exit_plain(&mut self, slot: Slot) {
+    pub(in crate::shard) fn exit_fast(&mut self, slot: Slot) {
         debug_assert!(self.current == Some(slot) && self.scratch.is_empty());
         self.current = None;
-        if !self.room.content().is_empty() {
-            self.write_room(slot);
+        if !self.cork.content().is_empty() {
+            self.write_cork(slot);
         }
-        self.room.close();
-        self.end_plain_turn();
+        self.cork.close();
+        self.end_fast_service();
     }
 
     /// Hands what gathered in the room to the kernel: nothing waits before it.
     #[inline]
-    fn write_room(&mut self, slot: Slot) {
-        let content = self.room.content();
+    fn write_cork(&mut self, slot: Slot) {
+        let content = self.cork.content();
         let output = self.connections[slot].transport.write(content);
         if output != Output::Bytes(content.len()) {
-            self.close_room();
+            self.close_cork();
             self.end_write(slot, output);
         }
-        self.room.clear();
+        self.cork.clear();
     }
 
     /// Hands the scratch to the kernel; what it does not take goes to the outbox.

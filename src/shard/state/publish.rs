@@ -126,7 +126,7 @@ impl Shard {
         }
         let frame = self.encoder.encode(message);
         let publication = Publication { audience, except, frame, tally };
-        self.links.publish(&publication)?;
+        self.outbound.publish(&publication)?;
         self.publish_here(&publication);
         Ok(())
     }

@@ -20,10 +20,10 @@ impl Shard {
         slot: Slot,
         message: Message<'_>,
     ) -> Result<(), SendError> {
-        if self.room.append(message) {
+        if self.cork.append(message) {
             return Ok(());
         }
-        self.close_room();
+        self.close_cork();
         if !self.connections[slot].is_open() {
             return Err(SendError::Closed);
         }
@@ -78,7 +78,7 @@ impl Shard {
         if id.shard() == self.index {
             return self.send_here(to, Outgoing::Frames(&frame), &mut ticket);
         }
-        self.links.send(id.shard(), Envelope::Send { to, frame, ticket })
+        self.outbound.send(id.shard(), Envelope::Send { to, frame, ticket })
     }
 
     /// Sends to a connection of this shard. The ticket is taken if the message is accepted, else it

@@ -11,39 +11,39 @@ use crate::shard::stopwatch::STRIDE_MAX;
 impl Shard {
     /// A turn of a connection of this endpoint begins, which may be plain.
     #[inline]
-    pub(in crate::shard) fn begin_plain_turn(&mut self, endpoint: EndpointIndex) {
+    pub(in crate::shard) fn begin_fast_service(&mut self, endpoint: EndpointIndex) {
         if self.watch.endpoint != endpoint {
-            self.end_watch();
+            self.stop_watch();
             self.watch.endpoint = endpoint;
         }
     }
 
     /// It was plain.
     #[inline]
-    pub(in crate::shard) fn end_plain_turn(&mut self) {
+    pub(in crate::shard) fn end_fast_service(&mut self) {
         self.watch.turns_left -= 1;
         if self.watch.turns_left == 0 {
-            self.look_at_watch();
+            self.read_stopwatch();
         }
     }
 
     /// A turn of this connection has ended that was not.
-    pub(in crate::shard) fn end_careful_turn(&mut self, slot: Slot) {
+    pub(in crate::shard) fn end_service(&mut self, slot: Slot) {
         // It may have found its endpoint in this turn. A connection whose upgrade was refused has
         // none, but a handler was asked.
         let asked = self.watch.asked.take();
         self.watch.endpoint = asked.unwrap_or_else(|| self.connections[slot].asked());
-        self.look_at_watch();
+        self.read_stopwatch();
     }
 
-    /// What follows is no plain turn of the same endpoint.
-    pub(in crate::shard) fn end_watch(&mut self) {
+    /// What follows is no turn on the fast path of the same endpoint.
+    pub(in crate::shard) fn stop_watch(&mut self) {
         if self.watch.turns_left < self.watch.stride {
-            self.look_at_watch();
+            self.read_stopwatch();
         }
     }
 
-    fn look_at_watch(&mut self) {
+    fn read_stopwatch(&mut self) {
         let now = clock::coarse();
         if now == self.watch.since {
             self.watch.step(STRIDE_MAX.min(2 * self.watch.stride));

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::error::SendError;
-use crate::hub::alarm::Alarm;
 use crate::hub::credit::Credit;
 use crate::hub::ticket::Ticket;
+use crate::hub::waker::ConnectionWaker;
 use crate::hub::{Address, Slot};
 use crate::message::{Close, CloseCode, ClosedBy};
 use crate::protocol::frame;
-use crate::shard::connection::{Farewell, Streaming};
+use crate::shard::connection::{CloseHandshake, Streaming};
 use crate::shard::outbox::Outbox;
 use crate::shard::outbox::outgoing::Outgoing;
 use crate::shard::state::Shard;
@@ -47,8 +47,9 @@ impl Shard {
             return Err(SendError::Overloaded);
         }
         let doorbell = Arc::clone(self.hub.shared().mailboxes[self.index].doorbell());
-        let alarm = Alarm::new(connection.address, doorbell);
-        let credit = Credit::new(alarm, self.limits[connection.endpoint].outbox_high_water_bytes);
+        let connection_waker = ConnectionWaker::new(connection.address, doorbell);
+        let credit =
+            Credit::new(connection_waker, self.limits[connection.endpoint].outbox_high_water_bytes);
         let held = Outbox::default();
         let streaming = Streaming { credit: Arc::clone(&credit), has_begun: false, held };
         connection.details().streaming = Some(streaming);
@@ -89,7 +90,7 @@ impl Shard {
         if let Some(streaming) = self.connections[slot].take_streaming() {
             self.release(slot, streaming);
         }
-        self.go_on_leaving(slot);
+        self.continue_close(slot);
     }
 
     /// What was held back waits no longer.
@@ -122,9 +123,9 @@ impl Shard {
         if connection.streaming().is_some_and(|streaming| streaming.credit.is_abandoned()) {
             let reason = "a message was not finished";
             let close = Close::new(CloseCode::INTERNAL_ERROR, reason, ClosedBy::Application);
-            self.begin_close(slot, close, Farewell::Close);
+            self.begin_close(slot, close, CloseHandshake::Close);
             self.break_stream(slot);
-            self.go_on_leaving(slot);
+            self.continue_close(slot);
         }
     }
 

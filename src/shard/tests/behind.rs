@@ -17,7 +17,7 @@ const MESSAGE: [u8; 4096] = [7; 4096];
 const FRAME_BYTES: usize = MESSAGE.len() + 4;
 /// What each message is answered by.
 const BURST_COUNT: usize = 10;
-const ROOM_BYTES: usize = 64 << 20;
+const CORK_BYTES: usize = 64 << 20;
 
 const REQUEST: &str = "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
      Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
@@ -37,7 +37,7 @@ fn shard() -> (Simulation, Arc<AtomicUsize>) {
     let builder = Server::builder().shards(1).limits(limits).websocket("/", handler);
     let mut simulation = Simulation::new(builder, [64, 1024, 1, 512]).expect("a right server");
     for _ in 0..MEMBER_COUNT {
-        let index = simulation.connect(0, ROOM_BYTES);
+        let index = simulation.connect(0, CORK_BYTES);
         simulation.wires()[index].write(REQUEST.as_bytes());
     }
     while simulation.turn(0, || true) {}

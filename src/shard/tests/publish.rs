@@ -16,7 +16,7 @@ use crate::hub::{Address, Audience, BroadcastDelivery, Delivery, Hub, Node, Publ
 use crate::message::{Close, CloseCode, ClosedBy, Message};
 use crate::protocol::Protocol;
 use crate::protocol::frame::{self, Header};
-use crate::shard::connection::{Connection, Farewell, Flags, Phase};
+use crate::shard::connection::{CloseHandshake, Connection, Flags, Phase};
 use crate::shard::limits::LimitTable;
 use crate::shard::outbox::Outbox;
 use crate::shard::outbox::outgoing::Outgoing;
@@ -219,7 +219,7 @@ impl World {
             Step::Leave { who } => {
                 if let Some(slot) = self.pick(who) {
                     let close = Close::new(CloseCode::NORMAL, "", ClosedBy::Application);
-                    self.shard.begin_close(slot, close, Farewell::Close);
+                    self.shard.begin_close(slot, close, CloseHandshake::Close);
                 }
             }
             Step::Subscribe { who, topic } => {

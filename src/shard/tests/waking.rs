@@ -14,11 +14,12 @@ use crate::shard::{EventLoop, clock};
 #[test]
 fn a_wake_up_that_is_found_when_timers_fire_is_not_lost() {
     let builder = Server::builder().shards(1).websocket("/", Callbacks::<()>::new());
-    let Ok(Parts { mut seats, service, limits, hub, .. }) = builder.prepare(Shards::One) else {
+    let Ok(Parts { mut shard_parts, service, limits, hub, .. }) = builder.prepare(Shards::One)
+    else {
         panic!("a right server")
     };
     let now = clock::now();
-    let shard = EventLoop::new(seats.remove(0), service, limits, hub.clone(), now);
+    let shard = EventLoop::new(shard_parts.remove(0), service, limits, hub.clone(), now);
     let mut shard = shard.expect("a shard");
     shard.shard.wheel.arm(0, now);
     shard.shard.now = now + Duration::from_secs(1);

@@ -1,10 +1,10 @@
-//! The mailbox: waking, bounds, closing, the end of a shard; and the bells.
+//! The mailbox: waking, bounds, closing, the end of a shard; and the woken.
 
 use std::sync::Arc;
 
 use super::{explore, shard};
 use crate::error::SendError;
-use crate::hub::alarm::Alarm;
+use crate::hub::waker::ConnectionWaker;
 use crate::hub::{Address, Envelope};
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::thread;
@@ -159,15 +159,15 @@ fn a_shard_that_ends_drops_all_that_was_sent_to_it() {
 
 #[test]
 fn what_a_bell_was_rung_for_is_seen_by_who_hears_it_and_it_rings_once_until_then() {
-    explore("bells", || {
+    explore("woken", || {
         let (mailbox, shard) = shard::<Envelope>(4, 100);
-        let alarm = Alarm::new(Address::new(1, 2), Arc::clone(mailbox.doorbell()));
+        let waker = ConnectionWaker::new(Address::new(1, 2), Arc::clone(mailbox.doorbell()));
         let reasons = Arc::new([AtomicBool::new(false), AtomicBool::new(false)]);
         let ringers = [0, 1].map(|number| {
-            let (alarm, reasons) = (Arc::clone(&alarm), Arc::clone(&reasons));
+            let (waker, reasons) = (Arc::clone(&waker), Arc::clone(&reasons));
             thread::spawn(move || {
                 reasons[number].store(true, Ordering::Relaxed);
-                alarm.ring();
+                waker.notify();
             })
         });
         while !reasons.iter().all(|reason| reason.load(Ordering::Relaxed)) {
@@ -175,10 +175,10 @@ fn what_a_bell_was_rung_for_is_seen_by_who_hears_it_and_it_rings_once_until_then
             if !shard.inbox.disarm() {
                 continue;
             }
-            assert!(shard.inbox.bell_count() <= 1);
-            while let Some(address) = shard.inbox.take_bell() {
+            assert!(shard.inbox.woken_count() <= 1);
+            while let Some(address) = shard.inbox.take_woken() {
                 assert_eq!(address, Address::new(1, 2));
-                alarm.hear();
+                waker.rearm();
             }
         }
         for ringer in ringers {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::{Shard, explore, shard};
 use crate::error::SendError;
-use crate::hub::alarm::Alarm;
 use crate::hub::credit::Credit;
 use crate::hub::ticket::Ticket;
+use crate::hub::waker::ConnectionWaker;
 use crate::hub::{Address, ConnectionId, Envelope, Hub, Node, Stream};
 use crate::sync::thread;
 
@@ -16,7 +16,8 @@ fn stream(limit_bytes: usize) -> (Stream<[u8]>, Arc<Credit>, Shard<Envelope>) {
     let (mailbox, shard) = shard(8, 1000);
     let node = Node::random();
     let address = Address::new(1, 2);
-    let credit = Credit::new(Alarm::new(address, Arc::clone(mailbox.doorbell())), limit_bytes);
+    let credit =
+        Credit::new(ConnectionWaker::new(address, Arc::clone(mailbox.doorbell())), limit_bytes);
     let hub = Hub::new(node, Box::new([mailbox]), HashMap::new());
     let stream = Stream::new(hub, ConnectionId::new(node, 0, address), Arc::clone(&credit));
     (stream, credit, shard)
@@ -93,7 +94,7 @@ fn a_stream_that_is_dropped_unfinished_rings_until_it_is_heard() {
         while !credit.is_abandoned() {
             // The bell stands for no envelope; pieces are looked at in any case.
             tickets(&mut shard).into_iter().for_each(|ticket| ticket.settle(Ok(())));
-            while shard.inbox.take_bell().is_some() {}
+            while shard.inbox.take_woken().is_some() {}
         }
         assert_eq!(writer.join().expect("a writer"), Ok(()));
     });

@@ -14,7 +14,7 @@ use crate::error::SendError;
 use crate::hub::{Envelope, Hub, Publication};
 
 #[derive(Debug)]
-pub(in crate::shard) struct Links {
+pub(in crate::shard) struct Outbound {
     hub: Hub,
     own: usize,
     /// What this shard has sent beyond the room of each mailbox whose line was not empty since.
@@ -39,7 +39,7 @@ impl Excess {
     }
 }
 
-impl Links {
+impl Outbound {
     pub(in crate::shard) fn new(hub: Hub, own: usize, limits: &Limits) -> Self {
         let shard_count = hub.shared().mailboxes.len();
         // A broadcast needs room for all others at once.
@@ -145,7 +145,7 @@ impl Links {
     }
 }
 
-impl Drop for Links {
+impl Drop for Outbound {
     /// A shard that is gone sends nothing more, whatever has ended it.
     fn drop(&mut self) {
         self.quiet();
@@ -153,7 +153,7 @@ impl Drop for Links {
 }
 
 #[cfg(feature = "testing")]
-impl Links {
+impl Outbound {
     /// Panics unless the account of what was sent beyond the room is right, and within its bounds.
     pub(in crate::shard) fn check_invariants(&self) {
         let Self { excesses, excess, limit, own, .. } = self;
@@ -182,45 +182,45 @@ mod tests {
             .map(|waker| mailbox(waker, limits.mailbox_count, limits.mailbox_bytes))
             .unzip();
         let hub = Hub::new(Node::random(), mailboxes.into(), std::collections::HashMap::new());
-        let mut links = Links::new(hub, 0, &limits);
-        let send = |links: &mut Links, generation| {
-            links.send(1, Envelope::Abort { to: Address::new(0, generation) })
+        let mut outbound = Outbound::new(hub, 0, &limits);
+        let send = |outbound: &mut Outbound, generation| {
+            outbound.send(1, Envelope::Abort { to: Address::new(0, generation) })
         };
         let mut take = || match inboxes[1].take(Envelope::size) {
             Some(Envelope::Abort { to }) => Some(to),
             _ => None,
         };
         for (generation, is_blocked) in [(0, false), (1, false), (2, true)] {
-            assert_eq!(send(&mut links, generation), Ok(()));
-            assert_eq!(links.is_blocked(), is_blocked);
+            assert_eq!(send(&mut outbound, generation), Ok(()));
+            assert_eq!(outbound.is_blocked(), is_blocked);
         }
         assert_eq!(take(), Some(Address::new(0, 0)));
         // There is room, but something stands in line for it.
-        assert_eq!(send(&mut links, 3), Ok(()));
+        assert_eq!(send(&mut outbound, 3), Ok(()));
         for generation in 1..4 {
-            links.look();
-            assert!(links.is_blocked());
+            outbound.look();
+            assert!(outbound.is_blocked());
             assert_eq!(take(), Some(Address::new(0, generation)));
         }
         assert_eq!(take(), None);
-        links.look();
-        assert!(!links.is_blocked());
+        outbound.look();
+        assert!(!outbound.is_blocked());
         for generation in 4..6 {
-            assert_eq!(send(&mut links, generation), Ok(()));
+            assert_eq!(send(&mut outbound, generation), Ok(()));
         }
-        links.quiet();
+        outbound.quiet();
         let publication = Publication {
             audience: Audience::Everyone(0),
             except: None,
             frame: bytes::Bytes::new(),
             tally: None,
         };
-        assert_eq!(send(&mut links, 6), Err(SendError::ShuttingDown));
-        assert_eq!(links.publish(&publication), Err(SendError::ShuttingDown));
-        assert!(!links.is_blocked() && take().is_some());
-        assert_eq!(send(&mut links, 6), Ok(()), "there is room");
+        assert_eq!(send(&mut outbound, 6), Err(SendError::ShuttingDown));
+        assert_eq!(outbound.publish(&publication), Err(SendError::ShuttingDown));
+        assert!(!outbound.is_blocked() && take().is_some());
+        assert_eq!(send(&mut outbound, 6), Ok(()), "there is room");
         assert!(take().is_some());
-        assert_eq!(links.publish(&publication), Ok(()), "there is room");
-        assert!(!links.is_blocked());
+        assert_eq!(outbound.publish(&publication), Ok(()), "there is room");
+        assert!(!outbound.is_blocked());
     }
 }

@@ -19,7 +19,7 @@ const GROWTH: usize = 16;
 
 /// A message that has begun and not ended.
 #[derive(Debug, Default)]
-pub(super) struct Gathering {
+pub(super) struct Assembler {
     pieces: Pieces,
     payload: Payload,
 }
@@ -37,7 +37,7 @@ impl Default for Payload {
     }
 }
 
-impl Gathering {
+impl Assembler {
     /// Whether the frame that the input begins with is for it.
     pub(super) fn suits(input: &[u8], limits: &Limits) -> bool {
         let is_whole = matches!(input.first(), Some(&(frame::WHOLE_TEXT | frame::WHOLE_BINARY)));
@@ -138,22 +138,22 @@ mod tests {
     fn room_is_made_for_what_comes_not_for_what_is_announced() {
         let header = [[0x82, 0xFF, 0, 0, 0, 0, 0, 0x10, 0, 0].as_slice(), &[0; 4]].concat();
         let limits = Limits::default();
-        assert!(Gathering::suits(&header, &limits));
-        let mut gathering = Gathering::default();
+        assert!(Assembler::suits(&header, &limits));
+        let mut assembler = Assembler::default();
         let mut bytes = [header, vec![7; 1 << 20]].concat();
         let mut moved_count = 0;
         let mut input = bytes.as_mut_slice();
         while let Some((mut drop, rest)) = std::mem::take(&mut input).split_at_mut_checked(1000) {
-            let room = |gathering: &Gathering| match &gathering.payload {
+            let room = |assembler: &Assembler| match &assembler.payload {
                 Payload::Binary(bytes) => bytes.capacity(),
                 Payload::Text(_) => unreachable!("it is binary"),
             };
-            let before = room(&gathering);
-            let step = gathering.feed(&mut drop, &mut Vec::new(), &limits);
+            let before = room(&assembler);
+            let step = assembler.feed(&mut drop, &mut Vec::new(), &limits);
             assert!(matches!(step, Ok(Step::Fragment)), "{step:?}");
-            assert!(room(&gathering) <= GROWTH * gathering.kept_bytes());
-            assert!(room(&gathering) <= 1 << 20, "no more than the message needs");
-            moved_count += u32::from(room(&gathering) > before);
+            assert!(room(&assembler) <= GROWTH * assembler.kept_bytes());
+            assert!(room(&assembler) <= 1 << 20, "no more than the message needs");
+            moved_count += u32::from(room(&assembler) > before);
             input = rest;
         }
         assert!(moved_count < 6, "moved {moved_count} times");
@@ -163,12 +163,12 @@ mod tests {
     fn room_never_exceeds_the_message_however_it_comes() {
         for step in [1000, 2500, 16 << 10, 64 << 10] {
             let header = [[0x82, 0xFF, 0, 0, 0, 0, 0, 0x10, 0, 0].as_slice(), &[0; 4]].concat();
-            let mut gathering = Gathering::default();
+            let mut assembler = Assembler::default();
             let mut bytes = [header, vec![7; (1 << 20) - 1]].concat();
             for mut piece in bytes.chunks_mut(step) {
-                let step = gathering.feed(&mut piece, &mut Vec::new(), &Limits::default());
+                let step = assembler.feed(&mut piece, &mut Vec::new(), &Limits::default());
                 assert!(matches!(step, Ok(Step::Fragment)), "{step:?}");
-                let Payload::Binary(bytes) = &gathering.payload else { unreachable!() };
+                let Payload::Binary(bytes) = &assembler.payload else { unreachable!() };
                 assert!(bytes.capacity() <= 1 << 20, "{} bytes", bytes.capacity());
             }
         }
