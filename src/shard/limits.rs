@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::config::Limits;
 use crate::hub::EndpointIndex;
 use crate::protocol::Lane;
-use crate::shard::outbox::cork::SCRATCH_BYTES;
+use crate::shard::outbox::cork::CORK_BYTES;
 
 /// The limits of every endpoint, then those of the server, which count for connections that belong
 /// to no endpoint yet. What counts for the server alone is the same in all.
@@ -18,15 +18,15 @@ pub(crate) struct LimitTable(Arc<[Limits]>);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EndpointLimits {
     pub(in crate::shard) lane: Lane,
-    /// When the scratch is written before the turn ends, in bytes: nobody is refused for output
+    /// When the cork is written before the service ends, in bytes: nobody is refused for output
     /// that was not offered to the kernel.
-    pub(in crate::shard) scratch_bytes: usize,
+    pub(in crate::shard) cork_bytes: usize,
 }
 
 impl EndpointLimits {
     pub(crate) fn new(limits: &Limits) -> Self {
-        let scratch_bytes = SCRATCH_BYTES.min(limits.outbox_high_water_bytes).max(1);
-        Self { lane: Lane::new(limits), scratch_bytes }
+        let cork_bytes = CORK_BYTES.min(limits.outbox_high_water_bytes).max(1);
+        Self { lane: Lane::new(limits), cork_bytes }
     }
 }
 

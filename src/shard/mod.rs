@@ -52,12 +52,12 @@ use crate::shard::state::Shard;
 use crate::transport::listener::Listener;
 pub(crate) use crate::transport::listener::{Bound, PortUse, bind};
 #[cfg(feature = "testing")]
-pub(crate) use crate::transport::memory::{ClientEnd, Unread, pipe};
-#[cfg(feature = "testing")]
-pub(crate) use crate::transport::memory_listener::Arrivals;
-#[cfg(feature = "testing")]
 use crate::transport::readiness::Readiness;
 use crate::transport::readiness::SocketEvent;
+#[cfg(feature = "testing")]
+pub(crate) use crate::transport::test::arrivals::Arrivals;
+#[cfg(feature = "testing")]
+pub(crate) use crate::transport::test::memory::{ClientEnd, Unread, pipe};
 
 /// The token of the mailbox's waker. Addresses have at most 62 bits.
 pub(crate) const WAKER: Token = Token(usize::MAX);

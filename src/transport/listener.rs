@@ -4,25 +4,18 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener as StdListener};
-#[cfg(not(feature = "testing"))]
-use std::os::fd::OwnedFd as Connected;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpListener;
-#[cfg(not(feature = "testing"))]
-use mio::net::TcpListener as Door;
 use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
 use crate::transport::claim::{Claim, is_claimed};
 #[cfg(feature = "testing")]
-use crate::transport::memory::Socket as Connected;
-#[cfg(feature = "testing")]
-use crate::transport::memory_listener::Door;
-#[cfg(not(feature = "testing"))]
-use crate::transport::tcp;
+use crate::transport::test::arrivals::Arrivals;
+use crate::transport::{Transport, tcp};
 
 /// How many connections wait in the kernel to be accepted.
 pub(crate) const BACKLOG: u16 = 4096;
@@ -75,16 +68,24 @@ impl Bound {
 pub(crate) struct Listener {
     /// The last listener of the server gives it up.
     _claim: Option<Arc<Claim>>,
-    socket: Door,
+    source: Source,
     pub(crate) is_ready: bool,
     /// Out of descriptors: nothing is accepted until then.
     pub(crate) resting_until: Option<Instant>,
 }
 
+/// Where connections come from.
+#[derive(Debug)]
+enum Source {
+    Tcp(TcpListener),
+    #[cfg(feature = "testing")]
+    Memory(Arrivals),
+}
+
 /// What accepting brought.
 #[derive(Debug)]
 pub(crate) enum Accepted {
-    Socket(Connected, SocketAddr),
+    Connection(Transport, SocketAddr),
     /// Nobody is waiting.
     Nobody,
     /// One could not be accepted: it is gone, or has an error of its own (accept(2)). The next may
@@ -150,21 +151,28 @@ impl Listener {
         let Bound { claim, socket } = bound;
         let mut socket = TcpListener::from_std(socket);
         registry.register(&mut socket, token, Interest::READABLE)?;
-        Ok(Self { _claim: claim, ..Self::at(socket) })
+        Ok(Self::from_source(Source::Tcp(socket), claim))
     }
 
-    /// Somebody may have come before it was registered.
-    pub(crate) fn at(door: impl Into<Door>) -> Self {
-        Self { _claim: None, socket: door.into(), is_ready: true, resting_until: None }
+    /// Connections in memory.
+    #[cfg(feature = "testing")]
+    pub(crate) fn in_memory(arrivals: Arrivals) -> Self {
+        Self::from_source(Source::Memory(arrivals), None)
+    }
+
+    fn from_source(source: Source, claim: Option<Arc<Claim>>) -> Self {
+        // Some may have come before it was registered.
+        Self { _claim: claim, source, is_ready: true, resting_until: None }
     }
 
     pub(crate) fn accept(&mut self, now: Instant) -> Accepted {
-        #[cfg(feature = "testing")]
-        let accepted = self.socket.accept();
-        #[cfg(not(feature = "testing"))]
-        let accepted = tcp::accept(&self.socket);
+        let accepted = match &self.source {
+            Source::Tcp(socket) => tcp::accept(socket).map(|(tcp, peer)| (tcp.into(), peer)),
+            #[cfg(feature = "testing")]
+            Source::Memory(arrivals) => arrivals.accept(),
+        };
         let error = match accepted {
-            Ok((socket, peer)) => return Accepted::Socket(socket, peer),
+            Ok((transport, peer)) => return Accepted::Connection(transport, peer),
             Err(error) => error,
         };
         if error.kind() == ErrorKind::WouldBlock {
@@ -183,17 +191,21 @@ impl Listener {
     /// the socket would reset them. A newcomer's kernel tries again after a second; by then the
     /// socket is closed, and another process on the port gets it, or nobody.
     pub(crate) fn refuse_newcomers(&self) -> io::Result<()> {
-        #[cfg(feature = "testing")]
-        let socket = self.socket.tcp()?;
-        #[cfg(not(feature = "testing"))]
-        let socket = &self.socket;
+        let socket = match &self.source {
+            Source::Tcp(socket) => socket,
+            #[cfg(feature = "testing")]
+            Source::Memory(_) => return Err(ErrorKind::Unsupported.into()),
+        };
         SockRef::from(socket).attach_filter(&NO_NEWCOMERS)
     }
 
     /// Whether somebody waits to be accepted, and will for ever.
     #[cfg(feature = "testing")]
     pub(crate) fn is_deaf(&self) -> bool {
-        !self.is_ready && self.socket.has_waiting()
+        match &self.source {
+            Source::Tcp(_) => false,
+            Source::Memory(arrivals) => !self.is_ready && arrivals.has_waiting(),
+        }
     }
 
     /// Whether accepting is worth trying.

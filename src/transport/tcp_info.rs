@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::sys::socket::getsockopt;
 
 use self::option::TcpInfo;
-use crate::transport::stream::Acknowledged;
+use crate::transport::outcome::Acknowledged;
 
 /// The first part of the kernel's `struct tcp_info` (linux/tcp.h), which only ever grows at its
 /// end: this much of it there has been since Linux 4.6.

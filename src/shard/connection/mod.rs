@@ -1,6 +1,7 @@
 //! One connection, as it stands in its slot.
 
 pub(in crate::shard) mod flags;
+mod io;
 pub(in crate::shard) mod phase;
 pub(in crate::shard) mod stream;
 

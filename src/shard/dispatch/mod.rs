@@ -128,7 +128,7 @@ impl Application {
         shard: &mut Shard,
         slot: Slot,
         endpoint: EndpointIndex,
-        cork_bytes: Option<usize>,
+        cork_limit: Option<usize>,
         intake: &mut Intake<'_>,
     ) {
         debug_assert!({
@@ -142,7 +142,7 @@ impl Application {
         };
         let ServedEndpoint { handler, dependencies, endpoint_limits, .. } =
             &self.service.endpoints[usize::from(endpoint)];
-        shard.cork.open(cork_bytes.unwrap_or(endpoint_limits.scratch_bytes));
+        shard.cork.fast.open(cork_limit.unwrap_or(endpoint_limits.cork_bytes));
         let mut scope = HandlerScope { shard, slot };
         let mut context = Context { dependencies, session };
         let run = AssertUnwindSafe(|| {
@@ -150,7 +150,7 @@ impl Application {
         });
         if let Err(panic) = catch_unwind(run) {
             intake.end = RunEnd::Reply(Reply::none());
-            shard.close_cork();
+            shard.cork.close_fast();
             discard(panic);
             shard.fail(slot);
         }

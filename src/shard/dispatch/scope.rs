@@ -1,5 +1,5 @@
-//! [`HandlerScope`]: a shard while the handler of one of its connections runs. What the handler may reach
-//! of it, and the run: the messages of one connection's turn, one after another.
+//! [`HandlerScope`]: a shard while the handler of one of its connections runs: what the handler may
+//! reach of it, and the run: the messages of one connection's service, one after another.
 //!
 //! Knows messages and the current connection. Must not know what a handler is, nor who catches its
 //! panics: that is `application`'s.
@@ -87,8 +87,8 @@ impl HandlerScope<'_> {
             };
             let reply = handle(self, message);
             match reply.plain() {
-                Some(Some(answer)) if self.shard.cork.append(answer) => {}
-                Some(None) if self.shard.cork.is_open() => {}
+                Some(Some(answer)) if self.shard.cork.fast.append(answer) => {}
+                Some(None) if self.shard.cork.fast.is_open() => {}
                 _ => {
                     intake.end = RunEnd::Reply(reply);
                     break;
@@ -103,7 +103,7 @@ impl HandlerScope<'_> {
     /// What is done to the shard may change whatever the current connection's run relies on. It
     /// comes after what has arrived from others.
     fn act(&mut self) -> (&mut Shard, Slot) {
-        self.shard.close_cork();
+        self.shard.cork.close_fast();
         self.shard.take_over();
         (self.shard, self.slot)
     }

@@ -10,10 +10,9 @@ use mio::Events;
 
 use crate::hub::ConnectionId;
 use crate::shard::{Budgets, EventLoop};
-use crate::transport::Transport;
 use crate::transport::listener::Listener;
-use crate::transport::memory::{ClientEnd, ServerEnd};
-use crate::transport::memory_listener::Arrivals;
+use crate::transport::test::arrivals::Arrivals;
+use crate::transport::test::memory::{ClientEnd, ServerEnd};
 
 /// How long a shard waits for other threads before the next one does.
 const MOMENT: Duration = Duration::from_millis(1);
@@ -28,7 +27,7 @@ impl EventLoop {
     ) -> Option<ConnectionId> {
         self.shard.now = now;
         self.shard.inbox.mailbox().add_connection();
-        let address = self.adopt(Transport::new(end), peer)?;
+        let address = self.adopt(end.into(), peer)?;
         Some(ConnectionId::new(self.shard.hub.shared().node, self.shard.index, address))
     }
 
@@ -38,7 +37,7 @@ impl EventLoop {
 
     /// Listens in memory.
     pub(crate) fn listen(&mut self, arrivals: Arrivals) {
-        self.listener = Some(Listener::at(arrivals));
+        self.listener = Some(Listener::in_memory(arrivals));
     }
 
     pub(crate) fn is_listening(&self) -> bool {

@@ -18,10 +18,11 @@ impl EventLoop {
     /// If something does not hold. Between two turns only.
     pub(crate) fn check_invariants(&self) {
         let shard = &self.shard;
-        assert!(shard.current.is_none() && shard.scratch.is_empty(), "nobody's turn goes on");
-        assert_eq!(shard.scratch_http_bytes, 0, "what is HTTP of nothing");
-        assert!(!shard.cork.is_open() && shard.cork.content().is_empty(), "the room is left open");
-        assert!(shard.lent.is_none(), "a message is lent that is gone");
+        assert!(
+            shard.cork.is_at_rest(),
+            "a service goes on, or has left something: {:?}",
+            shard.cork
+        );
         assert!(self.control.is_empty(), "an answer to a control frame is left");
         assert!(shard.pending_closes.is_empty(), "somebody leaves who was not told");
         assert!(shard.dead.is_empty(), "somebody is dead and not reaped");
@@ -146,6 +147,7 @@ impl EventLoop {
     fn check_output(&self, slot: Slot, connection: &Connection) {
         let Connection { flags, outbox, .. } = connection;
         let moves = flags.is_dirty || flags.is_blocked;
+        assert!(moves || !connection.transport.has_output(), "the transport of {slot} is stuck");
         assert!(outbox.is_empty() || moves, "output of {slot} that nobody flushes");
         assert!(!flags.is_pressed || moves || flags.has_stream, "{slot} is pressed by nothing");
         let has_settled = !matches!(connection.phase, Phase::Closing(closing) if closing.is_due());

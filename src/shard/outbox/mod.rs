@@ -12,13 +12,15 @@ mod spares;
 use bytes::Bytes;
 
 use self::queue::Queue;
-pub(in crate::shard) use self::queue::{Begun, Flushed, REFER_BYTES, count_messages, pongs_first};
+pub(in crate::shard) use self::queue::{
+    Begun, Flushed, REFER_BYTES, begun_bytes, count_messages, pongs_first,
+};
 pub(in crate::shard) use self::spares::Spares;
 use crate::error::SendError;
 use crate::hub::ticket::Ticket;
 use crate::message::Message;
 use crate::protocol::frame::{self};
-use crate::transport::Transport;
+use crate::transport::{Output, Transport};
 
 /// The queue, which exists only while something is queued.
 ///
@@ -73,15 +75,18 @@ impl Outbox {
         self.0.get_or_insert_default()
     }
 
-    /// Queues frames, the first of which may have begun to leave.
+    /// Queues frames that a write has left. The first may have begun to leave, and as many as the
+    /// transport holds.
     pub(in crate::shard) fn push_rest(
         &mut self,
         frames: Bytes,
         begun: Begun,
+        held_bytes: usize,
         ticket: Option<Ticket>,
     ) {
         debug_assert!(self.is_empty(), "a frame can only have begun to leave an empty outbox");
-        self.queue().begun = begun;
+        let queue = self.queue();
+        (queue.begun, queue.held_bytes) = (begun, held_bytes);
         self.push(frames, ticket);
     }
 
@@ -128,7 +133,7 @@ impl Outbox {
     /// How much must stay, whatever is dropped for others: what has begun to leave, and what does
     /// not count.
     pub(in crate::shard) fn kept_bytes(&self) -> usize {
-        self.0.as_ref().map_or(0, |queue| queue.begun.bytes.max(queue.exempt_bytes))
+        self.0.as_ref().map_or(0, |queue| queue.begun_bytes().max(queue.exempt_bytes))
     }
 
     /// Drops the oldest data frame that counts and has not begun to leave; `false` if there is
@@ -168,7 +173,7 @@ impl Outbox {
         transport: &mut Transport,
         spares: &mut Spares,
     ) -> Flushed {
-        let Some(queue) = &mut self.0 else { return Flushed::Empty };
+        let Some(queue) = &mut self.0 else { return flush(transport) };
         let flushed = queue.write(transport);
         if flushed == Flushed::Empty
             && let Some(queue) = self.0.take()
@@ -184,6 +189,16 @@ impl Outbox {
         if let Some(queue) = &self.0 {
             queue.check_invariants();
         }
+    }
+}
+
+/// Hands over what the transport has of its own: nothing is queued.
+#[inline]
+fn flush(transport: &mut Transport) -> Flushed {
+    match transport.flush() {
+        Output::Broken => Flushed::Broken,
+        Output::Bytes(_) if transport.has_output() => Flushed::Blocked,
+        Output::Bytes(_) => Flushed::Empty,
     }
 }
 

@@ -39,6 +39,8 @@ pub(super) struct Queue {
     /// How much of it, from the front, does not count against what is queued behind it.
     pub(super) exempt_bytes: usize,
     pub(super) begun: Begun,
+    /// How much, from the front, the transport holds: see [`Transport::held_bytes`].
+    pub(super) held_bytes: usize,
 }
 
 /// What nothing may come before or between: what is left of a frame that has begun to leave, or of
@@ -115,7 +117,7 @@ impl Queue {
         let lengths = self.segments.iter().map(|segment| segment.frames.len());
         assert_eq!(self.bytes, lengths.clone().sum::<usize>() + self.tail.len(), "{self:?}");
         assert!(lengths.clone().all(|length| length > 0), "an empty segment: {self:?}");
-        assert!(self.begun.bytes <= self.bytes, "more has begun than there is: {self:?}");
+        assert!(self.begun_bytes() <= self.bytes, "more has begun than there is: {self:?}");
         assert!(self.exempt_bytes <= self.bytes, "more is exempt than there is: {self:?}");
         let (at, begun) = self.begun_end();
         for (index, segment) in self.segments.iter().enumerate().skip(at) {
@@ -184,7 +186,7 @@ impl Queue {
         self.bytes += frame.len();
         self.end_tail();
         let (mut at, mut end) = self.begun_end();
-        if self.begun.bytes < self.exempt_bytes {
+        if self.begun_bytes() < self.exempt_bytes {
             self.exempt_bytes += frame.len();
         }
         // Control frames keep their order among themselves.
@@ -207,9 +209,21 @@ impl Queue {
         self.segments.insert(at, frame.into());
     }
 
+    /// How much, from the front, has begun to leave: whole frames, after what is left of the first.
+    pub(super) fn begun_bytes(&self) -> usize {
+        let Self { begun, held_bytes, .. } = self;
+        let mut end = begun.bytes;
+        while end < *held_bytes {
+            let (at, skip) = self.place_of(end);
+            let Some(segment) = self.segments.get(at) else { break };
+            end += begun_bytes(&segment.frames[skip..], 0, held_bytes - end);
+        }
+        end
+    }
+
     /// Where what has begun to leave ends: the segment, and how far in it.
     pub(super) fn begun_end(&self) -> (usize, usize) {
-        self.place_of(self.begun.bytes)
+        self.place_of(self.begun_bytes())
     }
 
     /// Where so many bytes end: the segment, and how far in it.
@@ -226,7 +240,7 @@ impl Queue {
     /// How many messages are queued, one that has begun to leave included.
     pub(super) fn message_count(&mut self) -> u64 {
         self.end_tail();
-        let (at, mut begun) = self.begun_end();
+        let (at, mut begun) = self.place_of(self.begun.bytes);
         let mut count = u64::from(self.begun.ends_message);
         for segment in self.segments.iter().skip(at) {
             count += count_messages(&segment.frames[std::mem::take(&mut begun)..]);
@@ -245,7 +259,7 @@ impl Queue {
     }
 
     pub(super) fn drop_oldest_of_segments(&mut self) -> bool {
-        let (first, mut skip) = self.place_of(self.begun.bytes.max(self.exempt_bytes));
+        let (first, mut skip) = self.place_of(self.begun_bytes().max(self.exempt_bytes));
         for at in first..self.segments.len() {
             let segment = &mut self.segments[at];
             if matches!(segment.ticket, Some(Ticket::Piece(_))) {
@@ -294,6 +308,7 @@ impl Queue {
             self.end_tail();
             let Output::Bytes(written) = output else { return Flushed::Broken };
             self.advance(written);
+            self.held_bytes = transport.held_bytes();
             return Flushed::Blocked;
         }
         self.end_tail();
@@ -309,6 +324,7 @@ impl Queue {
                 Output::Bytes(written) => {
                     self.advance(written);
                     if written < offered {
+                        self.held_bytes = transport.held_bytes();
                         return Flushed::Blocked;
                     }
                 }
@@ -345,6 +361,17 @@ pub(super) fn frame_bytes(bytes: &[u8]) -> Option<usize> {
     let header = Header::parse(bytes)?;
     let payload = usize::try_from(header.payload_bytes).ok()?;
     Header::length(bytes[1]).checked_add(payload).filter(|&length| length <= bytes.len())
+}
+
+/// How much of these frames has begun to leave if the transport holds so many bytes of them, and so
+/// many, which need not be frames, have begun to leave in any case: whole frames after those.
+pub(in crate::shard) fn begun_bytes(frames: &[u8], begun_bytes: usize, held_bytes: usize) -> usize {
+    let mut end = begun_bytes;
+    while end < held_bytes.min(frames.len()) {
+        let Some(frame) = frame_bytes(&frames[end..]) else { return frames.len() };
+        end += frame;
+    }
+    end
 }
 
 /// The frames that stand here.

@@ -32,6 +32,7 @@ impl Spares {
         debug_assert!(queue.segments.is_empty(), "everything was sent");
         queue.tail.clear();
         (queue.bytes, queue.exempt_bytes, queue.begun) = (0, 0, Begun::default());
+        queue.held_bytes = 0;
         if queue.tail.capacity() > TAIL_KEPT_BYTES {
             queue.tail = Vec::new();
         }

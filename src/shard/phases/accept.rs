@@ -18,8 +18,8 @@ use crate::shard::quota::connections::OVER_LIMIT_COUNT;
 use crate::shard::reports::Kind;
 use crate::shard::stage::ShutdownStage;
 use crate::shard::{EventLoop, Service};
+use crate::transport::Transport;
 use crate::transport::listener::{self, Accepted};
-use crate::transport::{self, Transport};
 
 impl EventLoop {
     /// Phase 3: accepts waiting sockets, here or for a shard with fewer connections.
@@ -27,8 +27,8 @@ impl EventLoop {
         for _ in 0..self.budgets.accept_count {
             let now = self.shard.now;
             let Some(listener) = self.listener.as_mut().filter(|l| l.is_awake(now)) else { return };
-            let (socket, peer) = match listener.accept(now) {
-                Accepted::Socket(socket, peer) => (socket, peer),
+            let (transport, peer) = match listener.accept(now) {
+                Accepted::Connection(transport, peer) => (transport, peer),
                 Accepted::Nobody => return,
                 Accepted::Failed(error) => {
                     let case = format_args!("a connection could not be accepted: {error}");
@@ -48,13 +48,13 @@ impl EventLoop {
             if target != own
                 && let Ok(room) = mailbox.reserve(0)
             {
-                let socket = transport::into_fd(socket);
+                let socket = transport.into_fd();
                 // It fails only if that shard has ended.
                 let _ = room.send_connection(Envelope::Adopt { socket, peer });
                 continue;
             }
             self.shard.inbox.mailbox().add_connection();
-            self.adopt(Transport::new(socket), peer);
+            self.adopt(transport, peer);
         }
     }
 
@@ -93,7 +93,7 @@ impl EventLoop {
         adopted
     }
 
-    fn give_slot(&mut self, transport: Transport, peer: SocketAddr) -> Option<Address> {
+    fn give_slot(&mut self, mut transport: Transport, peer: SocketAddr) -> Option<Address> {
         let slot = self.shard.connections.vacant_key();
         if self.life == ShutdownStage::Closing || slot >= SLOT_COUNT_MAX {
             return None;

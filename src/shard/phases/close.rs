@@ -53,16 +53,16 @@ impl EventLoop {
             _ => (CloseCode::NORMAL, close.reason()),
         };
         let limits = &self.shard.limits[connection.endpoint];
-        let scratch = &mut self.shard.scratch;
+        let output = self.shard.cork.buffer();
         match close_handshake {
             CloseHandshake::Close | CloseHandshake::Fail => {
-                connection.protocol.close(code, reason, scratch, limits);
+                connection.protocol.close(code, reason, output, limits);
             }
             CloseHandshake::Answer => {
-                connection.protocol.close(close.code(), close.reason(), scratch, limits);
+                connection.protocol.close(close.code(), close.reason(), output, limits);
             }
             CloseHandshake::Message => {}
-            CloseHandshake::Nothing => self.shard.discard_scratch(slot),
+            CloseHandshake::Nothing => self.shard.discard_cork(slot),
         }
         self.shard.begin_closing(slot, closing);
         if close_handshake == CloseHandshake::Fail {

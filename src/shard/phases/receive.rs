@@ -12,9 +12,9 @@ use crate::message::{Close, CloseCode, ClosedBy};
 use crate::protocol::{Doubt, Event};
 use crate::shard::connection::{CloseHandshake, Closing, Connection, Phase};
 use crate::shard::dispatch::scope::{Intake, RunEnd};
-use crate::shard::outbox::cork::SCRATCH_BYTES;
+use crate::shard::outbox::cork::CORK_BYTES;
 use crate::shard::{EventLoop, SocketEvent};
-use crate::transport::Input;
+use crate::transport::{Input, More};
 
 /// The most requests answered for one connection in a turn.
 const REQUEST_BUDGET: usize = 64;
@@ -28,20 +28,6 @@ pub(in crate::shard) enum Stop {
     Paused,
     /// A handler's answer comes later: the rest waits for it.
     Waiting,
-}
-
-/// What is known of what the kernel holds after a read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kernel {
-    HasNothing,
-    /// Of which no event will tell.
-    MayHoldMore,
-}
-
-impl Kernel {
-    fn holding(more: bool) -> Self {
-        if more { Self::MayHoldMore } else { Self::HasNothing }
-    }
 }
 
 impl EventLoop {
@@ -131,9 +117,8 @@ impl EventLoop {
     #[allow(clippy::inline_always, reason = "the call alone costs a twentieth of a short echo")]
     fn receive_fast(&mut self, slot: Slot, buffer: &mut [u8]) -> bool {
         let connection = &mut self.shard.connections[slot];
-        let room = buffer.len();
-        let input = connection.transport.read(buffer);
-        let Input::Bytes(read) = input else {
+        let input = connection.read(buffer);
+        let Input::Bytes(read, more) = input else {
             self.receive_nothing(slot, input);
             return self.may_use_fast_path();
         };
@@ -142,13 +127,13 @@ impl EventLoop {
         self.shard.enter_fast(slot, endpoint);
         let mut intake = Intake::new(&mut buffer[..read], self.budgets.frame_count);
         self.application.run(&mut self.shard, slot, endpoint, None, &mut intake);
-        if intake.is_done() && read < room {
+        if intake.is_done() && more == More::No {
             // Nothing is left to drop.
             std::mem::forget(intake);
             self.shard.exit_fast(slot);
             return true;
         }
-        self.go_on(slot, intake, input, Kernel::holding(read == room));
+        self.go_on(slot, intake, input, more);
         self.may_use_fast_path()
     }
 
@@ -168,7 +153,7 @@ impl EventLoop {
     fn receive_nothing(&mut self, slot: Slot, input: Input) {
         self.shard.enter(slot);
         let intake = Intake::new(&mut [], self.budgets.frame_count);
-        self.go_on(slot, intake, input, Kernel::HasNothing);
+        self.go_on(slot, intake, input, input.more());
     }
 
     /// The turn of one that is not open, or of which something is kept, or that has to wait.
@@ -188,33 +173,34 @@ impl EventLoop {
             return self.receive_while_waiting(slot, buffer);
         }
         let kept = connection.take_backlog(buffer);
-        let room = buffer.len() - kept;
-        debug_assert!(room > 0, "the backlog is smaller than the buffer");
-        let input = connection.transport.read(&mut buffer[kept..]);
+        debug_assert!(kept < buffer.len(), "the backlog is smaller than the buffer");
+        let input = connection.read(&mut buffer[kept..]);
         let read = match input {
-            Input::Bytes(bytes) => {
+            Input::Bytes(bytes, _) => {
                 connection.touch(self.shard.now);
                 bytes
             }
-            Input::Nothing | Input::End | Input::Broken => 0,
+            Input::Nothing(_) | Input::End | Input::Broken => 0,
         };
-        let kernel = Kernel::holding(read == room || connection.flags.has_peer_ended);
+        // The end of the peer's side has to be read, too.
+        let more = if connection.flags.has_peer_ended { More::Maybe } else { input.more() };
         self.shard.enter(slot);
         let intake = Intake::new(&mut buffer[..kept + read], self.budgets.frame_count);
-        self.go_on(slot, intake, input, kernel);
+        self.go_on(slot, intake, input, more);
     }
 
     /// The turn of one to which everything was said: of what the peer sends, only its end counts.
     #[cold]
     fn discard_input(&mut self, slot: Slot, buffer: &mut [u8]) {
         let connection = &mut self.shard.connections[slot];
-        match connection.transport.read(buffer) {
-            Input::Bytes(bytes) => {
-                if bytes == buffer.len() || connection.flags.has_peer_ended {
+        match connection.read(buffer) {
+            Input::Bytes(_, more) => {
+                if more == More::Maybe || connection.flags.has_peer_ended {
                     self.shard.make_ready(slot);
                 }
             }
-            Input::Nothing => {}
+            Input::Nothing(More::Maybe) => self.shard.make_ready(slot),
+            Input::Nothing(More::No) => {}
             // Both sides have ended.
             _ if matches!(connection.phase, Phase::Closing(Closing::PeerEnd)) => {
                 self.shard.kill(slot);
@@ -228,11 +214,11 @@ impl EventLoop {
 
     /// The rest of a connection's turn, if there is more to it than plain messages.
     #[cold]
-    fn go_on(&mut self, slot: Slot, mut intake: Intake<'_>, input: Input, kernel: Kernel) {
+    fn go_on(&mut self, slot: Slot, mut intake: Intake<'_>, input: Input, more: More) {
         let stop = self.handle_input(slot, &mut intake);
         self.end_turn(slot, intake.bytes, stop, input);
-        let is_over = matches!(input, Input::End | Input::Broken) && stop == Stop::Starved;
-        if !is_over && (stop == Stop::Paused || kernel == Kernel::MayHoldMore) {
+        let is_over = input.is_end() && stop == Stop::Starved;
+        if !is_over && (stop == Stop::Paused || more == More::Maybe) {
             self.shard.make_ready(slot);
         }
     }
@@ -243,12 +229,12 @@ impl EventLoop {
         self.shard.connections[slot].backlog = rest.to_vec();
         if stop == Stop::Waiting {
             self.skim(slot);
-            if matches!(input, Input::End | Input::Broken) {
+            if input.is_end() {
                 self.shard.connections[slot].flags.has_peer_ended = true;
                 self.shard.make_ready(slot);
             }
         }
-        if stop == Stop::Starved && matches!(input, Input::End | Input::Broken) {
+        if stop == Stop::Starved && input.is_end() {
             self.end_of_input(slot, input);
         }
         self.close_if_pending(slot);
@@ -299,8 +285,7 @@ impl EventLoop {
     ) -> Option<Stop> {
         // Pages are not refused by the outbox's bounds: who does not read them may not ask for
         // more.
-        if self.shard.scratch.len() >= self.shard.scratch_limit(slot) {
-            self.shard.write_scratch(slot);
+        if self.shard.write_full_cork(slot) {
             // That may have been its end.
             return None;
         }
@@ -326,8 +311,8 @@ impl EventLoop {
             }
             if self.shard.connections[slot].protocol.is_dormant() {
                 let endpoint = self.shard.connections[slot].endpoint;
-                let cork_bytes = self.shard.cork_bytes(slot);
-                self.application.run(&mut self.shard, slot, endpoint, Some(cork_bytes), intake);
+                let cork_limit = self.shard.fast_cork_limit(slot);
+                self.application.run(&mut self.shard, slot, endpoint, Some(cork_limit), intake);
             } else {
                 intake.budget -= 1;
                 intake.end = RunEnd::Doubt(Doubt::Frame);
@@ -342,7 +327,7 @@ impl EventLoop {
 
     /// Does what a run left to be done; why handling has to stop then, if it has.
     fn end_run(&mut self, slot: Slot, intake: &mut Intake<'_>) -> Option<Stop> {
-        self.shard.end_cork(slot);
+        self.shard.end_run(slot);
         match std::mem::replace(&mut intake.end, RunEnd::Plain) {
             RunEnd::Plain => return None,
             RunEnd::Reply(reply) => self.application.reply(&mut self.shard, slot, reply),
@@ -350,9 +335,7 @@ impl EventLoop {
             RunEnd::Doubt(_) if !self.shard.connections[slot].is_open() => return None,
             RunEnd::Doubt(doubt) => self.handle_doubtful(slot, doubt, &mut intake.bytes),
         }
-        if self.shard.scratch.len() >= self.shard.scratch_limit(slot) {
-            self.shard.write_scratch(slot);
-        }
+        self.shard.write_full_cork(slot);
         let connection = &self.shard.connections[slot];
         if !connection.is_open() {
             None
@@ -377,10 +360,10 @@ impl EventLoop {
         }
         match event {
             Some(Event::Message(message)) => {
-                let is_long = message.as_message().len() >= SCRATCH_BYTES;
-                self.shard.lent = message.memory().filter(|_| is_long).cloned();
+                let is_long = message.as_message().len() >= CORK_BYTES;
+                self.shard.cork.lend(message.memory().filter(|_| is_long).cloned());
                 self.application.message(&mut self.shard, slot, message.as_message());
-                self.shard.lent = None;
+                self.shard.cork.lend(None);
             }
             Some(Event::Piece(piece)) => {
                 self.application.fragment(&mut self.shard, slot, piece.as_fragment());

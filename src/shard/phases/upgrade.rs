@@ -254,7 +254,7 @@ impl EventLoop {
             None
         });
         let headers = headers.iter().map(|(name, value)| (&**name, &**value));
-        handshake::accept(&mut self.shard.scratch, key, subprotocol.as_deref(), headers);
+        handshake::accept(self.shard.cork.buffer(), key, subprotocol.as_deref(), headers);
         let query = head.query;
         if !query.is_empty() || !params.is_empty() || subprotocol.is_some() {
             let details = self.shard.connections[slot].details();

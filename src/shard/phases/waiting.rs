@@ -9,7 +9,7 @@ use crate::shard::EventLoop;
 use crate::shard::connection::{CloseHandshake, Phase};
 use crate::shard::dispatch::tasks::WAITING_BYTES;
 use crate::shard::state::Shard;
-use crate::transport::Input;
+use crate::transport::{Input, More};
 
 impl EventLoop {
     /// Somebody has rung for a connection.
@@ -39,17 +39,18 @@ impl EventLoop {
         }
         let room = WAITING_BYTES - connection.backlog.len();
         let buffer = &mut buffer[..room];
-        match connection.transport.read(buffer) {
-            Input::Bytes(bytes) => {
+        match connection.read(buffer) {
+            Input::Bytes(bytes, more) => {
                 connection.touch(self.shard.now);
                 connection.backlog.extend_from_slice(&buffer[..bytes]);
                 self.skim(slot);
                 self.shard.keep_input(slot);
-                if bytes == room {
+                if more == More::Maybe {
                     self.shard.make_ready(slot);
                 }
             }
-            Input::Nothing => {}
+            Input::Nothing(More::Maybe) => self.shard.make_ready(slot),
+            Input::Nothing(More::No) => {}
             Input::Broken if !connection.is_open() => self.shard.lose(slot),
             // What an open one has said before is still handled; writing finds out what is broken.
             Input::End | Input::Broken => {

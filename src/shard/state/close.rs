@@ -88,7 +88,7 @@ impl Shard {
             return self.lose(slot);
         }
         // For a kernel that still knows a peer: now both ends know.
-        self.connections[slot].transport.shut_down_write();
+        self.connections[slot].shut_down_write();
         self.give_up_output(slot);
         self.make_ready(slot);
     }
@@ -101,7 +101,7 @@ impl Shard {
                 // Its end may have been decided before. What its handlers have left to be done goes
                 // on; only nothing is sent any more.
                 pending.close_handshake = CloseHandshake::Nothing;
-                self.connections[slot].transport.shut_down();
+                self.connections[slot].shut_down();
                 self.give_up_output(slot);
                 self.pending_closes.push(slot);
             }
@@ -203,7 +203,7 @@ impl Shard {
         match connection.phase {
             Phase::Closing(Closing::Outbox) => self.kill(slot),
             Phase::Closing(Closing::OutboxThenEnd) => {
-                connection.transport.shut_down_write();
+                connection.finish();
                 connection.phase = Phase::Closing(Closing::PeerEnd);
                 let before = connection.deadline;
                 let deadline = self.next_step_due(slot);

@@ -5,22 +5,23 @@
 //! arrive, nor what a handler is.
 
 mod close;
+mod cork;
 pub(in crate::shard) mod kept_input;
 mod mail;
-pub(in crate::shard) mod output;
+mod output;
 mod progress;
 mod publish;
 mod report;
 mod send;
 pub(in crate::shard) mod slow_handlers;
-pub(in crate::shard) mod streaming;
+mod streaming;
+mod write;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use bytes::Bytes;
 use slab::Slab;
 
 use crate::config::Limits;
@@ -33,7 +34,6 @@ use crate::shard::limits::LimitTable;
 use crate::shard::outbound::Outbound;
 use crate::shard::outbox::Spares;
 use crate::shard::outbox::cork::Cork;
-use crate::shard::outbox::cork::SCRATCH_BYTES;
 use crate::shard::outbox::encoder::Encoder;
 use crate::shard::quota::input::InputQuota;
 use crate::shard::reports::Reports;
@@ -64,16 +64,8 @@ pub(in crate::shard) struct Shard {
     pub(in crate::shard) watch: Stopwatch,
     /// What is to be in the log; see [`Shard::report`].
     pub(in crate::shard) reports: Reports,
-    /// Whose turn it is; its own output goes to `scratch`.
-    pub(in crate::shard) current: Option<Slot>,
-    /// Output of the current connection, after what is in its outbox.
-    pub(in crate::shard) scratch: Vec<u8>,
-    /// Output of the current connection after what is in the scratch; see [`Shard::cork_bytes`].
+    /// Which connection is served, and what it gets after what is in its outbox.
     pub(in crate::shard) cork: Cork,
-    /// What the message lies in that is handed to the handler, if that is long and can be shared.
-    pub(in crate::shard) lent: Option<Bytes>,
-    /// How much of the scratch is HTTP: what comes before the first frame.
-    pub(in crate::shard) scratch_http_bytes: usize,
     pub(in crate::shard) encoder: Encoder,
     pub(in crate::shard) spares: Spares,
     /// The sum of all outboxes.
@@ -115,11 +107,7 @@ impl Shard {
             generation: 0,
             wheel: Wheel::new(now),
             due: Vec::new(),
-            current: None,
-            scratch: Vec::with_capacity(SCRATCH_BYTES),
             cork: Cork::new(),
-            lent: None,
-            scratch_http_bytes: 0,
             encoder: Encoder::new(),
             spares: Spares::default(),
             queued_bytes: 0,
@@ -180,15 +168,10 @@ impl Shard {
         self.fanout.is_empty() && !self.outbound.is_blocked()
     }
 
-    /// What waits for this connection, scratch included, its HTTP not.
+    /// What waits for this connection, the cork included, its HTTP not.
     #[inline]
     pub(in crate::shard) fn buffered_bytes(&self, slot: Slot) -> usize {
-        let is_current = self.current == Some(slot);
-        let own = if is_current {
-            self.scratch.len() - self.scratch_http_bytes + self.cork.content().len()
-        } else {
-            0
-        };
+        let own = if self.cork.is_of(slot) { self.cork.message_bytes() } else { 0 };
         let connection = &self.connections[slot];
         let held = if connection.flags.has_stream { self.held_bytes(slot) } else { 0 };
         connection.outbox.bytes() + own + held

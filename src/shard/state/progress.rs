@@ -18,7 +18,7 @@ impl Shard {
     #[cold]
     pub(in crate::shard) fn makes_progress(&mut self, slot: Slot, within: Duration) -> bool {
         let connection = &mut self.connections[slot];
-        let Some(acknowledged) = connection.transport.acknowledged() else { return false };
+        let Some(acknowledged) = connection.acknowledged() else { return false };
         if !acknowledged.is_outstanding && connection.outbox.is_empty() {
             return false;
         }
@@ -33,7 +33,7 @@ impl Shard {
     pub(in crate::shard) fn note_progress(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot];
         if !connection.outbox.is_empty() {
-            let acknowledged = connection.transport.acknowledged();
+            let acknowledged = connection.acknowledged();
             connection.details().acked_bytes = acknowledged.map(|acknowledged| acknowledged.bytes);
         } else if let Some(details) = &mut connection.details {
             details.acked_bytes = None;

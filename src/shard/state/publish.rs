@@ -253,7 +253,7 @@ impl Shard {
         if run.except.is_some_and(|except| except == self.id(slot)) {
             return;
         }
-        let output = self.connections[slot].transport.write(&run.frames);
+        let output = self.connections[slot].write(&run.frames);
         if output == Output::Bytes(run.frames.len()) {
             if let Some(tally) = &run.tally {
                 tally.count(Ok(()));

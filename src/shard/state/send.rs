@@ -9,7 +9,7 @@ use crate::hub::ticket::Ticket;
 use crate::hub::{Address, ConnectionId, Envelope, Slot};
 use crate::message::Message;
 use crate::protocol::frame;
-use crate::shard::outbox::cork::SCRATCH_BYTES;
+use crate::shard::outbox::cork::CORK_BYTES;
 use crate::shard::outbox::outgoing::Outgoing;
 
 impl Shard {
@@ -20,10 +20,10 @@ impl Shard {
         slot: Slot,
         message: Message<'_>,
     ) -> Result<(), SendError> {
-        if self.cork.append(message) {
+        if self.cork.fast.append(message) {
             return Ok(());
         }
-        self.close_cork();
+        self.cork.close_fast();
         if !self.connections[slot].is_open() {
             return Err(SendError::Closed);
         }
@@ -46,12 +46,12 @@ impl Shard {
             } else if flags.has_stream {
                 self.hold(slot, Outgoing::Message(message), None);
             } else {
-                frame::encode(&mut self.scratch, message);
+                frame::encode(self.cork.buffer(), message);
             }
             return;
         }
         self.catch_up(slot);
-        let is_long = message.len() >= SCRATCH_BYTES;
+        let is_long = message.len() >= CORK_BYTES;
         let sent =
             if is_long { self.reply_long(slot, message) } else { self.push_own(slot, message) };
         if sent.is_err() {
@@ -98,7 +98,7 @@ impl Shard {
                 // What was published before has overflowed its outbox: it gets nothing after that.
                 Err(SendError::Overloaded)
             }
-            Some(slot) if self.current == Some(slot) => Err(SendError::Closed),
+            Some(slot) if self.cork.is_of(slot) => Err(SendError::Closed),
             _ => Err(SendError::Gone),
         }
     }

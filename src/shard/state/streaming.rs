@@ -75,7 +75,7 @@ impl Shard {
         if let Some(streaming) = self.connections[slot].streaming_mut() {
             streaming.has_begun = true;
         }
-        if self.current == Some(slot) {
+        if self.cork.is_of(slot) {
             // What its handler has said in this turn comes first.
             self.spill(slot);
         }

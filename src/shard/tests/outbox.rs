@@ -137,7 +137,7 @@ impl Pair {
         Self {
             outbox: Outbox::default(),
             spares: Spares::default(),
-            transport: Transport::new(server),
+            transport: server.into(),
             client,
             model: VecDeque::new(),
             deliveries: Vec::new(),

@@ -22,7 +22,6 @@ use crate::shard::outbox::Outbox;
 use crate::shard::outbox::outgoing::Outgoing;
 use crate::shard::state::Shard;
 use crate::shard::{ClientEnd, clock, pipe};
-use crate::transport::Transport;
 
 const TOPICS: [&str; 3] = ["news", "weather", "sport"];
 
@@ -167,7 +166,7 @@ impl World {
         let shard = &mut self.shard;
         let slot = shard.connections.vacant_key();
         let connection = Connection {
-            transport: Transport::new(server),
+            transport: server.into(),
             address: Address::new(slot, shard.generation),
             peer: ([127, 0, 0, 1], 1).into(),
             phase: Phase::Open,

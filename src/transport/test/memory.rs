@@ -1,5 +1,5 @@
 //! Connections in memory, for the test kit: a bounded pipe each way between a client and its
-//! [`Transport`](crate::transport::Transport), which behaves as a socket does: short writes when it
+//! [`Transport`](super::Transport), which behaves as a socket does: short writes when it
 //! is full, the end when the peer has ended its side, broken when the peer is gone. As an
 //! edge-triggered epoll, it has news only of what changes.
 //!
@@ -8,23 +8,15 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use mio::{Interest, Registry, Token};
+use mio::{Registry, Token};
 use rustix::io::Errno;
-use rustix::net::Shutdown;
 
+use crate::transport::outcome::{Acknowledged, Input, Output};
 use crate::transport::readiness::Readiness;
-use crate::transport::stream::{Acknowledged, Stream};
-
-/// What a transport reads and writes while the test kit is compiled in.
-#[derive(Debug)]
-pub(crate) enum Socket {
-    Tcp(OwnedFd),
-    Memory(ServerEnd),
-}
 
 /// Bytes on their way to one side.
 #[derive(Debug)]
@@ -182,16 +174,46 @@ impl Pipe {
             last_ago: Duration::MAX,
         }
     }
-
-    fn shut_down(&mut self, how: Shutdown) {
-        self.to_client.has_ended = true;
-        if how == Shutdown::Both {
-            self.to_server.break_off();
-        }
-    }
 }
 
 impl ServerEnd {
+    /// A pipe has no events: whoever drives the shard tells it what happened.
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        self.0.borrow_mut().registered = Some((registry.as_raw_fd(), token));
+        Ok(())
+    }
+
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Input {
+        let read = self.0.borrow_mut().read(buffer).map_err(errno);
+        Input::of_socket(read, buffer.len())
+    }
+
+    pub(super) fn write(&mut self, slices: &[IoSlice<'_>]) -> Output {
+        Output::of_socket(self.0.borrow_mut().write(slices).map_err(errno))
+    }
+
+    pub(super) fn acknowledged(&self) -> Option<Acknowledged> {
+        Some(self.0.borrow().acknowledged())
+    }
+
+    pub(super) fn shut_down_write(&mut self) {
+        self.0.borrow_mut().to_client.has_ended = true;
+    }
+
+    pub(super) fn shut_down(&mut self) {
+        let mut pipe = self.0.borrow_mut();
+        pipe.to_client.has_ended = true;
+        pipe.to_server.break_off();
+    }
+
+    /// Whether it takes nothing now; then it has news when it does.
+    pub(super) fn is_full(&mut self) -> bool {
+        let mut pipe = self.0.borrow_mut();
+        let is_full = pipe.to_client.room() == 0;
+        pipe.is_awaited |= is_full;
+        is_full
+    }
+
     /// Whether the server has been told all that happened: nothing is there to be read, and it may
     /// not wait for room.
     pub(crate) fn is_at_rest(&self, is_blocked: bool) -> bool {
@@ -335,66 +357,6 @@ impl Write for ClientEnd {
     }
 }
 
-impl From<OwnedFd> for Socket {
-    fn from(socket: OwnedFd) -> Self {
-        Self::Tcp(socket)
-    }
-}
-
-impl From<ServerEnd> for Socket {
-    fn from(end: ServerEnd) -> Self {
-        Self::Memory(end)
-    }
-}
-
-impl Stream for Socket {
-    /// A pipe has no events: whoever drives the shard tells it what happened.
-    fn register(&self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
-        match self {
-            Self::Tcp(socket) => socket.register(registry, token, interest),
-            Self::Memory(end) => {
-                end.0.borrow_mut().registered = Some((registry.as_raw_fd(), token));
-                Ok(())
-            }
-        }
-    }
-
-    fn recv(&mut self, buffer: &mut [u8]) -> Result<usize, Errno> {
-        match self {
-            Self::Tcp(socket) => socket.recv(buffer),
-            Self::Memory(end) => end.0.borrow_mut().read(buffer).map_err(errno),
-        }
-    }
-
-    fn send(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
-        match self {
-            Self::Tcp(socket) => socket.send(bytes),
-            Self::Memory(end) => end.0.borrow_mut().write(&[IoSlice::new(bytes)]).map_err(errno),
-        }
-    }
-
-    fn send_vectored(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
-        match self {
-            Self::Tcp(socket) => socket.send_vectored(slices),
-            Self::Memory(end) => end.0.borrow_mut().write(slices).map_err(errno),
-        }
-    }
-
-    fn shut_down(&self, how: Shutdown) {
-        match self {
-            Self::Tcp(socket) => socket.shut_down(how),
-            Self::Memory(end) => end.0.borrow_mut().shut_down(how),
-        }
-    }
-
-    fn acknowledged(&self) -> Option<Acknowledged> {
-        match self {
-            Self::Tcp(socket) => socket.acknowledged(),
-            Self::Memory(end) => Some(end.0.borrow().acknowledged()),
-        }
-    }
-}
-
 /// What a kernel would say.
 fn errno(error: io::Error) -> Errno {
     match error.kind() {
@@ -404,43 +366,33 @@ fn errno(error: io::Error) -> Errno {
     }
 }
 
-impl Socket {
-    /// As of [`ServerEnd::is_at_rest`]; nobody knows of a kernel's.
-    pub(crate) fn is_at_rest(&self, is_blocked: bool) -> bool {
-        match self {
-            Self::Tcp(_) => true,
-            Self::Memory(end) => end.is_at_rest(is_blocked),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::outcome::More;
 
     #[test]
     fn what_is_read_short_has_no_more() {
-        let (server_end, mut client_end) = pipe(8);
-        let mut socket = Socket::from(server_end);
+        let (mut server_end, mut client_end) = pipe(8);
         let mut buffer = [0; 16];
         for bytes in [&b"abcdef"[..], b"ghijklmn"] {
             // The second one wraps around.
             assert_eq!(client_end.write(bytes).expect("room"), bytes.len());
-            assert_eq!(socket.recv(&mut buffer).expect("bytes"), bytes.len());
+            assert_eq!(server_end.read(&mut buffer), Input::Bytes(bytes.len(), More::No));
             assert_eq!(&buffer[..bytes.len()], bytes);
         }
-        assert_eq!(socket.recv(&mut buffer).expect_err("none"), Errno::AGAIN);
+        assert_eq!(server_end.read(&mut buffer), Input::Nothing(More::No));
     }
 
     #[test]
     fn a_writer_is_told_of_room_only_after_it_has_lacked_it() {
-        let (server_end, mut client_end) = pipe(4);
-        let mut socket = Socket::from(server_end);
-        assert_eq!(socket.send(b"abcd").expect("room"), 4);
+        let (mut server_end, mut client_end) = pipe(4);
+        let mut write = |bytes| server_end.write(&[IoSlice::new(bytes)]);
+        assert_eq!(write(b"abcd"), Output::Bytes(4));
         let mut buffer = [0; 4];
         assert_eq!(client_end.read(&mut buffer).expect("bytes"), 4);
         assert!(!client_end.has_readiness());
-        assert_eq!(socket.send(b"abcdef").expect("room"), 4);
+        assert_eq!(write(b"abcdef"), Output::Bytes(4));
         assert_eq!(client_end.read(&mut buffer).expect("bytes"), 4);
         assert!(client_end.has_readiness());
     }

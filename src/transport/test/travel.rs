@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use crate::transport::memory::ServerEnd;
+use super::memory::ServerEnd;
 
 thread_local! {
     /// Pipes on their way between two shards, which are on one thread then. What travels is a

@@ -1,5 +1,4 @@
-//! The listener's stand-in: connections in memory that wait to be accepted, and what may go wrong
-//! with that.
+//! [`Arrivals`]: connections in memory that wait to be accepted, and what may go wrong with that.
 //!
 //! Knows connections as things that come. Must not know who drives the shard.
 
@@ -9,18 +8,10 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use mio::net::TcpListener;
 use rustix::io::Errno;
 
-use crate::transport::memory::{ServerEnd, Socket};
-use crate::transport::tcp;
-
-/// Where a shard accepts connections while the test kit is compiled in.
-#[derive(Debug)]
-pub(crate) enum Door {
-    Tcp(TcpListener),
-    Memory(Arrivals),
-}
+use super::memory::ServerEnd;
+use crate::transport::Transport;
 
 /// Who waits to be accepted. The listener and whoever lets them come share it.
 #[derive(Clone, Debug, Default)]
@@ -68,48 +59,12 @@ impl Arrivals {
         !queue.waiting.is_empty() && !queue.has_readiness
     }
 
-    fn accept(&self) -> io::Result<(ServerEnd, SocketAddr)> {
+    pub(in crate::transport) fn accept(&self) -> io::Result<(Transport, SocketAddr)> {
         let mut queue = self.0.borrow_mut();
-        match queue.failures.pop_front() {
-            Some(failure) => Err(failure.into()),
-            None => queue.waiting.pop_front().ok_or_else(|| ErrorKind::WouldBlock.into()),
+        if let Some(failure) = queue.failures.pop_front() {
+            return Err(failure.into());
         }
-    }
-}
-
-impl From<TcpListener> for Door {
-    fn from(socket: TcpListener) -> Self {
-        Self::Tcp(socket)
-    }
-}
-
-impl From<Arrivals> for Door {
-    fn from(arrivals: Arrivals) -> Self {
-        Self::Memory(arrivals)
-    }
-}
-
-impl Door {
-    pub(crate) fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
-        match self {
-            Self::Tcp(socket) => tcp::accept(socket).map(|(socket, peer)| (socket.into(), peer)),
-            Self::Memory(arrivals) => arrivals.accept().map(|(end, peer)| (end.into(), peer)),
-        }
-    }
-
-    /// The socket, if it is one.
-    pub(crate) fn tcp(&self) -> io::Result<&TcpListener> {
-        match self {
-            Self::Tcp(socket) => Ok(socket),
-            Self::Memory(_) => Err(ErrorKind::Unsupported.into()),
-        }
-    }
-
-    /// Whether somebody waits whom nothing will tell of again.
-    pub(crate) fn has_waiting(&self) -> bool {
-        match self {
-            Self::Tcp(_) => false,
-            Self::Memory(arrivals) => arrivals.has_waiting(),
-        }
+        let (end, peer) = queue.waiting.pop_front().ok_or(ErrorKind::WouldBlock)?;
+        Ok((end.into(), peer))
     }
 }

@@ -1,0 +1,156 @@
+//! The output of the current service: what a handler sends to its own connection until the service
+//! ends.
+//!
+//! Knows the cork, the outbox behind which it stands, and when it is written. Must not know what a
+//! handler is.
+
+use bytes::Bytes;
+
+use crate::hub::{EndpointIndex, Slot};
+use crate::shard::limits::EndpointLimits;
+use crate::shard::outbox::{REFER_BYTES, count_messages, pongs_first};
+use crate::shard::state::Shard;
+
+impl Shard {
+    /// Begins a connection's service: from here on its own output goes to the cork.
+    #[inline]
+    pub(in crate::shard) fn enter(&mut self, slot: Slot) {
+        self.cork.begin(slot);
+        self.stop_watch();
+    }
+
+    /// Begins a service that most likely stays on the fast path: nothing stands in the way.
+    #[inline]
+    pub(in crate::shard) fn enter_fast(&mut self, slot: Slot, endpoint: EndpointIndex) {
+        debug_assert!(self.is_quiescent() && self.connections[slot].is_idle());
+        self.cork.begin(slot);
+        self.begin_fast_service(endpoint);
+    }
+
+    /// Ends a connection's service: what its handler sent leaves in one write.
+    pub(in crate::shard) fn exit(&mut self, slot: Slot) {
+        debug_assert!(self.cork.is_of(slot));
+        self.cork.end();
+        if self.cork.bytes().is_empty() {
+            if !self.cork.fast.content().is_empty() {
+                self.write_fast_cork(slot);
+            }
+            self.cork.fast.close();
+        } else {
+            self.cork.close_fast();
+            self.write_cork(slot);
+        }
+        self.end_service(slot);
+    }
+
+    /// Ends a service that stayed on the fast path.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "the call alone costs a thirtieth of a short echo")]
+    pub(in crate::shard) fn exit_fast(&mut self, slot: Slot) {
+        debug_assert!(self.cork.is_of(slot) && self.cork.bytes().is_empty());
+        self.cork.end();
+        if !self.cork.fast.content().is_empty() {
+            self.write_fast_cork(slot);
+        }
+        self.cork.fast.close();
+        self.end_fast_service();
+    }
+
+    /// How much the fast cork may take of what the current connection's handler sends to it: none
+    /// while anything stands in the way, and no more than is left of the cork.
+    pub(in crate::shard) fn fast_cork_limit(&self, slot: Slot) -> usize {
+        debug_assert!(self.cork.is_of(slot));
+        let connection = &self.connections[slot];
+        let is_plain =
+            connection.flags.are_clear() && connection.outbox.is_empty() && self.is_quiescent();
+        if is_plain { self.cork_limit(slot).saturating_sub(self.cork.message_bytes()) } else { 0 }
+    }
+
+    /// Ends a run: what is in the fast cork leaves, or stands behind what is in the cork.
+    pub(in crate::shard) fn end_run(&mut self, slot: Slot) {
+        if self.cork.fast.is_rather_full() && self.cork.bytes().is_empty() {
+            self.write_fast_cork(slot);
+        }
+        self.cork.close_fast();
+    }
+
+    /// When the cork is written before the service ends, in bytes.
+    fn cork_limit(&self, slot: Slot) -> usize {
+        EndpointLimits::new(self.limits_of(slot)).cork_bytes
+    }
+
+    /// Writes the cork if it is full; whether it was.
+    pub(in crate::shard) fn write_full_cork(&mut self, slot: Slot) -> bool {
+        let is_full = self.cork.bytes().len() >= self.cork_limit(slot);
+        if is_full {
+            self.write_cork(slot);
+        }
+        is_full
+    }
+
+    /// What was sent so far is HTTP, what follows are frames: no control frame may go before it.
+    pub(in crate::shard) fn end_http(&mut self, slot: Slot) {
+        debug_assert!(self.cork.is_of(slot));
+        if self.connections[slot].outbox.is_empty() {
+            self.cork.end_http();
+        } else {
+            self.spill(slot);
+            let outbox = &mut self.connections[slot].outbox;
+            outbox.seal(outbox.output_bytes());
+        }
+    }
+
+    /// Appends shared bytes to what the current connection gets.
+    pub(in crate::shard) fn append(&mut self, slot: Slot, bytes: Bytes) {
+        debug_assert!(self.cork.is_of(slot));
+        if bytes.len() < REFER_BYTES {
+            self.cork.append_slice(&bytes);
+        } else {
+            self.spill(slot);
+            self.enqueue(slot, bytes, None);
+        }
+    }
+
+    /// Queues a control frame; before all data that waits and has not begun to leave.
+    pub(in crate::shard) fn push_control(&mut self, slot: Slot, frame: &[u8]) {
+        if self.cork.is_of(slot) && self.connections[slot].outbox.is_empty() {
+            // Before it, what was sent in this service leaves at once.
+            self.cork.append_slice(frame);
+            return;
+        }
+        self.queue(slot, |outbox| outbox.push_control(Bytes::copy_from_slice(frame)));
+    }
+
+    /// Moves the cork to the outbox, so that something can be queued after it.
+    pub(in crate::shard) fn spill(&mut self, slot: Slot) {
+        if self.cork.bytes().is_empty() {
+            return;
+        }
+        if self.connections[slot].is_dead() {
+            self.discard_cork(slot);
+            return;
+        }
+        let Self { connections, cork, spares, .. } = self;
+        let connection = &mut connections[slot];
+        let (http, frames) = cork.bytes().split_at(cork.http_bytes());
+        if !http.is_empty() {
+            connection.outbox.seal(connection.outbox.output_bytes() + http.len());
+        }
+        let before = connection.outbox.bytes();
+        connection.outbox.borrow_queue(spares);
+        connection.outbox.push_slice(http);
+        connection.outbox.push_slice(&pongs_first(frames));
+        let added = connection.outbox.bytes() - before;
+        cork.clear();
+        self.account_queued(slot, added);
+    }
+
+    /// Forgets what was sent to a connection in its service: it cannot be delivered. What is HTTP
+    /// is not a message, and not counted.
+    pub(in crate::shard) fn discard_cork(&mut self, slot: Slot) {
+        if self.connections[slot].flags.has_opened {
+            self.count_dropped(count_messages(&self.cork.bytes()[self.cork.http_bytes()..]));
+        }
+        self.cork.clear();
+    }
+}
