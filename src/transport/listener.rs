@@ -169,7 +169,7 @@ impl Listener {
         let accepted = match &self.source {
             Source::Tcp(socket) => tcp::accept(socket).map(|(tcp, peer)| (tcp.into(), peer)),
             #[cfg(feature = "testing")]
-            Source::Memory(arrivals) => arrivals.accept(),
+            Source::Memory(arrivals) => arrivals.accept().map(|(end, peer)| (end.into(), peer)),
         };
         let error = match accepted {
             Ok((transport, peer)) => return Accepted::Connection(transport, peer),
@@ -191,6 +191,7 @@ impl Listener {
     /// the socket would reset them. A newcomer's kernel tries again after a second; by then the
     /// socket is closed, and another process on the port gets it, or nobody.
     pub(crate) fn refuse_newcomers(&self) -> io::Result<()> {
+        #[allow(clippy::infallible_destructuring_match, reason = "the tests have another kind")]
         let socket = match &self.source {
             Source::Tcp(socket) => socket,
             #[cfg(feature = "testing")]

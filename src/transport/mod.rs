@@ -51,9 +51,18 @@ impl From<Tcp> for Transport {
     #[inline]
     fn from(tcp: Tcp) -> Self {
         #[cfg(feature = "testing")]
-        return test::wrap(Self::Tcp(tcp));
-        #[cfg(not(feature = "testing"))]
+        let tcp = match test::Test::of_tcp(tcp) {
+            Ok(uneven) => return Self::Test(uneven),
+            Err(tcp) => tcp,
+        };
         Self::Tcp(tcp)
+    }
+}
+
+#[cfg(feature = "testing")]
+impl From<test::memory::ServerEnd> for Transport {
+    fn from(end: test::memory::ServerEnd) -> Self {
+        Self::Test(end.into())
     }
 }
 
@@ -61,8 +70,8 @@ impl Transport {
     /// Takes over what another shard has accepted.
     pub(crate) fn from_fd(descriptor: OwnedFd) -> Self {
         #[cfg(feature = "testing")]
-        let descriptor = match test::collect(descriptor) {
-            Ok(transport) => return transport,
+        let descriptor = match test::travel::collect(descriptor) {
+            Ok(end) => return Self::from(end),
             Err(descriptor) => descriptor,
         };
         Self::from(Tcp::new(descriptor))

@@ -32,13 +32,13 @@ impl Tcp {
         self.0
     }
 
-    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+    pub(super) fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         registry.register(&mut SourceFd(&self.0.as_raw_fd()), token, interest)
     }
 
     #[inline]
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Input {
+    pub(super) fn read(&self, buffer: &mut [u8]) -> Input {
         let read = retry(|| {
             rustix::net::recv(&self.0, &mut *buffer, RecvFlags::empty()).map(|(bytes, _)| bytes)
         });
@@ -46,11 +46,11 @@ impl Tcp {
     }
 
     #[inline]
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Output {
+    pub(super) fn write(&self, bytes: &[u8]) -> Output {
         Output::of_socket(retry(|| rustix::net::send(&self.0, bytes, SendFlags::NOSIGNAL)))
     }
 
-    pub(super) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> Output {
+    pub(super) fn write_vectored(&self, slices: &[IoSlice<'_>]) -> Output {
         Output::of_socket(retry(|| {
             let mut nothing_else = SendAncillaryBuffer::default();
             rustix::net::sendmsg(&self.0, slices, &mut nothing_else, SendFlags::NOSIGNAL)
@@ -69,7 +69,7 @@ impl Tcp {
     }
 
     #[inline]
-    pub(super) fn flush(&mut self) -> Output {
+    pub(super) fn flush(&self) -> Output {
         Output::Bytes(0)
     }
 
@@ -77,15 +77,15 @@ impl Tcp {
         tcp_info::acknowledged(&self.0)
     }
 
-    pub(super) fn finish(&mut self) {
+    pub(super) fn finish(&self) {
         self.shut_down_write();
     }
 
-    pub(super) fn shut_down_write(&mut self) {
+    pub(super) fn shut_down_write(&self) {
         self.shut_down_side(Shutdown::Write);
     }
 
-    pub(super) fn shut_down(&mut self) {
+    pub(super) fn shut_down(&self) {
         self.shut_down_side(Shutdown::Both);
     }
 

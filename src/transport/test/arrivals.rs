@@ -11,7 +11,6 @@ use std::rc::Rc;
 use rustix::io::Errno;
 
 use super::memory::ServerEnd;
-use crate::transport::Transport;
 
 /// Who waits to be accepted. The listener and whoever lets them come share it.
 #[derive(Clone, Debug, Default)]
@@ -59,12 +58,11 @@ impl Arrivals {
         !queue.waiting.is_empty() && !queue.has_readiness
     }
 
-    pub(in crate::transport) fn accept(&self) -> io::Result<(Transport, SocketAddr)> {
+    pub(in crate::transport) fn accept(&self) -> io::Result<(ServerEnd, SocketAddr)> {
         let mut queue = self.0.borrow_mut();
         if let Some(failure) = queue.failures.pop_front() {
             return Err(failure.into());
         }
-        let (end, peer) = queue.waiting.pop_front().ok_or(ErrorKind::WouldBlock)?;
-        Ok((end.into(), peer))
+        Ok(queue.waiting.pop_front().ok_or(ErrorKind::WouldBlock)?)
     }
 }

@@ -178,17 +178,16 @@ impl Pipe {
 
 impl ServerEnd {
     /// A pipe has no events: whoever drives the shard tells it what happened.
-    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+    pub(super) fn register(&self, registry: &Registry, token: Token) {
         self.0.borrow_mut().registered = Some((registry.as_raw_fd(), token));
-        Ok(())
     }
 
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Input {
+    pub(super) fn read(&self, buffer: &mut [u8]) -> Input {
         let read = self.0.borrow_mut().read(buffer).map_err(errno);
         Input::of_socket(read, buffer.len())
     }
 
-    pub(super) fn write(&mut self, slices: &[IoSlice<'_>]) -> Output {
+    pub(super) fn write(&self, slices: &[IoSlice<'_>]) -> Output {
         Output::of_socket(self.0.borrow_mut().write(slices).map_err(errno))
     }
 
@@ -196,18 +195,18 @@ impl ServerEnd {
         Some(self.0.borrow().acknowledged())
     }
 
-    pub(super) fn shut_down_write(&mut self) {
+    pub(super) fn shut_down_write(&self) {
         self.0.borrow_mut().to_client.has_ended = true;
     }
 
-    pub(super) fn shut_down(&mut self) {
+    pub(super) fn shut_down(&self) {
         let mut pipe = self.0.borrow_mut();
         pipe.to_client.has_ended = true;
         pipe.to_server.break_off();
     }
 
     /// Whether it takes nothing now; then it has news when it does.
-    pub(super) fn is_full(&mut self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         let mut pipe = self.0.borrow_mut();
         let is_full = pipe.to_client.room() == 0;
         pipe.is_awaited |= is_full;
@@ -373,7 +372,7 @@ mod tests {
 
     #[test]
     fn what_is_read_short_has_no_more() {
-        let (mut server_end, mut client_end) = pipe(8);
+        let (server_end, mut client_end) = pipe(8);
         let mut buffer = [0; 16];
         for bytes in [&b"abcdef"[..], b"ghijklmn"] {
             // The second one wraps around.
@@ -386,8 +385,8 @@ mod tests {
 
     #[test]
     fn a_writer_is_told_of_room_only_after_it_has_lacked_it() {
-        let (mut server_end, mut client_end) = pipe(4);
-        let mut write = |bytes| server_end.write(&[IoSlice::new(bytes)]);
+        let (server_end, mut client_end) = pipe(4);
+        let write = |bytes| server_end.write(&[IoSlice::new(bytes)]);
         assert_eq!(write(b"abcd"), Output::Bytes(4));
         let mut buffer = [0; 4];
         assert_eq!(client_end.read(&mut buffer).expect("bytes"), 4);

@@ -4,7 +4,7 @@
 
 pub(crate) mod arrivals;
 pub(crate) mod memory;
-mod travel;
+pub(super) mod travel;
 mod uneven;
 
 use std::io::{self, IoSlice};
@@ -14,9 +14,9 @@ use std::sync::OnceLock;
 use mio::{Registry, Token};
 
 use self::memory::ServerEnd;
-use self::uneven::Uneven;
-use super::Transport;
+use self::uneven::{Inner, Uneven};
 use super::outcome::{Acknowledged, Input, Output};
+use super::tcp::Tcp;
 
 /// With this variable in the environment every transport is [`Uneven`].
 const VARIABLE: &str = "PEREGRINE_TEST_TRANSPORT";
@@ -27,29 +27,21 @@ pub(crate) enum Test {
     Uneven(Box<Uneven>),
 }
 
-/// The transport as the tests ask for it: itself, or an uneven one around it.
-pub(super) fn wrap(transport: Transport) -> Transport {
+/// Whether the tests ask for uneven transports.
+fn is_uneven() -> bool {
     static IS_UNEVEN: OnceLock<bool> = OnceLock::new();
-    let is_uneven = IS_UNEVEN.get_or_init(|| match std::env::var(VARIABLE) {
-        Ok(kind) if kind == "uneven" => true,
-        Ok(kind) => panic!("{VARIABLE}={kind}: there is only \"uneven\""),
+    *IS_UNEVEN.get_or_init(|| match std::env::var(VARIABLE) {
+        Ok(kind) => {
+            assert_eq!(kind, "uneven", "{VARIABLE} names no transport of the tests");
+            true
+        }
         Err(_) => false,
-    });
-    if *is_uneven {
-        Transport::Test(Test::Uneven(Box::new(Uneven::new(transport))))
-    } else {
-        transport
-    }
+    })
 }
 
-/// The pipe that travelled under this descriptor; `Err` if it is a socket of its own.
-pub(super) fn collect(descriptor: OwnedFd) -> Result<Transport, OwnedFd> {
-    travel::collect(descriptor).map(Transport::from)
-}
-
-impl From<ServerEnd> for Transport {
+impl From<ServerEnd> for Test {
     fn from(end: ServerEnd) -> Self {
-        wrap(Self::Test(Test::Memory(end)))
+        if is_uneven() { Self::around(Inner::Memory(end)) } else { Self::Memory(end) }
     }
 }
 
@@ -64,15 +56,31 @@ macro_rules! each {
 }
 
 impl Test {
+    /// An uneven transport around a socket, if the tests ask for it; else the socket.
+    pub(super) fn of_tcp(tcp: Tcp) -> Result<Self, Tcp> {
+        if is_uneven() { Ok(Self::around(Inner::Tcp(tcp))) } else { Err(tcp) }
+    }
+
+    fn around(inner: Inner) -> Self {
+        Self::Uneven(Box::new(Uneven::new(inner)))
+    }
+
     pub(super) fn into_fd(self) -> OwnedFd {
         match self {
             Self::Memory(end) => travel::deposit(end),
-            Self::Uneven(uneven) => uneven.into_inner().into_fd(),
+            Self::Uneven(uneven) => match uneven.into_inner() {
+                Inner::Tcp(tcp) => tcp.into_fd(),
+                Inner::Memory(end) => travel::deposit(end),
+            },
         }
     }
 
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        each!(self, transport => transport.register(registry, token))
+        match self {
+            Self::Memory(end) => end.register(registry, token),
+            Self::Uneven(uneven) => uneven.register(registry, token)?,
+        }
+        Ok(())
     }
 
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Input {
@@ -129,13 +137,5 @@ impl Test {
 
     pub(super) fn is_at_rest(&self, is_blocked: bool) -> bool {
         each!(self, transport => transport.is_at_rest(is_blocked))
-    }
-
-    /// Whether it takes nothing now; then an event tells when it does. A socket does not say.
-    fn is_full(&mut self) -> bool {
-        match self {
-            Self::Memory(end) => end.is_full(),
-            Self::Uneven(_) => false,
-        }
     }
 }

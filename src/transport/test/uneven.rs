@@ -10,8 +10,9 @@ use std::io::{self, IoSlice};
 
 use mio::{Registry, Token};
 
-use crate::transport::Transport;
+use super::memory::ServerEnd;
 use crate::transport::outcome::{Acknowledged, Input, More, Output};
+use crate::transport::tcp::Tcp;
 
 /// How many bytes one read hands out, one after another.
 const PORTIONS: [usize; 8] = [1, 7, READ_BYTES, 2, READ_BYTES, 100, READ_BYTES, 1000];
@@ -20,9 +21,26 @@ const RECORDS: [usize; 7] = [16 << 10, 5, 16 << 10, 300, 16 << 10, 1, 40];
 /// How much is read at once.
 const READ_BYTES: usize = 16 << 10;
 
+/// What it is around.
+#[derive(Debug)]
+pub(super) enum Inner {
+    Tcp(Tcp),
+    Memory(ServerEnd),
+}
+
+/// Does the same with each kind of inner transport.
+macro_rules! each {
+    ($inner:expr, $transport:ident => $call:expr) => {
+        match $inner {
+            Inner::Tcp($transport) => $call,
+            Inner::Memory($transport) => $call,
+        }
+    };
+}
+
 #[derive(Debug)]
 pub(crate) struct Uneven {
-    inner: Transport,
+    inner: Inner,
     read_count: usize,
     record_count: usize,
     /// What was read and not handed out.
@@ -34,7 +52,7 @@ pub(crate) struct Uneven {
 }
 
 impl Uneven {
-    pub(super) fn new(inner: Transport) -> Self {
+    pub(super) fn new(inner: Inner) -> Self {
         Self {
             inner,
             read_count: 0,
@@ -45,13 +63,17 @@ impl Uneven {
         }
     }
 
-    pub(super) fn into_inner(self) -> Transport {
+    pub(super) fn into_inner(self) -> Inner {
         assert_eq!((self.read_count, self.record_count), (0, 0), "it travels unused");
         self.inner
     }
 
-    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        self.inner.register(registry, token)
+    pub(super) fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
+        match &self.inner {
+            Inner::Tcp(tcp) => tcp.register(registry, token)?,
+            Inner::Memory(end) => end.register(registry, token),
+        }
+        Ok(())
     }
 
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Input {
@@ -63,7 +85,7 @@ impl Uneven {
         let mut more = More::Maybe;
         if self.input.is_empty() {
             let mut bytes = [0; READ_BYTES];
-            let input = self.inner.read(&mut bytes);
+            let input = each!(&self.inner, inner => inner.read(&mut bytes));
             let Input::Bytes(count, inner_more) = input else { return input };
             self.input.extend(&bytes[..count]);
             more = inner_more;
@@ -95,7 +117,7 @@ impl Uneven {
             if record.is_empty() {
                 return Output::Bytes(written);
             }
-            let Output::Bytes(taken) = self.inner.write(&record) else { return Output::Broken };
+            let Output::Bytes(taken) = self.write_inner(&record) else { return Output::Broken };
             written += taken;
             self.held = record.split_off(taken);
             if !self.held.is_empty() {
@@ -115,13 +137,13 @@ impl Uneven {
     pub(super) fn flush(&mut self) -> Output {
         if self.ends && !self.is_full() {
             self.ends = false;
-            self.inner.shut_down_write();
+            each!(&self.inner, inner => inner.shut_down_write());
         }
         Output::Bytes(0)
     }
 
     pub(super) fn acknowledged(&self) -> Option<Acknowledged> {
-        self.inner.acknowledged()
+        each!(&self.inner, inner => inner.acknowledged())
     }
 
     pub(super) fn finish(&mut self) {
@@ -133,23 +155,31 @@ impl Uneven {
     pub(super) fn shut_down_write(&mut self) {
         self.held.clear();
         self.ends = false;
-        self.inner.shut_down_write();
+        each!(&self.inner, inner => inner.shut_down_write());
     }
 
     pub(super) fn shut_down(&mut self) {
         self.held.clear();
         self.ends = false;
-        self.inner.shut_down();
+        each!(&self.inner, inner => inner.shut_down());
     }
 
     pub(super) fn is_at_rest(&self, is_blocked: bool) -> bool {
-        self.input.is_empty() && self.inner.is_at_rest(is_blocked)
+        self.input.is_empty() && each!(&self.inner, inner => inner.is_at_rest(is_blocked))
     }
 
-    fn is_full(&mut self) -> bool {
-        match &mut self.inner {
-            Transport::Test(test) => test.is_full(),
-            Transport::Tcp(_) => false,
+    fn write_inner(&self, bytes: &[u8]) -> Output {
+        match &self.inner {
+            Inner::Tcp(tcp) => tcp.write(bytes),
+            Inner::Memory(end) => end.write(&[IoSlice::new(bytes)]),
+        }
+    }
+
+    /// Whether nothing is taken now; then an event tells when it is. A socket does not say.
+    fn is_full(&self) -> bool {
+        match &self.inner {
+            Inner::Tcp(_) => false,
+            Inner::Memory(end) => end.is_full(),
         }
     }
 }
