@@ -1,5 +1,5 @@
-//! [`HandlerScope`]: a shard while the handler of one of its connections runs. What the handler may reach
-//! of it, and the run: the messages of one connection's turn, one after another.
+//! [`HandlerScope`]: a shard while the handler of one of its connections runs. What the handler may
+//! reach of it, and the run: the messages of one connection's turn, one after another.
 //!
 //! Knows messages and the current connection. Must not know what a handler is, nor who catches its
 //! panics: that is `application`'s.
@@ -111,7 +111,7 @@ impl HandlerScope<'_> {
     fn audience(&self, topic: Option<&str>) -> Result<Audience, SendError> {
         match topic {
             Some(topic) => self.shard.topic(topic).map(Audience::Topic),
-            None => Ok(Audience::Everyone(self.shard.connections[self.slot].endpoint)),
+            None => Ok(Audience::Everyone(self.shard.connection(self.slot).endpoint())),
         }
     }
 }
@@ -193,26 +193,26 @@ impl Reach for HandlerScope<'_> {
     }
 
     fn query(&self) -> &str {
-        self.shard.connections[self.slot].details.as_ref().map_or("", |details| &details.query)
+        self.shard.connection(self.slot).query()
     }
 
     fn param(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.shard.connections[self.slot].details.as_ref()?.params.find(name)
+        self.shard.connection(self.slot).param(name)
     }
 
     fn subprotocol(&self) -> Option<&str> {
-        self.shard.connections[self.slot].details.as_ref()?.subprotocol.as_deref()
+        self.shard.connection(self.slot).subprotocol()
     }
 
     fn peer_addr(&self) -> SocketAddr {
-        self.shard.connections[self.slot].peer
+        self.shard.connection(self.slot).peer()
     }
 
     fn client_ip(&self) -> IpAddr {
-        self.shard.connections[self.slot].client_ip()
+        self.shard.connection(self.slot).client_ip()
     }
 
     fn hub(&self) -> &Hub {
-        &self.shard.hub
+        self.shard.hub()
     }
 }

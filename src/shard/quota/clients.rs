@@ -1,6 +1,6 @@
-//! How many connections each client address has, and how fast it upgrades: [`ClientLimits`], the one
-//! table that the shards share. It is asked when a connection's address becomes known, when that
-//! upgrades and when it ends; never for a message. If no such limit is set there is no table.
+//! How many connections each client address has, and how fast it upgrades: [`ClientLimits`], the
+//! one table that the shards share. It is asked when a connection's address becomes known, when
+//! that upgrades and when it ends; never for a message. If no such limit is set there is no table.
 //!
 //! Exact: an address is in one stripe, and a stripe is behind a lock that is held for one look-up.
 //! Which stripe is nobody's to choose: the hash is keyed by chance. Bounded: an address is kept
