@@ -410,8 +410,8 @@ impl EventLoop {
     fn reap(&mut self) {
         while let Some(slot) = self.shard.take_dead() {
             self.application.forget(&mut self.shard, slot);
-            let connection = self.shard.remove(slot);
-            self.release_quota(&connection);
+            self.release_quota(self.shard.connection(slot));
+            self.shard.remove(slot);
             self.shard.uncount_connection();
             if let Some(listener) = &mut self.listener {
                 // A descriptor has become free.

@@ -130,6 +130,7 @@ impl Connection {
 /// Commands: the end.
 impl Connection {
     /// The end is decided. The connection has left all that it was a member of.
+    #[inline]
     pub(in crate::shard) fn begin_close(&mut self, close: Close, close_handshake: CloseHandshake) {
         debug_assert!(self.is_open());
         self.phase = Phase::PendingClose(Box::new(PendingClose::new(close, close_handshake)));

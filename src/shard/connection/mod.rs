@@ -94,6 +94,7 @@ pub(in crate::shard) struct Details {
 /// A fresh connection, and facts that stay.
 impl Connection {
     /// A connection that has said nothing and has until the deadline to ask for something.
+    #[inline]
     pub(in crate::shard) fn new(
         address: Address,
         transport: Transport,

@@ -19,6 +19,7 @@ impl Connection {
     }
 
     /// The client's address: the peer's, unless trusted proxies told another.
+    #[inline]
     pub(in crate::shard) fn client_ip(&self) -> IpAddr {
         let told = self.details.as_ref().and_then(|details| details.client);
         told.unwrap_or_else(|| self.peer.ip().to_canonical())
@@ -50,6 +51,7 @@ impl Connection {
     }
 
     /// Keeps what the handler may ask for later of an upgrade that is granted.
+    #[inline]
     pub(in crate::shard) fn keep_request(
         &mut self,
         query: &str,

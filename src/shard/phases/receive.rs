@@ -125,15 +125,12 @@ impl EventLoop {
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "the call alone costs a twentieth of a short echo")]
     fn receive_fast(&mut self, slot: Slot, buffer: &mut [u8]) -> bool {
-        let now = self.shard.now();
-        let connection = self.shard.connection_mut(slot);
         let room = buffer.len();
-        let input = connection.read(buffer);
+        let (input, connection) = self.shard.read(slot, buffer);
         let Input::Bytes(read) = input else {
             self.receive_nothing(slot, input);
             return self.may_use_fast_path();
         };
-        connection.touch(now);
         let endpoint = connection.endpoint();
         self.shard.enter_fast(slot, endpoint);
         let mut intake = Intake::new(&mut buffer[..read], self.budgets.frame_count);
@@ -170,7 +167,6 @@ impl EventLoop {
     /// The turn of one that is not open, or of which something is kept, or that has to wait.
     #[cold]
     fn receive_checked(&mut self, slot: Slot, buffer: &mut [u8]) {
-        let now = self.shard.now();
         let connection = self.shard.connection_mut(slot);
         match connection.phase() {
             Phase::Dead => return,
@@ -187,12 +183,9 @@ impl EventLoop {
         let kept = connection.take_backlog(buffer);
         let room = buffer.len() - kept;
         debug_assert!(room > 0, "the backlog is smaller than the buffer");
-        let input = connection.read(&mut buffer[kept..]);
+        let (input, connection) = self.shard.read(slot, &mut buffer[kept..]);
         let read = match input {
-            Input::Bytes(bytes) => {
-                connection.touch(now);
-                bytes
-            }
+            Input::Bytes(bytes) => bytes,
             Input::Nothing | Input::End | Input::Broken => 0,
         };
         let kernel = Kernel::holding(read == room || connection.has_peer_ended());

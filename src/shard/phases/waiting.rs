@@ -27,8 +27,7 @@ impl EventLoop {
     /// The turn of a connection that waits: input is read up to a bound, for the pings in it.
     #[cold]
     pub(in crate::shard) fn receive_while_waiting(&mut self, slot: Slot, buffer: &mut [u8]) {
-        let now = self.shard.now();
-        let connection = self.shard.connection_mut(slot);
+        let connection = self.shard.connection(slot);
         if connection.has_peer_ended() {
             return self.wait_without_peer(slot);
         }
@@ -38,9 +37,9 @@ impl EventLoop {
         }
         let room = WAITING_BYTES - kept_bytes;
         let buffer = &mut buffer[..room];
-        match connection.read(buffer) {
+        let (input, connection) = self.shard.read(slot, buffer);
+        match input {
             Input::Bytes(bytes) => {
-                connection.touch(now);
                 connection.keep_more_input(&buffer[..bytes]);
                 self.skim(slot);
                 self.shard.keep_input(slot);

@@ -44,6 +44,7 @@ use crate::shard::quota::input::InputQuota;
 use crate::shard::reports::Reports;
 use crate::shard::stopwatch::Stopwatch;
 use crate::shard::timers::Wheel;
+use crate::transport::Input;
 
 /// The connections of one thread, and everything that may be done to them while a handler runs.
 ///
@@ -195,6 +196,22 @@ impl Shard {
     #[inline]
     pub(in crate::shard) fn connection_mut(&mut self, slot: Slot) -> &mut Connection {
         &mut self.connections[slot]
+    }
+
+    /// Reads from a connection's transport, which may be a sign of life. Returns the connection,
+    /// too.
+    #[inline]
+    pub(in crate::shard) fn read(
+        &mut self,
+        slot: Slot,
+        buffer: &mut [u8],
+    ) -> (Input, &mut Connection) {
+        let connection = &mut self.connections[slot];
+        let input = connection.read(buffer);
+        if let Input::Bytes(_) = input {
+            connection.touch(self.now);
+        }
+        (input, connection)
     }
 
     /// A connection, and the limits that count for it.

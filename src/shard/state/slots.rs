@@ -30,10 +30,15 @@ impl Shard {
         self.generation += 1;
         let deadline = self.now + self.limits.server().handshake;
         let no_endpoint = self.limits.no_endpoint();
-        let mut connection =
-            Connection::new(address, transport, peer, no_endpoint, self.now, deadline);
-        connection.admit(admission);
-        let slot = self.connections.insert(connection);
+        let slot = self.connections.insert(Connection::new(
+            address,
+            transport,
+            peer,
+            no_endpoint,
+            self.now,
+            deadline,
+        ));
+        self.connections[slot].admit(admission);
         self.arm(slot, deadline);
     }
 
@@ -51,11 +56,10 @@ impl Shard {
     }
 
     /// Frees the slot of a connection that is dead.
-    pub(in crate::shard) fn remove(&mut self, slot: Slot) -> Connection {
+    pub(in crate::shard) fn remove(&mut self, slot: Slot) {
         let connection = self.connections.remove(slot);
         self.wheel.disarm(slot);
         debug_assert!(connection.is_dead() && !connection.has_output());
-        connection
     }
 
     /// Asserts that without connections nothing is queued or kept.
