@@ -38,12 +38,11 @@ use crate::hub::mailbox::Inbox;
 use crate::hub::{Address, Envelope, Hub, Slot};
 use crate::message::{Close, CloseCode, ClosedBy};
 use crate::panics::discard;
-use crate::shard::connection::{Flags, Phase};
+use crate::shard::connection::{Phase, WAITING_BYTES};
 use crate::shard::dispatch::Application;
 pub(crate) use crate::shard::dispatch::erased::ErasedHandler;
 pub(crate) use crate::shard::dispatch::pool::{Pool, PoolEnd};
 pub(crate) use crate::shard::dispatch::service::{Page, ServedEndpoint, Service};
-use crate::shard::dispatch::tasks::WAITING_BYTES;
 pub(crate) use crate::shard::limits::{EndpointLimits, LimitTable};
 pub(crate) use crate::shard::quota::clients::ClientLimits;
 pub(crate) use crate::shard::quota::connections::ConnectionQuota;
@@ -103,7 +102,23 @@ impl Default for Budgets {
     }
 }
 
-/// The loop of one shard.
+/// The loop of one shard: it brings events, the [`Shard`] and the handlers together.
+///
+/// The methods are of these kinds:
+///
+/// * **The loop**: [`new`](Self::new), then [`run`](Self::run), which repeats [`wait`](Self::wait)
+///   and [`turn`](Self::turn) until [`is_over`](Self::is_over). The test kit does the same without
+///   a thread (`harness::drive`).
+/// * **Phases**, which a turn calls in their order: [`receive`](Self::receive),
+///   [`accept`](Self::accept), [`take_mail`](Self::take_mail),
+///   [`advance_shutdown`](Self::advance_shutdown), [`fire_timers`](Self::fire_timers), the fan-out,
+///   which is the shard's, [`flush`](Self::flush), [`reap`](Self::reap).
+/// * **Services**: a phase gives a connection its service, which calls handlers, between
+///   [`Shard::enter`] and [`Shard::exit`]: [`receive_from_one`](Self::receive_from_one),
+///   [`attend`](Self::attend), [`call_drained`](Self::call_drained),
+///   [`run_pending_closes`](Self::run_pending_closes). None begins in another one.
+/// * **Facts for the wait**: [`timeout`](Self::timeout), [`has_leftovers`](Self::has_leftovers),
+///   [`next_due`](Self::next_due).
 pub(crate) struct EventLoop {
     poll: Poll,
     /// `None` once the shutdown has begun, and if there never was one.
@@ -164,8 +179,7 @@ impl EventLoop {
         let mut events = Events::with_capacity(EVENT_BUDGET);
         while !self.is_over() {
             self.wait(&mut events, self.timeout())?;
-            self.shard.now = clock::now();
-            self.shard.watch.restart();
+            self.shard.begin_turn(clock::now());
             self.turn(&mut events);
         }
         // The last shard drops the handlers; a panic there is not the shard's.
@@ -186,8 +200,8 @@ impl EventLoop {
         self.flush();
         self.reap();
         if self.is_over() {
-            self.lose_mail();
-            self.shard.reports.finish(self.shard.now);
+            self.shard.lose_mail();
+            self.shard.finish_reports();
         }
     }
 
@@ -227,7 +241,7 @@ impl EventLoop {
     /// what this shard, busy for long, has not heard of.
     fn dispatch_all_events(&mut self, events: &mut Events) {
         // Each connection has news once, unless it has more meanwhile, which may wait.
-        let mut look_count = self.shard.connections.len() / EVENT_BUDGET + 1;
+        let mut look_count = self.shard.connection_count() / EVENT_BUDGET + 1;
         while events.iter().count() >= events.capacity() && look_count > 0 {
             look_count -= 1;
             if self.wait(events, Some(Duration::ZERO)).is_err() {
@@ -246,7 +260,7 @@ impl EventLoop {
         if self.waits_for_shards() {
             return Some(RETRY);
         }
-        let now = self.shard.now;
+        let now = self.shard.now();
         if self.listener.as_ref().is_some_and(|listener| listener.is_awake(now)) {
             return Some(Duration::ZERO);
         }
@@ -256,69 +270,51 @@ impl EventLoop {
 
     /// Whether a budget left something to the next turn.
     fn has_leftovers(&self) -> bool {
-        let shard = &self.shard;
-        (!shard.ready.is_empty() && self.may_receive())
+        (self.shard.has_ready() && self.may_receive())
             || self.has_mail
-            || !shard.fanout.is_empty()
-            || !shard.dirty.is_empty()
-            || !shard.drained.is_empty()
+            || self.shard.has_undelivered()
     }
 
     /// Whether this shard cannot go on before another one has; nobody tells it then.
     fn waits_for_shards(&self) -> bool {
-        self.shard.outbound.is_blocked() || self.life == ShutdownStage::Quieting
+        self.shard.waits_for_shards() || self.life == ShutdownStage::Quieting
     }
 
     /// When something is due of which no event will tell.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        let shard = &self.shard;
         let listener = self.listener.as_ref().filter(|listener| listener.is_ready);
         let resting_until = listener.and_then(|listener| listener.resting_until);
-        earlier(earlier(shard.wheel.next_due(), resting_until), self.shutdown_due())
+        earlier(earlier(self.shard.next_timer_due(), resting_until), self.shutdown_due())
     }
 
     /// Phase 4: clears `armed`, *then* takes what is there, at most a budget of it.
     fn take_mail(&mut self) {
-        if !self.shard.inbox.disarm() && !self.has_mail {
+        if !self.shard.disarm_mailbox() && !self.has_mail {
             return;
         }
         // Not those that are rung meanwhile: who yields lets the others go first.
         let budget = self.budgets.mailbox_count;
-        let woken_count = self.shard.inbox.woken_count().min(budget);
+        let woken_count = self.shard.woken_count().min(budget);
         for _ in 0..woken_count {
-            let Some(address) = self.shard.inbox.take_woken() else { break };
+            let Some(address) = self.shard.take_woken() else { break };
             if let Some(slot) = self.shard.find(address) {
                 self.attend(slot);
             }
         }
-        self.has_mail = !self.take_envelopes(budget) || woken_count == budget;
+        self.has_mail = !self.shard.take_envelopes(budget) || woken_count == budget;
         self.adopt_newcomers();
-    }
-
-    /// Takes over at most so many envelopes; whether those are all.
-    fn take_envelopes(&mut self, budget: usize) -> bool {
-        for _ in 0..budget {
-            if self.shard.fanout.is_behind() {
-                // The fan-out comes first; the mailbox fills, and its senders are told.
-                return false;
-            }
-            let Some(envelope) = self.shard.inbox.take(Envelope::size) else { return true };
-            self.shard.open(envelope);
-        }
-        false
     }
 
     /// Phase 5: looks at the connections whose timer has fired.
     fn fire_timers(&mut self, events: &mut Events) {
-        if !self.shard.wheel.is_due(self.shard.now) {
+        if !self.shard.is_timer_due() {
             return;
         }
         self.dispatch_all_events(events);
         let mut fired = std::mem::take(&mut self.fired);
-        self.shard.wheel.expire(self.shard.now, &mut fired);
-        self.shard.summarise();
+        self.shard.expire_timers(&mut fired);
         for slot in fired.drain(..) {
-            if self.shard.connections.contains(slot) {
+            if self.shard.has(slot) {
                 self.time_out(slot);
             }
         }
@@ -327,22 +323,22 @@ impl EventLoop {
 
     /// Does what is due for one connection, and arms its timer for what is due next.
     fn time_out(&mut self, slot: Slot) {
-        let now = self.shard.now;
-        let connection = &self.shard.connections[slot];
-        if connection.flags.is_ready && !matches!(connection.phase, Phase::Closing(_)) {
+        let now = self.shard.now();
+        let connection = self.shard.connection(slot);
+        if connection.is_ready() && !connection.is_closing() {
             // It has said something that this shard had no time to read: that is not its fault.
             self.shard.arm(slot, now + CONGESTED);
             return;
         }
-        let Flags { is_waiting, is_answer_due, .. } = connection.flags;
-        let due = match connection.phase {
-            Phase::Upgrading { .. } | Phase::Closing(_) => connection.deadline,
-            Phase::PendingClose(_) if is_waiting => connection.deadline,
-            Phase::Open if is_waiting && is_answer_due => connection.deadline,
+        let is_waiting = connection.is_waiting();
+        let due = match connection.phase() {
+            Phase::Upgrading { .. } | Phase::Closing(_) => connection.deadline(),
+            Phase::PendingClose(_) if is_waiting => connection.deadline(),
+            Phase::Open if is_waiting && connection.is_answer_due() => connection.deadline(),
             Phase::Open => return self.check_silence(slot),
             Phase::PendingClose(_) | Phase::Dead => return,
         };
-        match connection.phase {
+        match connection.phase() {
             _ if due > now => self.shard.arm(slot, due),
             Phase::Closing(_) => self.time_out_closing(slot),
             Phase::Upgrading { .. } => self.time_out_upgrade(slot),
@@ -357,25 +353,19 @@ impl EventLoop {
 
     /// Pings a peer that is silent; closes one that does not answer (RFC 6455 section 5.5.2).
     fn check_silence(&mut self, slot: Slot) {
-        let Shard { now, limits, connections, .. } = &mut self.shard;
-        let connection = &mut connections[slot];
-        let limits = &limits[connection.endpoint];
-        let (now, dead_after, ping_after) = (*now, limits.dead_after, limits.ping_after);
-        if connection.flags.is_waiting && connection.backlog.len() >= WAITING_BYTES {
+        let now = self.shard.now();
+        let (connection, limits) = self.shard.connection_with_limits(slot);
+        let (dead_after, ping_after) = (limits.dead_after, limits.ping_after);
+        if connection.is_waiting() && connection.backlog().len() >= WAITING_BYTES {
             // It may have said more than is read while its handler takes its time.
             connection.touch(now);
         }
-        if connection.heard_at + dead_after <= now && connection.ping_count == 0 {
-            // Nobody has asked it: this shard was held up. It gets the time to answer.
-            connection.heard_at = now.checked_sub(ping_after).unwrap_or(now);
-        }
-        let mut dead_at = connection.heard_at + dead_after;
-        if dead_at <= now && self.shard.makes_progress(slot, dead_after) {
+        let mut dead_at = connection.dead_at(dead_after, ping_after, now);
+        if dead_at <= now && connection.makes_progress(dead_after) {
             // It takes what is sent to it: the pings are still on their way. It counts as pinged,
             // so that what the kernel has told now is not noted anew: a kernel that only answers
             // probes has made progress once, not each time.
-            let connection = &mut self.shard.connections[slot];
-            (connection.heard_at, connection.ping_count) = (now, 1);
+            connection.touch_pinged(now);
             dead_at = now + dead_after;
         }
         if dead_at <= now {
@@ -383,15 +373,12 @@ impl EventLoop {
             self.shard.begin_close(slot, close, connection::CloseHandshake::Close);
             return;
         }
-        // Up to a tenth earlier, so that pings do not come in herds.
-        let connection = &mut self.shard.connections[slot];
-        let spread = u32::try_from(connection.address.slot() % 64).unwrap_or_default();
-        let interval = ping_after - ping_after / 640 * spread;
-        let mut ping_at = connection.heard_at + interval * (u32::from(connection.ping_count) + 1);
+        let connection = self.shard.connection_mut(slot);
+        let interval = connection.ping_interval(ping_after);
+        let mut ping_at = connection.ping_at(interval);
         if ping_at <= now {
-            connection.ping_count = connection.ping_count.saturating_add(1);
-            if connection.ping_count == 1 {
-                self.shard.note_progress(slot);
+            if connection.count_ping() {
+                connection.note_progress();
             }
             self.shard.push_control(slot, &crate::protocol::frame::PING);
             ping_at = now + interval;
@@ -403,32 +390,15 @@ impl EventLoop {
     /// and those that leave.
     fn flush(&mut self) {
         self.run_pending_closes();
-        if !self.shard.dirty.is_empty() {
-            self.flush_dirty();
-        }
-        if !self.shard.drained.is_empty() {
-            self.call_drained();
-        }
+        self.shard.flush_dirty();
+        self.call_drained();
         self.run_pending_closes();
     }
 
-    fn flush_dirty(&mut self) {
-        let mut dirty = std::mem::take(&mut self.shard.dirty);
-        for address in dirty.drain(..) {
-            if let Some(slot) = self.shard.find(address) {
-                self.shard.flush(slot);
-            }
-        }
-        // Keeps the allocation; what has become dirty meanwhile is the next turn's.
-        dirty.append(&mut self.shard.dirty);
-        self.shard.dirty = dirty;
-    }
-
+    #[inline]
     fn call_drained(&mut self) {
-        for address in std::mem::take(&mut self.shard.drained) {
-            let Some(slot) = self.shard.find(address) else { continue };
-            self.shard.connections[slot].flags.is_drained = false;
-            if self.shard.connections[slot].is_open() {
+        for address in self.shard.take_drained() {
+            if let Some(slot) = self.shard.begin_drain(address) {
                 self.shard.enter(slot);
                 self.application.drain(&mut self.shard, slot);
                 self.shard.exit(slot);
@@ -438,28 +408,21 @@ impl EventLoop {
 
     /// Phase 8: frees what has died. Nothing is freed anywhere else.
     fn reap(&mut self) {
-        debug_assert!(
-            self.shard.pending_closes.is_empty(),
-            "whoever leaves is told before the reaping"
-        );
-        while let Some(slot) = self.shard.dead.pop() {
+        while let Some(slot) = self.shard.take_dead() {
             self.application.forget(&mut self.shard, slot);
-            let connection = self.shard.connections.remove(slot);
-            self.shard.wheel.disarm(slot);
-            debug_assert!(connection.is_dead() && connection.outbox.is_empty());
-            self.release_quota(&connection);
-            self.shard.inbox.mailbox().remove_connection();
+            self.release_quota(self.shard.connection(slot));
+            self.shard.remove(slot);
+            self.shard.uncount_connection();
             if let Some(listener) = &mut self.listener {
                 // A descriptor has become free.
                 listener.resting_until = None;
             }
             if matches!(self.life, ShutdownStage::Spreading(_)) && !self.has_members() {
                 // If all others have nobody left either, it goes on.
-                self.shard.hub.shared().wake_all();
+                self.shard.shared().wake_all();
             }
         }
-        let sums = (self.shard.queued_bytes, self.shard.input_quota.sum());
-        debug_assert!(!self.shard.connections.is_empty() || sums == (0, 0), "{sums:?}");
+        self.shard.check_accounts();
     }
 
     /// Whether there is room for what handlers send to other shards.
@@ -469,7 +432,7 @@ impl EventLoop {
 
     /// Whether the shard has nothing to do ever again.
     pub(crate) fn is_over(&self) -> bool {
-        self.life == ShutdownStage::Closing && self.shard.connections.is_empty()
+        self.life == ShutdownStage::Closing && self.shard.connection_count() == 0
     }
 }
 

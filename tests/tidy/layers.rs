@@ -25,10 +25,7 @@ pub(crate) const LAYERS: [Layer; 15] = [
         files: &["src/shard/mod.rs", "src/shard/phases/"],
     },
     Layer { name: "shard/dispatch", files: &["src/shard/dispatch/"] },
-    Layer {
-        name: "shard/state",
-        files: &["src/shard/state/", "src/shard/mail.rs", "src/shard/progress.rs"],
-    },
+    Layer { name: "shard/state", files: &["src/shard/state/"] },
     Layer { name: "shard/connection", files: &["src/shard/connection/"] },
     Layer {
         name: "the shard's ground types",

@@ -94,6 +94,13 @@ fn certain_words_are_said_only_where_they_belong() {
     assert_none("words are out of place", &walls::faults(&tree()));
 }
 
+#[test]
+fn fields_of_shards_and_connections_are_private() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |file: &str| fs::read_to_string(root.join(file)).expect("text");
+    assert_none("fields are not as visible as they are to be", &walls::visible_fields(read));
+}
+
 /// How long a file is that explains itself.
 const HEADER_FROM_LINES: usize = 80;
 

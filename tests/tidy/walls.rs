@@ -1,9 +1,11 @@
-//! The words that only some files of `src/` may say, and those that some files never say.
+//! The words that only some files of `src/` may say, those that some files never say, and the
+//! structs whose fields are private.
 //!
-//! Knows the two lists. Must not know layers: an import against their direction is found without
+//! Knows the three lists. Must not know layers: an import against their direction is found without
 //! its words.
 
 use super::graph::Tree;
+use super::tokens::{Token, tokens};
 
 /// Words that are said only in files below these folders, or in these files.
 const ONLY: [(&str, &[&str]); 11] = [
@@ -23,7 +25,17 @@ const ONLY: [(&str, &[&str]); 11] = [
 /// Files or folders, and the words that they never say.
 const NEVER: [(&[&str], &[&str]); 3] = [
     // No handler is called inside a handler: what handlers reach cannot reach what calls them.
-    (&["src/shard/state/"], &["crate::shard::dispatch", "EventLoop"]),
+    (
+        &["src/shard/state/"],
+        &[
+            "crate::shard::dispatch",
+            "crate::shard::phases",
+            // But `ClosedBy::Application` is another thing.
+            "crate::shard::Application",
+            "super::Application",
+            "EventLoop",
+        ],
+    ),
     (
         &[
             "src/shard/connection/",
@@ -42,6 +54,53 @@ const NEVER: [(&[&str], &[&str]); 3] = [
     // What a handler and a router see of a message is not how it was framed.
     (&["src/handler/", "src/routing/"], &["crate::protocol"]),
 ];
+
+/// A file, and a struct in it whose fields are private to the file's module and those below it.
+const PRIVATE: [(&str, &str); 5] = [
+    ("src/shard/state/mod.rs", "Shard"),
+    ("src/shard/connection/mod.rs", "Connection"),
+    ("src/shard/connection/mod.rs", "Details"),
+    ("src/shard/connection/flags.rs", "Flags"),
+    ("src/shard/connection/phase.rs", "PendingClose"),
+];
+
+/// The fields of a struct of [`PRIVATE`] that are visible outside of its module. `read` returns the
+/// text of a file.
+pub(crate) fn visible_fields(read: impl Fn(&str) -> String) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (file, name) in PRIVATE {
+        let text = read(file);
+        let Some(visible) = fields_with_pub(&tokens(&text), name) else {
+            faults.push(format!("{file} has no struct {name}"));
+            continue;
+        };
+        for field in visible {
+            faults.push(format!("{file}: the field {field} of {name} is visible; give a method"));
+        }
+    }
+    faults
+}
+
+/// The fields of a struct that are visible in more modules than its own and its parent; `None` if
+/// there is no such struct.
+fn fields_with_pub<'t>(tokens: &[Token<'t>], name: &str) -> Option<Vec<&'t str>> {
+    let at = tokens.windows(2).position(|pair| pair[0].is("struct") && pair[1].is(name))?;
+    let body = tokens[at..].iter().skip_while(|token| !token.is("{")).skip(1);
+    let body: Vec<&Token<'_>> = body.take_while(|token| !token.is("}")).collect();
+    let mut visible = Vec::new();
+    for (at, _) in body.iter().enumerate().filter(|(_, token)| token.is("pub")) {
+        let is_scoped = body.get(at + 1).is_some_and(|token| token.is("("));
+        if is_scoped && body.get(at + 2).is_some_and(|token| token.is("super")) {
+            continue;
+        }
+        let mut after = body[at + 1..].iter();
+        if is_scoped {
+            after.by_ref().find(|token| token.is(")"));
+        }
+        visible.extend(after.next().map(|token| token.text));
+    }
+    Some(visible)
+}
 
 /// A file that says a word that it must not.
 pub(crate) fn faults(tree: &Tree) -> Vec<String> {
@@ -82,6 +141,29 @@ mod tests {
         assert_eq!(faults_of("hub.rs", "use rustix::{io::Errno, net::{self, send}};").len(), 1);
         assert_eq!(faults_of("hub.rs", "fn f() { rustix::net::send() }"), expected);
         assert_eq!(faults_of("hub.rs", "fn f(s: TcpStream) { Instant::now(); }").len(), 2);
+    }
+
+    #[test]
+    fn a_visible_field_is_found() {
+        let text = "struct A { pub x: u8 } // pub\nstruct Shard { a: u8, pub(in c::d) b: u8, \
+                    /* pub */ pub(super) c: u8, pub(crate) d: Vec<u8> } fn f() { pub }";
+        assert_eq!(fields_with_pub(&tokens(text), "Shard"), Some(vec!["b", "d"]));
+        assert_eq!(fields_with_pub(&tokens(text), "Connection"), None);
+    }
+
+    #[test]
+    fn a_shard_cannot_say_the_application_but_who_closed() {
+        let faults = |text: &str| {
+            faults(&Tree::with(|file| match file {
+                "src/lib.rs" => Some("mod shard;".to_owned()),
+                "src/shard/mod.rs" => Some("mod state;".to_owned()),
+                "src/shard/state/mod.rs" => Some(text.to_owned()),
+                _ => None,
+            }))
+        };
+        assert_eq!(faults("use crate::shard::{Application, EventLoop};").len(), 2);
+        assert_eq!(faults("fn f(a: &super::Application) {}").len(), 1);
+        assert!(faults("fn f() { ClosedBy::Application; }").is_empty());
     }
 
     #[test]

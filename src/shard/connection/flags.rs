@@ -8,33 +8,33 @@
 #[allow(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
 pub(in crate::shard) struct Flags {
     /// The kernel's buffer is full; an event will tell when it is not.
-    pub(in crate::shard) is_blocked: bool,
+    pub(super) is_blocked: bool,
     /// The outbox rose above its high-water mark and has not fallen to the low one: no input is
     /// handled.
-    pub(in crate::shard) is_pressed: bool,
+    pub(super) is_pressed: bool,
     /// Its handler's answer comes later: no input is handled until then.
-    pub(in crate::shard) is_waiting: bool,
+    pub(super) is_waiting: bool,
     /// A message is being sent to it in pieces: others wait.
-    pub(in crate::shard) has_stream: bool,
+    pub(super) has_stream: bool,
     /// It stands among those that keep input.
-    pub(in crate::shard) keeps_input: bool,
+    pub(super) keeps_input: bool,
     /// Such a message will not be finished: no other can follow it.
-    pub(in crate::shard) is_cut_short: bool,
+    pub(super) is_cut_short: bool,
     /// The peer has sent its Close or ended its side while the connection waits: its handler's
     /// answers have until the deadline.
-    pub(in crate::shard) is_answer_due: bool,
+    pub(super) is_answer_due: bool,
     /// The peer has ended its side: the end has to be read.
-    pub(in crate::shard) has_peer_ended: bool,
+    pub(super) has_peer_ended: bool,
     // Up to here, what stands in the way of the fast path.
     /// On the ready list.
-    pub(in crate::shard) is_ready: bool,
+    pub(super) is_ready: bool,
     /// On the dirty list.
-    pub(in crate::shard) is_dirty: bool,
+    pub(super) is_dirty: bool,
     /// On the drained list.
-    pub(in crate::shard) is_drained: bool,
+    pub(super) is_drained: bool,
     /// The upgrade was granted: what is said from then on are frames.
-    pub(in crate::shard) has_opened: bool,
-    pub(in crate::shard) admission: Admission,
+    pub(super) has_opened: bool,
+    pub(super) admission: Admission,
 }
 
 impl Flags {

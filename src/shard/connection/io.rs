@@ -28,7 +28,9 @@ impl Connection {
     /// Writes what is in the outbox, and then what the transport has of its own.
     #[inline]
     pub(in crate::shard) fn flush(&mut self, spares: &mut Spares) -> Flushed {
-        self.outbox.write(&mut self.transport, spares)
+        let flushed = self.outbox.write(&mut self.transport, spares);
+        self.flags.is_blocked = flushed == Flushed::Blocked;
+        flushed
     }
 
     /// How much of what the last write has left begun to leave: see

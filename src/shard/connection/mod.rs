@@ -1,96 +1,143 @@
-//! One connection, as it stands in its slot.
+//! [`Connection`]: one connection, as it stands in its slot.
+//!
+//! Knows everything that belongs to one connection. Must not know other connections, nor the shard:
+//! no command here puts it on a list, arms a timer or calls a handler.
 
 pub(in crate::shard) mod flags;
+mod input;
+#[cfg(feature = "testing")]
+mod invariants;
 mod io;
+mod lifecycle;
+mod liveness;
+mod membership;
+mod output;
 pub(in crate::shard) mod phase;
+mod progress;
+mod request;
 pub(in crate::shard) mod stream;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 pub(in crate::shard) use self::flags::{Admission, Flags, Yielding};
-pub(in crate::shard) use self::phase::{CloseHandshake, Closing, Heard, PendingClose, Phase};
+pub(in crate::shard) use self::input::WAITING_BYTES;
+pub(in crate::shard) use self::phase::{CloseHandshake, Closing, Heard, Phase};
 pub(in crate::shard) use self::stream::Streaming;
 use crate::hub::{Address, EndpointIndex};
 use crate::protocol::Protocol;
 use crate::routing::Params;
-use crate::shard::fanout::audience::Position;
-use crate::shard::fanout::audience::{AudienceIndex, Place};
+use crate::shard::fanout::audience::{AudienceIndex, Place, Position};
 use crate::shard::outbox::Outbox;
 use crate::transport::Transport;
 
 /// A connection's state. What an idle one weighs is asserted in `footprint.rs`.
+///
+/// It does nothing by itself: the shard asks for facts and gives commands. A file holds each kind:
+///
+/// * Facts that stay ([`address`](Self::address), [`peer`](Self::peer)), and the admission: here.
+/// * The way down the phases (`lifecycle`): [`hear_upgrade`](Self::hear_upgrade),
+///   [`open`](Self::open), [`begin_close`](Self::begin_close),
+///   [`begin_closing`](Self::begin_closing), [`die`](Self::die), in this order.
+/// * What was asked for before the upgrade (`request`): [`query`](Self::query),
+///   [`client_ip`](Self::client_ip), ..
+/// * Membership (`membership`): [`join`](Self::join), [`subscribe`](Self::subscribe),
+///   [`catch_up`](Self::catch_up).
+/// * Input (`input`): [`read`](Self::read), then the protocol, then
+///   [`keep_input`](Self::keep_input) with the rest.
+/// * Output (`output`): the outbox, and what a message in pieces holds back.
+/// * Signs of life (`liveness`, `progress`): [`touch`](Self::touch) whenever the peer was heard.
 #[derive(Debug)]
 pub(in crate::shard) struct Connection {
-    pub(in crate::shard) transport: Transport,
-    pub(in crate::shard) address: Address,
-    pub(in crate::shard) peer: SocketAddr,
-    pub(in crate::shard) phase: Phase,
-    pub(in crate::shard) protocol: Protocol,
+    transport: Transport,
+    address: Address,
+    peer: SocketAddr,
+    phase: Phase,
+    protocol: Protocol,
     /// What the kernel has not taken yet.
-    pub(in crate::shard) outbox: Outbox,
+    outbox: Outbox,
     /// Input that was read and not handled yet: the part of a request head, or what a budget or
     /// the outbox's high-water mark left over.
-    pub(in crate::shard) backlog: Vec<u8>,
+    backlog: Vec<u8>,
     /// `None` while there is nothing of the kind.
-    pub(in crate::shard) details: Option<Box<Details>>,
+    details: Option<Box<Details>>,
     /// Until the upgrade is granted, the one that stands for none.
-    pub(in crate::shard) endpoint: EndpointIndex,
+    endpoint: EndpointIndex,
     /// Its place among all connections of its endpoint on this shard.
-    pub(in crate::shard) place: Place,
+    place: Place,
     /// How far in the log of publications it is.
-    pub(in crate::shard) position: Position,
-    pub(in crate::shard) heard_at: Instant,
+    position: Position,
+    heard_at: Instant,
     /// When the phase ends by force: the handshake's deadline, or the closing handshake's.
-    pub(in crate::shard) deadline: Instant,
+    deadline: Instant,
     /// How many pings were sent since the peer was last heard.
-    pub(in crate::shard) ping_count: u8,
-    pub(in crate::shard) flags: Flags,
+    ping_count: u8,
+    flags: Flags,
 }
 
 /// What not every connection has: what is kept of the upgrade and of what a proxy said before it,
 /// and its subscriptions.
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Details {
-    pub(in crate::shard) query: Box<str>,
-    pub(in crate::shard) params: Params,
-    pub(in crate::shard) subprotocol: Option<Box<str>>,
+    query: Box<str>,
+    params: Params,
+    subprotocol: Option<Box<str>>,
     /// The topics that it subscribes to, and its place among their members; in the order of the
     /// topics.
-    pub(in crate::shard) subscriptions: Vec<(AudienceIndex, Place)>,
-    pub(in crate::shard) streaming: Option<Streaming>,
+    subscriptions: Vec<(AudienceIndex, Place)>,
+    streaming: Option<Streaming>,
     /// Who trusted proxies say that the client is, if that is not the peer.
-    pub(in crate::shard) client: Option<IpAddr>,
+    client: Option<IpAddr>,
     /// How much the peer had acknowledged when the shard last asked for it.
-    pub(in crate::shard) acked_bytes: Option<u64>,
+    acked_bytes: Option<u64>,
 }
 
+/// A fresh connection, and facts that stay.
 impl Connection {
-    pub(in crate::shard) fn is_open(&self) -> bool {
-        matches!(self.phase, Phase::Open)
-    }
-
-    /// Whether it is open and nothing is under way in either direction: what comes next is the
-    /// beginning of a frame, which may be handled at once, and answered.
+    /// A connection that has said nothing and has until the deadline to ask for something.
     #[inline]
-    pub(in crate::shard) fn is_idle(&self) -> bool {
-        self.is_open()
-            && self.flags.are_clear()
-            && self.protocol.is_dormant()
-            && self.backlog.is_empty()
-            && self.outbox.is_empty()
-    }
-
-    /// The endpoint that serves it, or is asked to; else the one that stands for none.
-    pub(in crate::shard) fn asked(&self) -> EndpointIndex {
-        match self.phase {
-            Phase::Upgrading { heard: Heard::Upgrade(endpoint) } => endpoint,
-            _ => self.endpoint,
+    pub(in crate::shard) fn new(
+        address: Address,
+        transport: Transport,
+        peer: SocketAddr,
+        no_endpoint: EndpointIndex,
+        now: Instant,
+        deadline: Instant,
+    ) -> Self {
+        Self {
+            transport,
+            address,
+            peer,
+            phase: Phase::Upgrading { heard: Heard::Nothing },
+            protocol: Protocol::default(),
+            outbox: Outbox::default(),
+            backlog: Vec::new(),
+            details: None,
+            endpoint: no_endpoint,
+            place: 0,
+            position: 0,
+            heard_at: now,
+            deadline,
+            ping_count: 0,
+            flags: Flags::default(),
         }
     }
 
-    pub(in crate::shard) fn is_dead(&self) -> bool {
-        matches!(self.phase, Phase::Dead)
+    #[inline]
+    pub(in crate::shard) fn address(&self) -> Address {
+        self.address
+    }
+
+    pub(in crate::shard) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    pub(in crate::shard) fn admission(&self) -> Admission {
+        self.flags.admission
+    }
+
+    pub(in crate::shard) fn admit(&mut self, admission: Admission) {
+        self.flags.admission = admission;
     }
 
     /// Whether a connection over the limit yields its place to a newer one.
@@ -104,79 +151,8 @@ impl Connection {
         }
     }
 
-    /// The client's address: the peer's, unless trusted proxies told another.
-    pub(in crate::shard) fn client_ip(&self) -> IpAddr {
-        let told = self.details.as_ref().and_then(|details| details.client);
-        told.unwrap_or_else(|| self.peer.ip().to_canonical())
-    }
-
-    /// Moves input that was kept to the front of the buffer; how much it was. An idle connection
-    /// holds no memory for it.
-    #[inline]
-    pub(in crate::shard) fn take_backlog(&mut self, buffer: &mut [u8]) -> usize {
-        if self.backlog.is_empty() {
-            return 0;
-        }
-        let backlog = std::mem::take(&mut self.backlog);
-        buffer[..backlog.len()].copy_from_slice(&backlog);
-        backlog.len()
-    }
-
     /// What not every connection has; from now on this one does.
     pub(in crate::shard) fn details(&mut self) -> &mut Details {
         self.details.get_or_insert_default()
-    }
-
-    /// The topics that it subscribes to.
-    #[inline]
-    pub(in crate::shard) fn subscriptions(&self) -> &[(AudienceIndex, Place)] {
-        self.details.as_ref().map_or(&[], |details| &details.subscriptions)
-    }
-
-    /// The peer was heard, or took something.
-    #[inline]
-    pub(in crate::shard) fn touch(&mut self, now: Instant) {
-        self.heard_at = now;
-        self.ping_count = 0;
-    }
-}
-
-impl Connection {
-    /// Where the next message is queued: what waits for the end of one in pieces, or the outbox.
-    pub(in crate::shard) fn back(&mut self) -> &mut Outbox {
-        let Self { details, outbox, .. } = self;
-        match details.as_mut().and_then(|details| details.streaming.as_mut()) {
-            Some(streaming) => &mut streaming.held,
-            None => outbox,
-        }
-    }
-
-    pub(in crate::shard) fn streaming(&self) -> Option<&Streaming> {
-        self.details.as_ref()?.streaming.as_ref()
-    }
-
-    pub(in crate::shard) fn streaming_mut(&mut self) -> Option<&mut Streaming> {
-        self.details.as_mut()?.streaming.as_mut()
-    }
-
-    pub(in crate::shard) fn take_streaming(&mut self) -> Option<Streaming> {
-        self.flags.has_stream = false;
-        self.details.as_mut()?.streaming.take()
-    }
-}
-
-#[cfg(feature = "testing")]
-impl Connection {
-    /// Panics unless a message in pieces and what waits for it are as they always are.
-    pub(in crate::shard) fn check_stream_invariants(&self) {
-        assert_eq!(self.flags.has_stream, self.streaming().is_some(), "the flag of a stream");
-        if let Some(streaming) = self.streaming() {
-            streaming.held.check_invariants();
-        }
-    }
-
-    /// Whether nobody was told that its message in pieces was abandoned.
-    pub(in crate::shard) fn has_unheard_stream(&self) -> bool {
-        self.streaming().is_some_and(|streaming| streaming.credit.is_unheard())
     }
 }

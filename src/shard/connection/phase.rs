@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use crate::hub::EndpointIndex;
-use crate::message::Close;
+use crate::message::{Close, CloseCode};
 
 /// Where in its life a connection is. It only ever moves down this list.
 #[derive(Debug)]
@@ -54,15 +54,81 @@ pub(in crate::shard) enum Heard {
 /// Why a connection leaves, and how far it can still be talked to.
 #[derive(Debug)]
 pub(in crate::shard) struct PendingClose {
-    pub(in crate::shard) close: Close,
-    pub(in crate::shard) close_handshake: CloseHandshake,
+    close: Close,
+    close_handshake: CloseHandshake,
     /// `on_close` was called.
-    pub(in crate::shard) is_reported: bool,
+    is_reported: bool,
     /// `on_close` panicked.
-    pub(in crate::shard) has_panicked: bool,
+    has_panicked: bool,
     /// How long an answer that comes later is waited for; set when that begins, anew for that of
     /// `on_close`.
-    pub(in crate::shard) answer_due: Option<Instant>,
+    answer_due: Option<Instant>,
+}
+
+impl PendingClose {
+    pub(super) fn new(close: Close, close_handshake: CloseHandshake) -> Self {
+        Self { close, close_handshake, is_reported: false, has_panicked: false, answer_due: None }
+    }
+
+    pub(in crate::shard) fn close(&self) -> &Close {
+        &self.close
+    }
+
+    pub(in crate::shard) fn close_handshake(&self) -> CloseHandshake {
+        self.close_handshake
+    }
+
+    /// How long an answer that comes later is waited for, if that has begun.
+    pub(in crate::shard) fn answer_due(&self) -> Option<Instant> {
+        self.answer_due
+    }
+
+    /// What the Close frame says that is sent, if one is.
+    pub(in crate::shard) fn close_frame(&self) -> Option<(CloseCode, &str)> {
+        let (code, reason) = (self.close.code(), self.close.reason());
+        match self.close_handshake {
+            CloseHandshake::Close | CloseHandshake::Fail => Some(match code {
+                _ if self.has_panicked => (CloseCode::INTERNAL_ERROR, "handler panicked"),
+                code if code.is_sendable() => (code, reason),
+                _ => (CloseCode::NORMAL, reason),
+            }),
+            CloseHandshake::Answer => Some((code, reason)),
+            CloseHandshake::Message | CloseHandshake::Nothing => None,
+        }
+    }
+
+    /// `on_close` is called now. Returns whether it was not called before. What it leaves to be
+    /// done has its own time.
+    #[must_use]
+    pub(in crate::shard) fn begin_report(&mut self) -> bool {
+        let is_first = !std::mem::replace(&mut self.is_reported, true);
+        if is_first {
+            self.answer_due = None;
+        }
+        is_first
+    }
+
+    /// A handler has panicked; that counts if it was `on_close`.
+    pub(in crate::shard) fn note_panic(&mut self) {
+        self.has_panicked |= self.is_reported;
+    }
+
+    /// An answer is waited for until then.
+    pub(in crate::shard) fn await_answer(&mut self, due: Instant) {
+        self.answer_due = Some(due);
+    }
+
+    /// The peer's Close frame is awaited no longer, if it was.
+    pub(in crate::shard) fn stop_listening(&mut self) {
+        if self.close_handshake == CloseHandshake::Close {
+            self.close_handshake = CloseHandshake::Fail;
+        }
+    }
+
+    /// Nothing can be sent any more.
+    pub(in crate::shard) fn cut_off(&mut self) {
+        self.close_handshake = CloseHandshake::Nothing;
+    }
 }
 
 /// What can still be sent to a connection that leaves.
@@ -78,6 +144,18 @@ pub(in crate::shard) enum CloseHandshake {
     Message,
     /// Nothing: the connection is broken or aborted.
     Nothing,
+}
+
+impl CloseHandshake {
+    /// What is waited for when all has been said.
+    pub(in crate::shard) fn closing(self) -> Closing {
+        match self {
+            Self::Close => Closing::PeerClose,
+            Self::Fail | Self::Answer => Closing::OutboxThenEnd,
+            // The peer's side has ended.
+            Self::Message | Self::Nothing => Closing::Outbox,
+        }
+    }
 }
 
 /// What a closing connection waits for.

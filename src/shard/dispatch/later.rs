@@ -15,7 +15,6 @@ use super::tasks::{Kept, Overloaded, Promise, Task};
 use crate::error::Refusal;
 use crate::handler::{Decision, Job, Later, Reply, Upgrade};
 use crate::hub::Slot;
-use crate::hub::waker::ConnectionWaker;
 use crate::message::{Close, CloseCode, ClosedBy};
 use crate::panics::discard;
 use crate::shard::connection::CloseHandshake;
@@ -80,7 +79,7 @@ impl Application {
     /// Drops the future that a connection waits for, if it does; its input goes on. A reply that is
     /// cut is counted.
     pub(in crate::shard) fn cancel(&mut self, shard: &mut Shard, slot: Slot) {
-        if !shard.connections[slot].flags.is_waiting {
+        if !shard.connection(slot).is_waiting() {
             return;
         }
         let task = self.tasks.0.get(&slot);
@@ -153,11 +152,9 @@ impl Application {
             shard.discard(slot, future);
             return Err(Overloaded);
         }
-        let connection = &mut shard.connections[slot];
-        let doorbell = Arc::clone(shard.hub.shared().mailboxes[shard.index].doorbell());
-        let connection_waker = ConnectionWaker::new(connection.address, doorbell);
+        let connection_waker = shard.waker_of(slot);
         let waker = Waker::from(Arc::clone(&connection_waker));
-        connection.flags.is_waiting = true;
+        shard.begin_waiting(slot);
         let task = Task {
             connection_waker,
             waker,

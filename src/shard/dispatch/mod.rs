@@ -92,7 +92,7 @@ impl Application {
             _ => {
                 shard.discard(slot, session);
                 let (kind, path) =
-                    (Kind::WrongSession(shard.connections[slot].asked()), shard.path_for(slot));
+                    (Kind::WrongSession(shard.connection(slot).asked()), shard.path_for(slot));
                 shard.report(
                     kind,
                     format_args!(
@@ -132,8 +132,8 @@ impl Application {
         intake: &mut Intake<'_>,
     ) {
         debug_assert!({
-            let connection = &shard.connections[slot];
-            connection.is_open() && connection.protocol.is_dormant()
+            let connection = shard.connection(slot);
+            connection.is_open() && connection.is_dormant()
         });
         let Some(session) = self.sessions[slot].as_deref_mut() else {
             debug_assert!(false, "an open connection has a session");
@@ -142,7 +142,7 @@ impl Application {
         };
         let ServedEndpoint { handler, dependencies, endpoint_limits, .. } =
             &self.service.endpoints[usize::from(endpoint)];
-        shard.cork.fast.open(cork_limit.unwrap_or(endpoint_limits.cork_bytes));
+        shard.open_fast_cork(cork_limit.unwrap_or(endpoint_limits.cork_bytes));
         let mut scope = HandlerScope { shard, slot };
         let mut context = Context { dependencies, session };
         let run = AssertUnwindSafe(|| {
@@ -150,7 +150,7 @@ impl Application {
         });
         if let Err(panic) = catch_unwind(run) {
             intake.end = RunEnd::Reply(Reply::none());
-            shard.cork.close_fast();
+            shard.close_fast_cork();
             discard(panic);
             shard.fail(slot);
         }
@@ -227,7 +227,7 @@ impl Application {
         slot: Slot,
         handle: impl FnOnce(&dyn ErasedHandler, &mut dyn Reach, &mut Context<'_>) -> Reply<'m>,
     ) -> Option<Reply<'m>> {
-        let endpoint = usize::from(shard.connections[slot].endpoint);
+        let endpoint = usize::from(shard.connection(slot).endpoint());
         let ServedEndpoint { handler, dependencies, .. } = &self.service.endpoints[endpoint];
         let Some(session) = self.sessions[slot].as_deref_mut() else {
             debug_assert!(false, "an open connection has a session");

@@ -87,8 +87,8 @@ impl HandlerScope<'_> {
             };
             let reply = handle(self, message);
             match reply.plain() {
-                Some(Some(answer)) if self.shard.cork.fast.append(answer) => {}
-                Some(None) if self.shard.cork.fast.is_open() => {}
+                Some(Some(answer)) if self.shard.append_fast(answer) => {}
+                Some(None) if self.shard.is_fast_cork_open() => {}
                 _ => {
                     intake.end = RunEnd::Reply(reply);
                     break;
@@ -103,7 +103,7 @@ impl HandlerScope<'_> {
     /// What is done to the shard may change whatever the current connection's run relies on. It
     /// comes after what has arrived from others.
     fn act(&mut self) -> (&mut Shard, Slot) {
-        self.shard.cork.close_fast();
+        self.shard.close_fast_cork();
         self.shard.take_over();
         (self.shard, self.slot)
     }
@@ -111,7 +111,7 @@ impl HandlerScope<'_> {
     fn audience(&self, topic: Option<&str>) -> Result<Audience, SendError> {
         match topic {
             Some(topic) => self.shard.topic(topic).map(Audience::Topic),
-            None => Ok(Audience::Everyone(self.shard.connections[self.slot].endpoint)),
+            None => Ok(Audience::Everyone(self.shard.connection(self.slot).endpoint())),
         }
     }
 }
@@ -193,26 +193,26 @@ impl Reach for HandlerScope<'_> {
     }
 
     fn query(&self) -> &str {
-        self.shard.connections[self.slot].details.as_ref().map_or("", |details| &details.query)
+        self.shard.connection(self.slot).query()
     }
 
     fn param(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.shard.connections[self.slot].details.as_ref()?.params.find(name)
+        self.shard.connection(self.slot).param(name)
     }
 
     fn subprotocol(&self) -> Option<&str> {
-        self.shard.connections[self.slot].details.as_ref()?.subprotocol.as_deref()
+        self.shard.connection(self.slot).subprotocol()
     }
 
     fn peer_addr(&self) -> SocketAddr {
-        self.shard.connections[self.slot].peer
+        self.shard.connection(self.slot).peer()
     }
 
     fn client_ip(&self) -> IpAddr {
-        self.shard.connections[self.slot].client_ip()
+        self.shard.connection(self.slot).client_ip()
     }
 
     fn hub(&self) -> &Hub {
-        &self.shard.hub
+        self.shard.hub()
     }
 }

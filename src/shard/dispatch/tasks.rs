@@ -11,9 +11,6 @@ use crate::handler::{Reply, Upgrade};
 use crate::hub::Slot;
 use crate::hub::waker::ConnectionWaker;
 
-/// How much input is read of a connection that waits, in bytes, before its reading pauses.
-pub(in crate::shard) const WAITING_BYTES: usize = 64 << 10;
-
 /// By slot.
 #[derive(Default)]
 pub(in crate::shard) struct Tasks(pub(in crate::shard) HashMap<Slot, Task>);

@@ -25,10 +25,10 @@ impl EventLoop {
         peer: SocketAddr,
         now: Instant,
     ) -> Option<ConnectionId> {
-        self.shard.now = now;
-        self.shard.inbox.mailbox().add_connection();
+        self.shard.set_now(now);
+        self.shard.count_connection();
         let address = self.adopt(end.into(), peer)?;
-        Some(ConnectionId::new(self.shard.hub.shared().node, self.shard.index, address))
+        Some(ConnectionId::new(self.shard.shared().node, self.shard.index(), address))
     }
 
     pub(crate) fn set_budgets(&mut self, budgets: Budgets) {
@@ -49,7 +49,7 @@ impl EventLoop {
         let Some((token, news)) = client.take_readiness(self.poll.as_raw_fd()) else {
             return false;
         };
-        self.shard.now = now;
+        self.shard.set_now(now);
         self.told.push((token, news));
         true
     }
@@ -68,9 +68,9 @@ impl EventLoop {
         !self.told.is_empty()
             || self.has_leftovers()
             // A connection that was adopted between two turns has taken the place of another one.
-            || !self.shard.dead.is_empty()
+            || self.shard.has_dead()
             || self.waits_for_shards()
-            || self.shard.inbox.is_armed()
+            || self.shard.is_woken()
             || self.listener.as_ref().is_some_and(|listener| listener.is_awake(now))
             || self.next_due().is_some_and(|due| due <= now)
     }
@@ -79,8 +79,7 @@ impl EventLoop {
     pub(crate) fn take_turn(&mut self, now: Instant) -> bool {
         let has_work = self.has_work(now);
         if has_work {
-            self.shard.now = now;
-            self.shard.watch.restart();
+            self.shard.begin_turn(now);
             // What happened was told.
             self.turn(&mut Events::with_capacity(1));
         }

@@ -16,8 +16,6 @@ use crate::error::SendError;
 use crate::hub::mailbox::{Inbox, Mailbox, mailbox};
 use crate::hub::{Address, Audience, Envelope, Hub, Node, Slot};
 use crate::message::Message;
-use crate::protocol::Protocol;
-use crate::shard::connection::{Connection, Flags, Phase};
 use crate::shard::limits::LimitTable;
 use crate::shard::outbox::{Flushed, Outbox, Spares};
 use crate::shard::state::Shard;
@@ -193,36 +191,11 @@ impl Members {
         for at in (0..count).step_by(sharing_count) {
             let (near, far) = UnixStream::pair()?;
             for _ in at..count.min(at + sharing_count) {
-                members.join(transport(near.try_clone()?)?);
+                members.shard.insert_open(transport(near.try_clone()?)?, 0);
             }
             far_ends.push(far);
         }
         Ok((members, far_ends))
-    }
-
-    fn join(&mut self, transport: Transport) {
-        let shard = &mut self.shard;
-        let slot = shard.connections.vacant_key();
-        let address = Address::new(slot, shard.generation);
-        shard.generation += 1;
-        shard.connections.insert(Connection {
-            transport,
-            address,
-            peer: ([127, 0, 0, 1], 1).into(),
-            phase: Phase::Open,
-            protocol: Protocol::default(),
-            outbox: Outbox::default(),
-            backlog: Vec::new(),
-            details: None,
-            endpoint: 0,
-            place: 0,
-            position: 0,
-            heard_at: shard.now,
-            deadline: shard.now,
-            ping_count: 0,
-            flags: Flags { has_opened: true, ..Flags::default() },
-        });
-        shard.join(slot, 0);
     }
 
     /// Subscribes the first `count` members to a topic; how many were not refused.
@@ -235,7 +208,7 @@ impl Members {
     #[must_use]
     pub fn unsubscribe(&mut self, topic: &str, count: usize) -> usize {
         (0..count).for_each(|slot| self.shard.unsubscribe(slot, topic));
-        self.shard.hub.shared().subscriber_count(topic)
+        self.shard.hub().subscriber_count(topic)
     }
 
     /// Publishes to a topic, or else to all, as the handler of a member does.
@@ -254,13 +227,9 @@ impl Members {
     /// The phases fan-out and flush of as many turns as it takes until all have got what was
     /// published. Their sockets must have room.
     pub fn deliver(&mut self) {
-        while !self.shard.fanout.is_empty() {
+        while !self.shard.is_quiescent() {
             self.shard.fan_out(Budgets::default().fanout_count);
-            for address in std::mem::take(&mut self.shard.dirty) {
-                if let Some(slot) = self.shard.find(address) {
-                    self.shard.flush(slot);
-                }
-            }
+            self.shard.flush_dirty();
         }
     }
 }

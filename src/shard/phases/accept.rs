@@ -1,19 +1,17 @@
 //! How connections come in: sockets are accepted, here or for a shard with fewer connections, and
 //! given a slot, unless there are too many: in all, or from one client address.
 //!
-//! A connection beyond these limits is over the limit. It has a slot like any other and gets pages, but
-//! no upgrade. There are few places over the limit; when all are taken, a newer connection gets that of an
-//! older one that says nothing. Without such a one it is dropped without a word.
+//! A connection beyond these limits is over the limit. It has a slot like any other and gets pages,
+//! but no upgrade. There are few places over the limit; when all are taken, a newer connection gets
+//! that of an older one that says nothing. Without such a one it is dropped without a word.
 
 use std::net::{IpAddr, SocketAddr};
 
 use mio::Token;
 
 use super::placement::place;
-use crate::hub::{Address, Envelope, SLOT_COUNT_MAX, Slot};
-use crate::protocol::Protocol;
-use crate::shard::connection::{Admission, Connection, Flags, Heard, Phase, Yielding};
-use crate::shard::outbox::Outbox;
+use crate::hub::{Address, Envelope, Slot};
+use crate::shard::connection::{Admission, Connection, Yielding};
 use crate::shard::quota::connections::OVER_LIMIT_COUNT;
 use crate::shard::reports::Kind;
 use crate::shard::stage::ShutdownStage;
@@ -25,7 +23,7 @@ impl EventLoop {
     /// Phase 3: accepts waiting sockets, here or for a shard with fewer connections.
     pub(in crate::shard) fn accept(&mut self) {
         for _ in 0..self.budgets.accept_count {
-            let now = self.shard.now;
+            let now = self.shard.now();
             let Some(listener) = self.listener.as_mut().filter(|l| l.is_awake(now)) else { return };
             let (transport, peer) = match listener.accept(now) {
                 Accepted::Connection(transport, peer) => (transport, peer),
@@ -41,8 +39,8 @@ impl EventLoop {
                     return;
                 }
             };
-            let own = self.shard.index;
-            let shared = self.shard.hub.shared();
+            let own = self.shard.index();
+            let shared = self.shard.shared();
             let target = place(shared, own);
             let mailbox = &shared.mailboxes[target];
             if target != own
@@ -53,7 +51,7 @@ impl EventLoop {
                 let _ = room.send_connection(Envelope::Adopt { socket, peer });
                 continue;
             }
-            self.shard.inbox.mailbox().add_connection();
+            self.shard.count_connection();
             self.adopt(transport, peer);
         }
     }
@@ -64,7 +62,7 @@ impl EventLoop {
         if let Some(listener) = &mut self.listener {
             (listener.is_ready, listener.resting_until) = (true, None);
         }
-        let now = self.shard.now;
+        let now = self.shard.now();
         for _ in 0..=usize::from(listener::BACKLOG) / self.budgets.accept_count {
             if self.listener.as_ref().is_some_and(|listener| listener.is_awake(now)) {
                 self.accept();
@@ -75,7 +73,7 @@ impl EventLoop {
 
     /// Adopts the sockets that other shards have accepted for this one.
     pub(in crate::shard) fn adopt_newcomers(&mut self) {
-        while let Some((socket, peer)) = self.shard.newcomers.pop_front() {
+        while let Some((socket, peer)) = self.shard.take_newcomer() {
             self.adopt(Transport::from_fd(socket), peer);
         }
     }
@@ -88,40 +86,20 @@ impl EventLoop {
     ) -> Option<Address> {
         let adopted = self.give_slot(transport, peer);
         if adopted.is_none() {
-            self.shard.inbox.mailbox().remove_connection();
+            self.shard.uncount_connection();
         }
         adopted
     }
 
     fn give_slot(&mut self, mut transport: Transport, peer: SocketAddr) -> Option<Address> {
-        let slot = self.shard.connections.vacant_key();
-        if self.life == ShutdownStage::Closing || slot >= SLOT_COUNT_MAX {
+        if self.life == ShutdownStage::Closing {
             return None;
         }
-        let address = Address::new(slot, self.shard.generation);
+        let address = self.shard.next_address()?;
         transport.register(self.poll.registry(), Token(address.token())).ok()?;
         let admission = self.admit(peer.ip())?;
-        self.shard.generation += 1;
-        let deadline = self.shard.now + self.shard.limits.server().handshake;
-        self.shard.connections.insert(Connection {
-            transport,
-            address,
-            peer,
-            phase: Phase::Upgrading { heard: Heard::Nothing },
-            protocol: Protocol::default(),
-            outbox: Outbox::default(),
-            backlog: Vec::new(),
-            details: None,
-            endpoint: self.shard.limits.no_endpoint(),
-            place: 0,
-            position: 0,
-            heard_at: self.shard.now,
-            deadline,
-            ping_count: 0,
-            flags: Flags { admission, ..Flags::default() },
-        });
-        self.shard.arm(slot, deadline);
-        self.note_over_limit(slot);
+        self.shard.insert(address, transport, peer, admission);
+        self.note_over_limit(address.slot());
         Some(address)
     }
 
@@ -138,7 +116,7 @@ impl EventLoop {
         if admission == Admission::Counted
             && let Some(client_limits) = client_limits
         {
-            client_limits.leave(peer, self.shard.now);
+            client_limits.leave(peer, self.shard.now());
         }
         self.take_over_limit(peer, "the server").then_some(Admission::OverLimit)
     }
@@ -148,15 +126,15 @@ impl EventLoop {
     fn count(&mut self, client: IpAddr) -> Option<Admission> {
         let Service { client_limits, .. } = &*self.application.service;
         let Some(client_limits) = client_limits else { return Some(Admission::Placed) };
-        if client_limits.enter(client, self.shard.now) {
+        if client_limits.enter(client, self.shard.now()) {
             return Some(Admission::Counted);
         }
         self.take_over_limit(client, "its address").then_some(Admission::OverAddressLimit)
     }
 
-    /// Takes one of the places over the limit for a connection, because `full` has as many as it may:
-    /// that of an older connection if need be, for in a storm of new connections all places are
-    /// always taken, and yet a probe has to get its answer.
+    /// Takes one of the places over the limit for a connection, because `full` has as many as it
+    /// may: that of an older connection if need be, for in a storm of new connections all places
+    /// are always taken, and yet a probe has to get its answer.
     fn take_over_limit(&mut self, client: IpAddr, full: &str) -> bool {
         if self.application.service.quota.take_over_limit() {
             return true;
@@ -177,20 +155,20 @@ impl EventLoop {
         evicted.is_some()
     }
 
-    /// Ends the connection over the limit of this shard that yields its place first, if one does. The
-    /// place is the caller's. Returns why, and the address of the client that lost it.
+    /// Ends the connection over the limit of this shard that yields its place first, if one does.
+    /// The place is the caller's. Returns why, and the address of the client that lost it.
     fn evict(&mut self) -> Option<(Yielding, IpAddr)> {
         let shard = &self.shard;
         let candidates = self.over_limit.iter().filter_map(|&address| {
-            let connection = &shard.connections[shard.find(address)?];
-            let is_over_limit = connection.flags.admission.is_over_limit();
-            Some((connection.yields(shard.now)?, address)).filter(|_| is_over_limit)
+            let connection = shard.connection(shard.find(address)?);
+            let is_over_limit = connection.admission().is_over_limit();
+            Some((connection.yields(shard.now())?, address)).filter(|_| is_over_limit)
         });
         // The first of equals is the oldest.
         let (yielding, address) = candidates.min_by_key(|&(yields, _)| yields)?;
         let slot = address.slot();
-        let connection = &mut self.shard.connections[slot];
-        connection.flags.admission = Admission::Evicted;
+        let connection = self.shard.connection_mut(slot);
+        connection.admit(Admission::Evicted);
         let client = connection.client_ip();
         self.shard.lose(slot);
         Some((yielding, client))
@@ -198,10 +176,10 @@ impl EventLoop {
 
     /// Notes a connection that may have come over the limit.
     fn note_over_limit(&mut self, slot: Slot) {
-        let connection = &self.shard.connections[slot];
-        if connection.flags.admission.is_over_limit() {
+        let connection = self.shard.connection(slot);
+        if connection.admission().is_over_limit() {
             self.over_limit.retain(|&address| self.shard.find(address).is_some());
-            self.over_limit.push(connection.address);
+            self.over_limit.push(connection.address());
         }
     }
 
@@ -209,12 +187,12 @@ impl EventLoop {
     /// is no place for it.
     #[must_use]
     pub(in crate::shard) fn admit_client(&mut self, slot: Slot) -> bool {
-        let connection = &self.shard.connections[slot];
-        if connection.flags.admission != Admission::Placed {
+        let connection = self.shard.connection(slot);
+        if connection.admission() != Admission::Placed {
             return true;
         }
         let Some(admission) = self.count(connection.client_ip()) else { return false };
-        self.shard.connections[slot].flags.admission = admission;
+        self.shard.connection_mut(slot).admit(admission);
         if admission == Admission::OverAddressLimit {
             self.application.service.quota.give_back();
             self.note_over_limit(slot);
@@ -226,14 +204,14 @@ impl EventLoop {
     #[must_use]
     pub(in crate::shard) fn may_upgrade(&self, slot: Slot) -> bool {
         let Some(client_limits) = &self.application.service.client_limits else { return true };
-        let client = self.shard.connections[slot].client_ip();
-        client_limits.upgrade(client, self.shard.now)
+        let client = self.shard.connection(slot).client_ip();
+        client_limits.upgrade(client, self.shard.now())
     }
 
     /// A connection is gone: its place is free, and its address has one less.
     pub(in crate::shard) fn release_quota(&self, connection: &Connection) {
         let Service { quota, client_limits, .. } = &*self.application.service;
-        match connection.flags.admission {
+        match connection.admission() {
             Admission::OverLimit | Admission::OverAddressLimit => {
                 return quota.release_over_limit();
             }
@@ -241,10 +219,10 @@ impl EventLoop {
             Admission::Evicted => return,
             Admission::Placed | Admission::Counted => quota.give_back(),
         }
-        if connection.flags.admission == Admission::Counted
+        if connection.admission() == Admission::Counted
             && let Some(client_limits) = client_limits
         {
-            client_limits.leave(connection.client_ip(), self.shard.now);
+            client_limits.leave(connection.client_ip(), self.shard.now());
         }
     }
 }
@@ -256,8 +234,8 @@ impl EventLoop {
     pub(in crate::shard) fn check_places(&self) {
         let Service { quota, client_limits, .. } = &*self.application.service;
         let count = |is: fn(Admission) -> bool| {
-            let connections = self.shard.connections.iter();
-            connections.filter(|(_, connection)| is(connection.flags.admission)).count()
+            let connections = self.shard.connections();
+            connections.filter(|(_, connection)| is(connection.admission())).count()
         };
         let placed_count = count(|a| matches!(a, Admission::Placed | Admission::Counted));
         let over_limit_count = count(Admission::is_over_limit);

@@ -10,7 +10,7 @@ use mio::Events;
 use crate::hub::{Address, Slot};
 use crate::message::{Close, CloseCode, ClosedBy};
 use crate::protocol::{Doubt, Event};
-use crate::shard::connection::{CloseHandshake, Closing, Connection, Phase};
+use crate::shard::connection::{CloseHandshake, Closing, Phase};
 use crate::shard::dispatch::scope::{Intake, RunEnd};
 use crate::shard::outbox::cork::CORK_BYTES;
 use crate::shard::{EventLoop, SocketEvent};
@@ -32,12 +32,10 @@ pub(in crate::shard) enum Stop {
 
 impl EventLoop {
     pub(in crate::shard) fn receive(&mut self, events: &Events) {
-        if self.shard.outbound.is_blocked() {
-            self.shard.outbound.look();
-        }
+        self.shard.look_at_shards();
         #[cfg(feature = "testing")]
         let told = std::mem::take(&mut self.told);
-        if self.shard.ready.is_empty() {
+        if !self.shard.has_ready() {
             self.receive_from_heard(events);
             #[cfg(feature = "testing")]
             self.receive_from_heard(told);
@@ -72,7 +70,7 @@ impl EventLoop {
     /// Those who wait have their turns.
     fn receive_from_ready(&mut self) {
         let mut buffer = std::mem::take(&mut self.buffer);
-        let mut ready = std::mem::take(&mut self.shard.ready);
+        let ready = self.shard.take_ready();
         let mut may_use_fast_path = self.may_use_fast_path();
         let mut done_count = 0;
         for &address in &ready {
@@ -81,8 +79,8 @@ impl EventLoop {
             }
             done_count += 1;
             if let Some(slot) = self.shard.find(address) {
-                let connection = &mut self.shard.connections[slot];
-                connection.flags.is_ready = false;
+                let connection = self.shard.connection_mut(slot);
+                connection.unmark_ready();
                 may_use_fast_path = if may_use_fast_path && connection.is_idle() {
                     self.receive_fast(slot, &mut buffer)
                 } else {
@@ -90,40 +88,35 @@ impl EventLoop {
                 };
             }
         }
-        // Those whose turn did not come, then those that became ready meanwhile.
-        ready.drain(..done_count);
-        ready.append(&mut self.shard.ready);
-        self.shard.ready = ready;
+        self.shard.put_back_ready(ready, done_count);
         self.buffer = buffer;
     }
 
     /// Gives one connection a turn, outside of the phase.
     pub(in crate::shard) fn receive_from_one(&mut self, slot: Slot) {
         let mut buffer = std::mem::take(&mut self.buffer);
-        self.shard.connections[slot].flags.is_ready = false;
+        self.shard.connection_mut(slot).unmark_ready();
         self.receive_checked(slot, &mut buffer);
         self.buffer = buffer;
     }
 
-    /// Whether those that are idle may have turns on the fast path: handlers may be called, and nothing was
-    /// published that has to go before their replies. Only a turn that was not plain changes it.
+    /// Whether idle connections may take the fast path: handlers may be called, and nothing was
+    /// published that has to go before their replies. Only a service off the fast path changes it.
     fn may_use_fast_path(&self) -> bool {
         self.may_receive() && self.shard.is_quiescent()
     }
 
-    /// The turn of one that is idle, on a quiescent shard, on the fast path. Whether
-    /// the next one may be.
+    /// The service of an idle connection on a quiescent shard, most likely on the fast path. Returns
+    /// whether the next one may be on it.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "the call alone costs a twentieth of a short echo")]
     fn receive_fast(&mut self, slot: Slot, buffer: &mut [u8]) -> bool {
-        let connection = &mut self.shard.connections[slot];
-        let input = connection.read(buffer);
+        let (input, connection) = self.shard.read(slot, buffer);
         let Input::Bytes(read, more) = input else {
             self.receive_nothing(slot, input);
             return self.may_use_fast_path();
         };
-        connection.touch(self.shard.now);
-        let endpoint = connection.endpoint;
+        let endpoint = connection.endpoint();
         self.shard.enter_fast(slot, endpoint);
         let mut intake = Intake::new(&mut buffer[..read], self.budgets.frame_count);
         self.application.run(&mut self.shard, slot, endpoint, None, &mut intake);
@@ -137,7 +130,7 @@ impl EventLoop {
         self.may_use_fast_path()
     }
 
-    /// A turn that cannot be plain, if handlers may be called; whether the next one may be plain.
+    /// A service off the fast path, if handlers may be called; whether the next one may be on it.
     #[cold]
     fn receive_slow(&mut self, slot: Slot, buffer: &mut [u8]) -> bool {
         if self.may_receive() {
@@ -159,31 +152,28 @@ impl EventLoop {
     /// The turn of one that is not open, or of which something is kept, or that has to wait.
     #[cold]
     fn receive_checked(&mut self, slot: Slot, buffer: &mut [u8]) {
-        let connection = &mut self.shard.connections[slot];
-        match connection.phase {
+        let connection = self.shard.connection_mut(slot);
+        match connection.phase() {
             Phase::Dead => return,
             // Also while the outbox is full: the peer may read only when it has sent everything.
             Phase::Closing(Closing::PeerClose) => {}
             Phase::Closing(_) => return self.discard_input(slot, buffer),
             // When the outbox drains, it is made ready again.
-            _ if connection.flags.is_pressed => return,
+            _ if connection.is_pressed() => return,
             _ => {}
         }
-        if connection.flags.is_waiting {
+        if connection.is_waiting() {
             return self.receive_while_waiting(slot, buffer);
         }
         let kept = connection.take_backlog(buffer);
         debug_assert!(kept < buffer.len(), "the backlog is smaller than the buffer");
-        let input = connection.read(&mut buffer[kept..]);
+        let (input, connection) = self.shard.read(slot, &mut buffer[kept..]);
         let read = match input {
-            Input::Bytes(bytes, _) => {
-                connection.touch(self.shard.now);
-                bytes
-            }
+            Input::Bytes(bytes, _) => bytes,
             Input::Nothing(_) | Input::End | Input::Broken => 0,
         };
         // The end of the peer's side has to be read, too.
-        let more = if connection.flags.has_peer_ended { More::Maybe } else { input.more() };
+        let more = if connection.has_peer_ended() { More::Maybe } else { input.more() };
         self.shard.enter(slot);
         let intake = Intake::new(&mut buffer[..kept + read], self.budgets.frame_count);
         self.go_on(slot, intake, input, more);
@@ -192,17 +182,17 @@ impl EventLoop {
     /// The turn of one to which everything was said: of what the peer sends, only its end counts.
     #[cold]
     fn discard_input(&mut self, slot: Slot, buffer: &mut [u8]) {
-        let connection = &mut self.shard.connections[slot];
+        let connection = self.shard.connection_mut(slot);
         match connection.read(buffer) {
             Input::Bytes(_, more) => {
-                if more == More::Maybe || connection.flags.has_peer_ended {
+                if more == More::Maybe || connection.has_peer_ended() {
                     self.shard.make_ready(slot);
                 }
             }
             Input::Nothing(More::Maybe) => self.shard.make_ready(slot),
             Input::Nothing(More::No) => {}
             // Both sides have ended.
-            _ if matches!(connection.phase, Phase::Closing(Closing::PeerEnd)) => {
+            _ if matches!(connection.phase(), Phase::Closing(Closing::PeerEnd)) => {
                 self.shard.kill(slot);
             }
             input => {
@@ -226,11 +216,11 @@ impl EventLoop {
     /// The end of a connection's turn, if there is more to it than writing.
     #[cold]
     fn end_turn(&mut self, slot: Slot, rest: &[u8], stop: Stop, input: Input) {
-        self.shard.connections[slot].backlog = rest.to_vec();
+        self.shard.connection_mut(slot).keep_input(rest);
         if stop == Stop::Waiting {
             self.skim(slot);
             if input.is_end() {
-                self.shard.connections[slot].flags.has_peer_ended = true;
+                self.shard.connection_mut(slot).note_peer_end();
                 self.shard.make_ready(slot);
             }
         }
@@ -251,8 +241,9 @@ impl EventLoop {
         }
         let mut request_budget = REQUEST_BUDGET;
         loop {
-            let stop = match self.shard.connections[slot].phase {
-                _ if self.shard.connections[slot].flags.is_waiting => Some(Stop::Waiting),
+            let connection = self.shard.connection(slot);
+            let stop = match connection.phase() {
+                _ if connection.is_waiting() => Some(Stop::Waiting),
                 Phase::Upgrading { .. } => self.handle_request(slot, intake, &mut request_budget),
                 Phase::Open => self.handle_frames(slot, intake),
                 Phase::PendingClose(_) => {
@@ -268,8 +259,7 @@ impl EventLoop {
             if let Some(stop) = stop {
                 return stop;
             }
-            let is_close_pending =
-                matches!(self.shard.connections[slot].phase, Phase::PendingClose(_));
+            let is_close_pending = self.shard.connection(slot).is_close_pending();
             if intake.bytes.is_empty() && !is_close_pending {
                 return Stop::Starved;
             }
@@ -289,7 +279,7 @@ impl EventLoop {
             // That may have been its end.
             return None;
         }
-        if self.shard.connections[slot].flags.is_pressed || *budget == 0 {
+        if self.shard.connection(slot).is_pressed() || *budget == 0 {
             return Some(Stop::Paused);
         }
         *budget -= 1;
@@ -298,7 +288,7 @@ impl EventLoop {
                 intake.bytes = &mut std::mem::take(&mut intake.bytes)[used..];
                 None
             }
-            None if self.shard.connections[slot].flags.is_waiting => Some(Stop::Waiting),
+            None if self.shard.connection(slot).is_waiting() => Some(Stop::Waiting),
             None => Some(Stop::Starved),
         }
     }
@@ -309,16 +299,17 @@ impl EventLoop {
             if intake.bytes.is_empty() {
                 return Some(Stop::Starved);
             }
-            if self.shard.connections[slot].protocol.is_dormant() {
-                let endpoint = self.shard.connections[slot].endpoint;
-                let cork_limit = self.shard.fast_cork_limit(slot);
-                self.application.run(&mut self.shard, slot, endpoint, Some(cork_limit), intake);
+            let connection = self.shard.connection(slot);
+            if connection.is_dormant() {
+                let endpoint = connection.endpoint();
+                let limit = self.shard.fast_cork_limit(slot);
+                self.application.run(&mut self.shard, slot, endpoint, Some(limit), intake);
             } else {
                 intake.budget -= 1;
                 intake.end = RunEnd::Doubt(Doubt::Frame);
             }
             let stop = self.end_run(slot, intake);
-            if stop.is_some() || !self.shard.connections[slot].is_open() {
+            if stop.is_some() || !self.shard.connection(slot).is_open() {
                 return stop;
             }
         }
@@ -332,16 +323,16 @@ impl EventLoop {
             RunEnd::Plain => return None,
             RunEnd::Reply(reply) => self.application.reply(&mut self.shard, slot, reply),
             // What was said before it may have found the connection broken.
-            RunEnd::Doubt(_) if !self.shard.connections[slot].is_open() => return None,
+            RunEnd::Doubt(_) if !self.shard.connection(slot).is_open() => return None,
             RunEnd::Doubt(doubt) => self.handle_doubtful(slot, doubt, &mut intake.bytes),
         }
         self.shard.write_full_cork(slot);
-        let connection = &self.shard.connections[slot];
+        let connection = self.shard.connection(slot);
         if !connection.is_open() {
             None
-        } else if connection.flags.is_waiting {
+        } else if connection.is_waiting() {
             Some(Stop::Waiting)
-        } else if connection.flags.is_pressed || self.shard.is_congested() {
+        } else if connection.is_pressed() || self.shard.is_congested() {
             Some(Stop::Paused)
         } else {
             None
@@ -351,19 +342,18 @@ impl EventLoop {
     /// Handles what did not come as one whole frame.
     #[cold]
     fn handle_doubtful<'b>(&mut self, slot: Slot, doubt: Doubt<'b>, input: &mut &'b mut [u8]) {
-        let crate::shard::Shard { connections, limits, now, .. } = &mut self.shard;
-        let connection = &mut connections[slot];
-        let (protocol, limits) = (&mut connection.protocol, &limits[connection.endpoint]);
-        let event = protocol.receive_doubtful(doubt, input, &mut self.control, limits, *now);
+        let now = self.shard.now();
+        let (connection, limits) = self.shard.connection_with_limits(slot);
+        let event = connection.receive_doubtful(doubt, input, &mut self.control, limits, now);
         if !self.control.is_empty() {
             self.send_control(slot);
         }
         match event {
             Some(Event::Message(message)) => {
                 let is_long = message.as_message().len() >= CORK_BYTES;
-                self.shard.cork.lend(message.memory().filter(|_| is_long).cloned());
+                self.shard.lend(message.memory().filter(|_| is_long).cloned());
                 self.application.message(&mut self.shard, slot, message.as_message());
-                self.shard.cork.lend(None);
+                self.shard.lend(None);
             }
             Some(Event::Piece(piece)) => {
                 self.application.fragment(&mut self.shard, slot, piece.as_fragment());
@@ -384,20 +374,15 @@ impl EventLoop {
     /// After our Close frame: everything but the peer's is discarded (RFC 6455 section 5.5.1),
     /// until it comes, or a budget is used up.
     fn await_close(&mut self, slot: Slot, intake: &mut Intake<'_>) -> Option<Stop> {
-        let crate::shard::Shard { connections, limits, now, .. } = &mut self.shard;
-        let Connection { protocol, phase, endpoint, .. } = &mut connections[slot];
-        let limits = &limits[*endpoint];
+        let now = self.shard.now();
+        let (connection, limits) = self.shard.connection_with_limits(slot);
         let input = &mut intake.bytes;
         while intake.budget > 0 {
             if input.is_empty() {
                 return Some(Stop::Starved);
             }
             intake.budget -= 1;
-            let Err(doubt) = protocol.receive_whole(input, limits) else { continue };
-            let event = protocol.receive_doubtful(doubt, input, &mut self.control, limits, *now);
-            self.control.clear();
-            if let Some(Event::Close(..) | Event::Violation(_)) = event {
-                *phase = Phase::Closing(Closing::OutboxThenEnd);
+            if connection.discard_frame(input, &mut self.control, limits, now) {
                 return None;
             }
         }
@@ -415,14 +400,14 @@ impl EventLoop {
     fn end_of_input(&mut self, slot: Slot, input: Input) {
         let may_write = input == Input::End;
         let owes_output = self.shard.buffered_bytes(slot) > 0;
-        let connection = &mut self.shard.connections[slot];
-        match connection.phase {
+        let connection = self.shard.connection_mut(slot);
+        match connection.phase() {
             Phase::Open if may_write => {
                 let close = Close::new(CloseCode::ABNORMAL, "", ClosedBy::Peer);
                 self.shard.begin_close(slot, close, CloseHandshake::Message);
             }
             Phase::Closing(Closing::PeerClose | Closing::OutboxThenEnd) if may_write => {
-                connection.phase = Phase::Closing(Closing::Outbox);
+                connection.continue_closing(Closing::Outbox);
             }
             Phase::Upgrading { .. } if may_write && owes_output => {
                 self.shard.begin_closing(slot, Closing::Outbox);

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use crate::error::Refusal;
-use crate::hub::{Envelope, Schedule, Shutdown, Slot};
+use crate::hub::{Schedule, Shutdown, Slot};
 use crate::message::{Close, ClosedBy};
 use crate::shard::EventLoop;
 use crate::shard::connection::{CloseHandshake, Closing, Heard, Phase};
@@ -17,10 +17,8 @@ impl EventLoop {
     /// Goes on with the server's shutdown, if one has begun.
     #[inline]
     pub(in crate::shard) fn advance_shutdown(&mut self) {
-        let now = self.shard.now;
-        if let Some(schedule) = self.shard.hub.shared().shutdown.schedule(now) {
-            self.shard.schedule = Some(schedule);
-            self.go_down(schedule, now);
+        if let Some(schedule) = self.shard.follow_shutdown() {
+            self.go_down(schedule, self.shard.now());
         }
     }
 
@@ -43,8 +41,8 @@ impl EventLoop {
             }
         }
         if self.life == ShutdownStage::Quieting {
-            self.shard.outbound.quiet();
-            let shared = self.shard.hub.shared();
+            self.shard.quiet();
+            let shared = self.shard.shared();
             let shard_count = shared.mailboxes.len();
             let are_all_quiet = shared.shutdown.are_all_quiet(shard_count);
             if are_all_quiet || has_expired {
@@ -58,12 +56,12 @@ impl EventLoop {
 
     /// When this shard's shutdown goes on, as far as no event tells.
     pub(in crate::shard) fn shutdown_due(&self) -> Option<Instant> {
-        let schedule = self.shard.schedule?;
-        let shard_count = self.shard.hub.shared().mailboxes.len();
+        let schedule = self.shard.schedule()?;
+        let shard_count = self.shard.shared().mailboxes.len();
         Some(match &self.life {
             ShutdownStage::Running => schedule.accepts_until,
             ShutdownStage::Spreading(spread) => {
-                let next_at = spread.next_at(schedule, self.shard.index, shard_count);
+                let next_at = spread.next_at(schedule, self.shard.index(), shard_count);
                 let next_at = next_at.unwrap_or(schedule.spreads_until);
                 let last_call = self.listener.as_ref().map(|_| last_call_until(schedule));
                 last_call.map_or(next_at, |until| until.min(next_at))
@@ -80,11 +78,11 @@ impl EventLoop {
             log::debug!("the listener closes at once: {error}");
             self.stop_accepting();
         }
-        let everybody = self.shard.fanout.audiences.everybody();
+        let members = self.shard.members();
         let mut waiting: Vec<_> =
-            everybody.map(|slot| self.shard.connections[slot].address).collect();
+            members.map(|slot| self.shard.connection(slot).address()).collect();
         let count = waiting.len();
-        self.shard.hub.shared().shutdown.add_open(count);
+        self.shard.shared().shutdown.add_open(count);
         if schedule.spreads_until <= schedule.accepts_until {
             // All will be closed at once, after what is on its way to them.
             waiting.clear();
@@ -92,20 +90,20 @@ impl EventLoop {
         waiting.reverse();
         let count = waiting.len();
         self.life = ShutdownStage::Spreading(Spread { waiting, count });
-        if self.shard.connections.is_empty() {
+        if self.shard.connection_count() == 0 {
             // Its last one may have ended in the turn in which the others counted them.
-            self.shard.hub.shared().wake_all();
+            self.shard.shared().wake_all();
         }
     }
 
     /// Whether anybody of this shard has upgraded and is not closed yet.
     pub(in crate::shard) fn has_members(&self) -> bool {
-        self.shard.fanout.audiences.everybody().next().is_some()
+        self.shard.members().next().is_some()
     }
 
     /// Ends connections that are kept for another page: the next stage does not wait for them.
     fn close_kept(&mut self) {
-        let slots: Vec<Slot> = self.shard.connections.iter().map(|(slot, _)| slot).collect();
+        let slots: Vec<Slot> = self.shard.connections().map(|(slot, _)| slot).collect();
         for slot in slots {
             if self.kept(slot).is_none() {
                 continue;
@@ -121,7 +119,7 @@ impl EventLoop {
 
     /// How a connection ends that is kept for another page, if this is one.
     fn kept(&self, slot: Slot) -> Option<Closing> {
-        match self.shard.connections[slot].phase {
+        match self.shard.connection(slot).phase() {
             Phase::Upgrading { heard: Heard::Served } => Some(Closing::Outbox),
             Phase::Upgrading { heard: Heard::Answered } => Some(Closing::OutboxThenEnd),
             _ => None,
@@ -131,16 +129,16 @@ impl EventLoop {
     /// With nobody left anywhere, the next stage begins; for all shards, because whoever comes to
     /// one that still lets somebody in may be placed here.
     fn end_spread_if_alone(&self) {
-        let shared = self.shard.hub.shared();
+        let shared = self.shard.shared();
         if shared.connection_count() == 0 {
             shared.begin_shutdown(Shutdown::within(Duration::MAX));
         }
     }
 
     fn close_whose_turn_it_is(&mut self, schedule: Schedule, now: Instant) {
-        let shard_count = self.shard.hub.shared().mailboxes.len();
+        let shard_count = self.shard.shared().mailboxes.len();
         while let ShutdownStage::Spreading(spread) = &mut self.life
-            && let Some(next_at) = spread.next_at(schedule, self.shard.index, shard_count)
+            && let Some(next_at) = spread.next_at(schedule, self.shard.index(), shard_count)
             && next_at <= now
             && let Some(address) = spread.waiting.pop()
         {
@@ -152,7 +150,7 @@ impl EventLoop {
     }
 
     fn begin_last_close(&mut self, slot: Slot) {
-        let Some(schedule) = self.shard.schedule else { return };
+        let Some(schedule) = self.shard.schedule() else { return };
         let close = Close::new(schedule.code, "server is shutting down", ClosedBy::Server);
         self.shard.begin_close(slot, close, CloseHandshake::Close);
     }
@@ -160,13 +158,10 @@ impl EventLoop {
     /// Nothing more will come from other shards than what is in the mailbox: delivers that, then
     /// closes every connection.
     fn begin_closing_all(&mut self) {
-        self.shard.inbox.mailbox().close();
-        while let Some(envelope) = self.shard.inbox.take_promised(Envelope::size) {
-            self.shard.open(envelope);
-        }
+        self.shard.close_mailbox();
         self.adopt_newcomers();
         self.life = ShutdownStage::Closing;
-        let members: Vec<Slot> = self.shard.fanout.audiences.everybody().collect();
+        let members: Vec<Slot> = self.shard.members().collect();
         for slot in members {
             self.begin_last_close(slot);
         }
@@ -176,23 +171,23 @@ impl EventLoop {
 
     /// Whoever has begun a request is told; whoever has not is closed.
     fn turn_away_upgrading(&mut self) {
-        let slots: Vec<Slot> = self.shard.connections.iter().map(|(slot, _)| slot).collect();
+        let slots: Vec<Slot> = self.shard.connections().map(|(slot, _)| slot).collect();
         for slot in slots {
-            if !matches!(self.shard.connections[slot].phase, Phase::Upgrading { .. }) {
+            if !self.shard.connection(slot).is_upgrading() {
                 continue;
             }
-            if self.shard.connections[slot].flags.is_waiting {
+            if self.shard.connection(slot).is_waiting() {
                 self.application.cancel(&mut self.shard, slot);
                 self.turn_away(slot, Refusal::Unavailable);
                 continue;
             }
             // A request may lie in the kernel, unread: closing would answer it with a reset.
             self.receive_from_one(slot);
-            let connection = &self.shard.connections[slot];
-            if !matches!(connection.phase, Phase::Upgrading { .. }) {
+            let connection = self.shard.connection(slot);
+            if !connection.is_upgrading() {
                 continue;
             }
-            if !connection.backlog.is_empty() {
+            if !connection.backlog().is_empty() {
                 self.turn_away(slot, Refusal::Unavailable);
                 continue;
             }
@@ -205,41 +200,34 @@ impl EventLoop {
 
     /// The grace is over: drops what is left.
     fn abort_all(&mut self) {
-        let slots: Vec<Slot> = self.shard.connections.iter().map(|(slot, _)| slot).collect();
+        let slots: Vec<Slot> = self.shard.connections().map(|(slot, _)| slot).collect();
         // What they wait for does not come any more: they still get a Close frame.
         self.stop_all_waiting(&slots);
         let mut aborted_count = 0;
         for &slot in &slots {
-            if self.shard.connections[slot].is_dead() {
+            let connection = self.shard.connection(slot);
+            if connection.is_dead() {
                 continue;
             }
             // Who lingers has been told everything.
-            let lingers =
-                matches!(self.shard.connections[slot].phase, Phase::Closing(Closing::PeerEnd));
+            let lingers = matches!(connection.phase(), Phase::Closing(Closing::PeerEnd));
             aborted_count += usize::from(!lingers);
             self.shard.lose(slot);
         }
         self.run_pending_closes();
         // `on_close` has been called for all by now: what it has left to be done is cut, too.
         self.stop_all_waiting(&slots);
-        self.shard.hub.shared().shutdown.add_aborted(aborted_count);
+        self.shard.shared().shutdown.add_aborted(aborted_count);
     }
 
     /// Cuts what those wait for who leave; then they go on.
     fn stop_all_waiting(&mut self, slots: &[Slot]) {
         for &slot in slots {
-            let connection = &self.shard.connections[slot];
-            if matches!(connection.phase, Phase::PendingClose(_)) && connection.flags.is_waiting {
+            let connection = self.shard.connection(slot);
+            if connection.is_close_pending() && connection.is_waiting() {
                 self.stop_waiting(slot);
             }
         }
         self.run_pending_closes();
-    }
-
-    /// Nobody is left: what is still in the mailbox, the rest of messages in pieces, came too late.
-    pub(in crate::shard) fn lose_mail(&mut self) {
-        let mut lost_count = 0;
-        self.shard.inbox.end(Envelope::size, |envelope| lost_count += envelope.message_count());
-        self.shard.count_dropped(lost_count);
     }
 }

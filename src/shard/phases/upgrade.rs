@@ -12,10 +12,9 @@ use crate::hub::{EndpointIndex, Slot};
 use crate::protocol::handshake::{self, HeaderSlots};
 use crate::routing::{Params, Route};
 use crate::shard::EventLoop;
-use crate::shard::connection::{Admission, Closing, Details, Heard, Phase};
+use crate::shard::connection::{Admission, Closing, Heard, Phase};
 use crate::shard::reports::{Kind, Quote};
 use crate::shard::stage::ShutdownStage;
-use crate::shard::state::Shard;
 
 /// What a request comes to.
 enum Answer {
@@ -39,14 +38,10 @@ impl EventLoop {
             Ok(Preface::Absent) => self.request(slot, input),
             Ok(Preface::Partial) => None,
             Ok(Preface::Header { length, source }) => {
-                let connection = &mut self.shard.connections[slot];
-                connection.phase = Phase::Upgrading { heard: Heard::Proxy };
-                connection.details = source.map(|address| {
-                    let client = Some(address.to_canonical());
-                    Box::new(Details { client, ..Details::default() })
-                });
+                let client = source.map(|address| address.to_canonical());
+                self.shard.connection_mut(slot).hear_proxy(client);
                 // What a proxy behind the proxy says for whom, the upgrade tells.
-                let client = self.shard.connections[slot].client_ip();
+                let client = self.shard.connection(slot).client_ip();
                 let is_told = !self.application.service.proxies.contains(client);
                 if is_told && !self.admit_client(slot) {
                     self.shard.lose(slot);
@@ -65,9 +60,9 @@ impl EventLoop {
     /// How the connection begins. Only a trusted proxy is heard on that: from anyone else the
     /// header is no HTTP.
     fn preface(&self, slot: Slot, input: &[u8]) -> Result<Preface, Malformed> {
-        let connection = &self.shard.connections[slot];
-        let is_first = matches!(connection.phase, Phase::Upgrading { heard: Heard::Nothing });
-        if is_first && self.application.service.proxies.contains(connection.peer.ip()) {
+        let connection = self.shard.connection(slot);
+        let is_first = matches!(connection.phase(), Phase::Upgrading { heard: Heard::Nothing });
+        if is_first && self.application.service.proxies.contains(connection.peer().ip()) {
             proxy::parse(input)
         } else {
             Ok(Preface::Absent)
@@ -80,7 +75,7 @@ impl EventLoop {
         }
         self.shard.begin_request(slot);
         let mut room: HeaderSlots<'_> = [MaybeUninit::uninit(); HEADER_COUNT_MAX];
-        let (answer, used) = match handshake::parse(input, &mut room, self.shard.limits.server()) {
+        let (answer, used) = match handshake::parse(input, &mut room, self.shard.server_limits()) {
             Ok(None) => return None,
             Ok(Some((head, used))) => (self.answer(slot, &head), used),
             Err(refusal) => {
@@ -108,9 +103,9 @@ impl EventLoop {
 
     /// Goes on with an upgrade that has been decided, from its request, which has been kept.
     pub(in crate::shard) fn go_on_upgrading(&mut self, slot: Slot, upgrade: Upgrade) {
-        let backlog = std::mem::take(&mut self.shard.connections[slot].backlog);
+        let backlog = self.shard.connection_mut(slot).take_input();
         let mut room: HeaderSlots<'_> = [MaybeUninit::uninit(); HEADER_COUNT_MAX];
-        let limits = self.shard.limits.server();
+        let limits = self.shard.server_limits();
         let Ok(Some((head, used))) = handshake::parse(&backlog, &mut room, limits) else {
             unreachable!("what was decided about was a whole request");
         };
@@ -120,10 +115,10 @@ impl EventLoop {
         else {
             unreachable!("what was decided about was a valid upgrade");
         };
-        self.shard.watch.ask(endpoint);
+        self.shard.note_asked(endpoint);
         let answer = self.conclude(slot, endpoint, params, &head, key, upgrade);
         self.act(slot, answer);
-        self.shard.connections[slot].backlog = backlog[used..].to_vec();
+        self.shard.connection_mut(slot).keep_input(&backlog[used..]);
         self.skim(slot);
         self.shard.make_ready(slot);
     }
@@ -144,8 +139,8 @@ impl EventLoop {
             let stays = head.keeps_alive()
                 && !head.has_body()
                 && self.life == ShutdownStage::Running
-                && !self.shard.connections[slot].flags.admission.is_over_limit()
-                && !self.shard.limits.server().page_keep_alive.is_zero();
+                && !self.shard.connection(slot).admission().is_over_limit()
+                && !self.shard.server_limits().page_keep_alive.is_zero();
             let after = if stays { http::Connection::KeepAlive } else { http::Connection::Close };
             return Answer::Page(page, after, body);
         }
@@ -178,19 +173,19 @@ impl EventLoop {
         head: &Head<'_>,
         key: &[u8],
     ) -> Answer {
-        let connection = &self.shard.connections[slot];
-        let (peer, proxies) = (connection.peer, &self.application.service.proxies);
+        let connection = self.shard.connection(slot);
+        let (peer, proxies) = (connection.peer(), &self.application.service.proxies);
         let client = match forwarded::client_ip(head, connection.client_ip(), proxies) {
             Ok(client) => client,
             Err(refusal) => return self.deny(slot, head, refusal),
         };
         if client != connection.client_ip() {
-            self.shard.connections[slot].details().client = Some(client);
+            self.shard.connection_mut(slot).set_client(client);
         }
         if !self.admit_client(slot) {
             return Answer::Drop;
         }
-        match self.shard.connections[slot].flags.admission {
+        match self.shard.connection(slot).admission() {
             Admission::OverLimit => return self.deny(slot, head, Refusal::Unavailable),
             Admission::OverAddressLimit => {
                 return self.deny(slot, head, Refusal::TooManyConnections);
@@ -200,9 +195,8 @@ impl EventLoop {
         if !self.may_upgrade(slot) {
             return self.deny(slot, head, Refusal::TooManyUpgrades);
         }
-        let heard = Heard::Upgrade(endpoint);
-        self.shard.connections[slot].phase = Phase::Upgrading { heard };
-        self.shard.watch.ask(endpoint);
+        self.shard.connection_mut(slot).hear_upgrade(endpoint);
+        self.shard.note_asked(endpoint);
         let decided = self.application.upgrade(slot, endpoint, head, (peer, client), &params);
         let upgrade = decided.unwrap_or_else(|| {
             self.shard.report_upgrade_panic(slot);
@@ -254,32 +248,19 @@ impl EventLoop {
             None
         });
         let headers = headers.iter().map(|(name, value)| (&**name, &**value));
-        handshake::accept(self.shard.cork.buffer(), key, subprotocol.as_deref(), headers);
-        let query = head.query;
-        if !query.is_empty() || !params.is_empty() || subprotocol.is_some() {
-            let details = self.shard.connections[slot].details();
-            details.query = query.into();
-            details.params = params;
-            details.subprotocol = subprotocol;
-        }
+        handshake::accept(self.shard.http_buffer(), key, subprotocol.as_deref(), headers);
+        self.shard.connection_mut(slot).keep_request(head.query, params, subprotocol);
         Answer::Open(endpoint)
     }
 
     fn open(&mut self, slot: Slot, endpoint: EndpointIndex) {
         self.shard.end_http(slot);
-        self.shard.join(slot, endpoint);
-        let connection = &mut self.shard.connections[slot];
-        connection.phase = Phase::Open;
-        connection.protocol.hand_out(self.application.mode(endpoint));
-        connection.flags.has_opened = true;
-        connection.touch(self.shard.now);
-        let due = self.shard.now + self.shard.limits[endpoint].ping_after * 9 / 10;
-        self.shard.arm(slot, due);
+        self.shard.open_connection(slot, endpoint, self.application.mode(endpoint));
         self.application.connect(&mut self.shard, slot);
     }
 
     fn serve(&mut self, slot: Slot, page: usize, after: http::Connection, body: Body) {
-        let has_begun = self.shard.hub.shared().shutdown.has_begun();
+        let has_begun = self.shard.shared().shutdown.has_begun();
         let service = &self.application.service;
         let page = match &service.unready {
             Some((readiness, unready)) if *readiness == page && has_begun => unready,
@@ -293,11 +274,7 @@ impl EventLoop {
             self.shard.begin_closing(slot, Closing::OutboxThenEnd);
             return;
         }
-        let deadline = self.shard.now + self.shard.limits.server().handshake;
-        let connection = &mut self.shard.connections[slot];
-        connection.phase = Phase::Upgrading { heard: Heard::Answered };
-        connection.deadline = deadline;
-        self.shard.arm(slot, deadline);
+        self.shard.end_request(slot);
     }
 
     /// Refuses a request, which is reported.
@@ -317,7 +294,7 @@ impl EventLoop {
         response: &Response,
         why: &[u8],
     ) {
-        let connection = &self.shard.connections[slot];
+        let connection = self.shard.connection(slot);
         let known = connection.client_ip();
         let told = forwarded::client_ip(head, known, &self.application.service.proxies);
         let (client, path) = (told.unwrap_or(known), Quote(head.path.as_bytes()));
@@ -328,7 +305,7 @@ impl EventLoop {
     /// Reports the refusal of what could not be parsed, or did not arrive as a whole.
     #[cold]
     fn report_unparsed(&mut self, slot: Slot, input: &[u8], refusal: Refusal) {
-        let (client, said) = (self.shard.connections[slot].client_ip(), Quote(input));
+        let (client, said) = (self.shard.connection(slot).client_ip(), Quote(input));
         let (status, why) = refusal.status();
         self.shard.report(
             Kind::Refused(refusal),
@@ -339,7 +316,7 @@ impl EventLoop {
     fn refuse(&mut self, slot: Slot, response: &Response, body: Body) {
         self.application.forget(&mut self.shard, slot);
         // What else was said, and may have waited, is of no use.
-        self.shard.connections[slot].backlog = Vec::new();
+        self.shard.connection_mut(slot).clear_backlog();
         self.shard.append(slot, response.encode(http::Connection::Close, body));
         self.shard.begin_closing(slot, Closing::OutboxThenEnd);
     }
@@ -348,15 +325,15 @@ impl EventLoop {
     /// refused. A connection that has sent nothing, or nothing since its last page, is closed
     /// without a word.
     pub(in crate::shard) fn time_out_upgrade(&mut self, slot: Slot) {
-        let connection = &self.shard.connections[slot];
-        if connection.flags.is_waiting {
+        let connection = self.shard.connection(slot);
+        if connection.is_waiting() {
             self.application.cancel(&mut self.shard, slot);
             self.turn_away(slot, Refusal::Undecided);
-        } else if connection.backlog.is_empty() {
+        } else if connection.backlog().is_empty() {
             // A page may be on its way: to close behind it would reset the connection as soon as
             // the client asks for more, and cut the page.
-            let is_idle = connection.outbox.is_empty();
-            let closing = if is_idle { Closing::Outbox } else { Closing::OutboxThenEnd };
+            let closing =
+                if connection.has_output() { Closing::OutboxThenEnd } else { Closing::Outbox };
             self.shard.begin_closing(slot, closing);
             self.shard.settle(slot);
         } else {
@@ -366,7 +343,7 @@ impl EventLoop {
 
     /// Refuses a request that is not complete, outside of the connection's own turn.
     pub(in crate::shard) fn turn_away(&mut self, slot: Slot, refusal: Refusal) {
-        let backlog = std::mem::take(&mut self.shard.connections[slot].backlog);
+        let backlog = self.shard.connection_mut(slot).take_input();
         self.report_unparsed(slot, &backlog, refusal);
         self.shard.enter(slot);
         self.refuse(slot, &refusal.into(), Body::Whole);
@@ -378,30 +355,4 @@ impl EventLoop {
 /// What of a response's body is sent to this request.
 fn body_for(head: &Head<'_>) -> Body {
     if head.method == "HEAD" { Body::Omitted } else { Body::Whole }
-}
-
-impl Shard {
-    /// A request has begun. The time of the first one began with the connection; that of any other
-    /// begins here.
-    fn begin_request(&mut self, slot: Slot) {
-        let connection = &mut self.connections[slot];
-        let Phase::Upgrading { heard: heard @ (Heard::Answered | Heard::Served) } =
-            &mut connection.phase
-        else {
-            return;
-        };
-        *heard = Heard::Next;
-        let deadline = self.now + self.limits.server().handshake;
-        connection.deadline = deadline;
-        self.arm(slot, deadline);
-    }
-
-    /// The kernel has taken the whole response: the connection may be silent now.
-    pub(in crate::shard) fn begin_keep_alive(&mut self, slot: Slot) {
-        let deadline = self.now + self.limits.server().page_keep_alive;
-        let connection = &mut self.connections[slot];
-        connection.phase = Phase::Upgrading { heard: Heard::Served };
-        connection.deadline = deadline;
-        self.arm(slot, deadline);
-    }
 }

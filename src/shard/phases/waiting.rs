@@ -6,15 +6,13 @@
 use crate::hub::Slot;
 use crate::message::{Close, ClosedBy};
 use crate::shard::EventLoop;
-use crate::shard::connection::{CloseHandshake, Phase};
-use crate::shard::dispatch::tasks::WAITING_BYTES;
-use crate::shard::state::Shard;
+use crate::shard::connection::{CloseHandshake, WAITING_BYTES};
 use crate::transport::{Input, More};
 
 impl EventLoop {
     /// Somebody has rung for a connection.
     pub(in crate::shard) fn attend(&mut self, slot: Slot) {
-        if self.shard.connections[slot].is_dead() {
+        if self.shard.connection(slot).is_dead() {
             return;
         }
         self.shard.enter(slot);
@@ -29,20 +27,20 @@ impl EventLoop {
     /// The turn of a connection that waits: input is read up to a bound, for the pings in it.
     #[cold]
     pub(in crate::shard) fn receive_while_waiting(&mut self, slot: Slot, buffer: &mut [u8]) {
-        let connection = &mut self.shard.connections[slot];
-        let is_upgrading = matches!(connection.phase, Phase::Upgrading { .. });
-        if connection.flags.has_peer_ended {
+        let connection = self.shard.connection(slot);
+        if connection.has_peer_ended() {
             return self.wait_without_peer(slot);
         }
-        if is_upgrading || connection.backlog.len() >= WAITING_BYTES {
+        let kept_bytes = connection.backlog().len();
+        if connection.is_upgrading() || kept_bytes >= WAITING_BYTES {
             return;
         }
-        let room = WAITING_BYTES - connection.backlog.len();
+        let room = WAITING_BYTES - kept_bytes;
         let buffer = &mut buffer[..room];
-        match connection.read(buffer) {
+        let (input, connection) = self.shard.read(slot, buffer);
+        match input {
             Input::Bytes(bytes, more) => {
-                connection.touch(self.shard.now);
-                connection.backlog.extend_from_slice(&buffer[..bytes]);
+                connection.keep_more_input(&buffer[..bytes]);
                 self.skim(slot);
                 self.shard.keep_input(slot);
                 if more == More::Maybe {
@@ -54,7 +52,7 @@ impl EventLoop {
             Input::Broken if !connection.is_open() => self.shard.lose(slot),
             // What an open one has said before is still handled; writing finds out what is broken.
             Input::End | Input::Broken => {
-                connection.flags.has_peer_ended = true;
+                connection.note_peer_end();
                 self.wait_without_peer(slot);
             }
         }
@@ -62,8 +60,8 @@ impl EventLoop {
 
     /// The turn of a connection that waits and whose peer has ended its side. The peer may read on.
     fn wait_without_peer(&mut self, slot: Slot) {
-        let connection = &self.shard.connections[slot];
-        if matches!(connection.phase, Phase::Upgrading { .. }) {
+        let connection = self.shard.connection(slot);
+        if connection.is_upgrading() {
             // Nobody is left who asks.
             self.shard.lose(slot);
         } else if connection.is_open() && self.shard.is_answer_overdue(slot) {
@@ -74,7 +72,7 @@ impl EventLoop {
     /// The time is over for what a connection waits for; if it leaves, also for the end of a
     /// message in pieces.
     pub(in crate::shard) fn stop_waiting(&mut self, slot: Slot) {
-        if matches!(self.shard.connections[slot].phase, Phase::PendingClose(_)) {
+        if self.shard.connection(slot).is_close_pending() {
             self.shard.break_stream(slot);
         }
         self.application.cancel(&mut self.shard, slot);
@@ -83,29 +81,17 @@ impl EventLoop {
     /// Answers the pings in input that waits.
     pub(in crate::shard) fn skim(&mut self, slot: Slot) {
         let Some(task) = self.application.tasks.0.get_mut(&slot) else { return };
-        let Shard { connections, limits, now, .. } = &mut self.shard;
-        let connection = &mut connections[slot];
-        match &connection.phase {
-            Phase::Upgrading { .. } => return,
-            // After its Close, or its fault, nothing that the peer says counts.
-            Phase::PendingClose(pending)
-                if matches!(
-                    pending.close_handshake,
-                    CloseHandshake::Answer | CloseHandshake::Fail | CloseHandshake::Nothing
-                ) =>
-            {
-                return;
-            }
-            _ => {}
+        let now = self.shard.now();
+        let (connection, limits) = self.shard.connection_with_limits(slot);
+        if !connection.heeds_peer() {
+            return;
         }
-        let limits = &limits[connection.endpoint];
-        let (input, skimmed) = (&mut connection.backlog, &mut task.skimmed_bytes);
-        let found = connection.protocol.skim(input, skimmed, &mut self.control, limits, *now);
+        let found = connection.skim(&mut task.skimmed_bytes, &mut self.control, limits, now);
         if !self.control.is_empty() {
             self.send_control(slot);
         }
         match found {
-            Ok(has_close) if has_close && self.shard.connections[slot].is_open() => {
+            Ok(has_close) if has_close && self.shard.connection(slot).is_open() => {
                 // The peer waits for an answer to its Close.
                 if self.shard.is_answer_overdue(slot) {
                     self.stop_waiting(slot);

@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::error::SendError;
 use crate::hub::Slot;
 use crate::message::{Close, CloseCode, ClosedBy};
-use crate::shard::connection::{CloseHandshake, Closing, Heard, PendingClose, Phase};
+use crate::shard::connection::{CloseHandshake, Closing, Heard, Phase};
 use crate::shard::reports::Kind;
 use crate::shard::state::Shard;
 
@@ -30,19 +30,13 @@ impl Shard {
         }
         self.report_close(slot, &close);
         self.leave(slot);
-        self.connections[slot].phase = Phase::PendingClose(Box::new(PendingClose {
-            close,
-            close_handshake,
-            is_reported: false,
-            has_panicked: false,
-            answer_due: None,
-        }));
+        self.connections[slot].begin_close(close, close_handshake);
         self.pending_closes.push(slot);
     }
 
     /// What a leaving connection may have waited for is over: it goes on, and so does its input.
     pub(in crate::shard) fn continue_close(&mut self, slot: Slot) {
-        if matches!(self.connections[slot].phase, Phase::PendingClose(_)) {
+        if self.connections[slot].is_close_pending() {
             self.pending_closes.push(slot);
             self.make_ready(slot);
         }
@@ -52,7 +46,7 @@ impl Shard {
     /// unless it is `on_close` that panicked.
     pub(in crate::shard) fn fail(&mut self, slot: Slot) {
         let connection = &self.connections[slot];
-        let (kind, client) = (Kind::Panicked(connection.endpoint), connection.client_ip());
+        let (kind, client) = (Kind::Panicked(connection.endpoint()), connection.client_ip());
         let (id, path) = (self.id(slot), self.path_for(slot));
         self.report(
             kind,
@@ -60,13 +54,19 @@ impl Shard {
                 "the handler of {path} panicked; its connection {id} with {client} is closed"
             ),
         );
-        if let Phase::PendingClose(pending) = &mut self.connections[slot].phase {
-            pending.has_panicked |= pending.is_reported;
+        if let Some(pending) = self.connections[slot].pending_close_mut() {
+            pending.note_panic();
             return;
         }
         let code = CloseCode::INTERNAL_ERROR;
         let close = Close::new(code, "handler panicked", ClosedBy::Application);
         self.begin_close(slot, close, CloseHandshake::Close);
+    }
+
+    /// Says the Close frame of an end that is decided, if it has one.
+    pub(in crate::shard) fn say_close(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot];
+        connection.write_close(self.cork.buffer(), &self.limits[connection.endpoint()]);
     }
 
     /// Drops on the application's wish.
@@ -96,17 +96,16 @@ impl Shard {
     /// Ends a connection that gets nothing any more, however far its end has come.
     fn cut_off(&mut self, slot: Slot, close: Close) {
         self.begin_close(slot, close, CloseHandshake::Nothing);
-        match &mut self.connections[slot].phase {
-            Phase::PendingClose(pending) => {
-                // Its end may have been decided before. What its handlers have left to be done goes
-                // on; only nothing is sent any more.
-                pending.close_handshake = CloseHandshake::Nothing;
-                self.connections[slot].shut_down();
-                self.give_up_output(slot);
-                self.pending_closes.push(slot);
-            }
-            Phase::Upgrading { .. } | Phase::Closing(_) => self.kill(slot),
-            Phase::Open | Phase::Dead => {}
+        let connection = &mut self.connections[slot];
+        if let Some(pending) = connection.pending_close_mut() {
+            // Its end may have been decided before. What its handlers have left to be done goes on;
+            // only nothing is sent any more.
+            pending.cut_off();
+            connection.shut_down();
+            self.give_up_output(slot);
+            self.pending_closes.push(slot);
+        } else if !connection.is_open() {
+            self.kill(slot);
         }
     }
 
@@ -114,11 +113,10 @@ impl Shard {
     /// counted as dropped.
     pub(in crate::shard) fn kill(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot];
-        debug_assert!(!matches!(connection.phase, Phase::Open | Phase::PendingClose(_)));
         if connection.is_dead() {
             return;
         }
-        connection.phase = Phase::Dead;
+        connection.die();
         self.forget_input(slot);
         self.give_up_output(slot);
         self.dead.push(slot);
@@ -129,25 +127,10 @@ impl Shard {
         self.break_stream(slot);
         let why = self.why_lost();
         let connection = &mut self.connections[slot];
-        self.queued_bytes -= connection.outbox.bytes();
-        let lost = if connection.flags.has_opened { connection.outbox.message_count() } else { 0 };
-        (connection.flags.is_pressed, connection.flags.is_blocked) = (false, false);
-        self.count_dropped(lost);
-        self.connections[slot].outbox.give_up(why);
-    }
-
-    /// The peer has sent its Close or ended its side while its handler's answer is awaited. From
-    /// then on the closing timeout counts for this answer and for those to the messages behind it.
-    /// Returns whether it is over.
-    pub(in crate::shard) fn is_answer_overdue(&mut self, slot: Slot) -> bool {
-        let due = self.now + self.limits_of(slot).closing;
-        let connection = &mut self.connections[slot];
-        if std::mem::replace(&mut connection.flags.is_answer_due, true) {
-            return connection.deadline <= self.now;
-        }
-        connection.deadline = due;
-        self.arm(slot, due);
-        false
+        self.queued_bytes -= connection.outbox().bytes();
+        let lost_count = connection.undelivered_count();
+        self.count_dropped(lost_count);
+        self.connections[slot].give_up_output(why);
     }
 
     /// What those are told whose messages are lost with a connection.
@@ -162,22 +145,18 @@ impl Shard {
     /// of the server's grace if it shuts down.
     pub(in crate::shard) fn begin_closing(&mut self, slot: Slot, closing: Closing) {
         let deadline = self.closing_due(slot);
-        let connection = &mut self.connections[slot];
-        connection.phase = Phase::Closing(closing);
-        connection.deadline = deadline;
-        self.arm(slot, deadline);
-        self.note_progress(slot);
+        self.connections[slot].begin_closing(closing);
+        self.set_deadline(slot, deadline);
+        self.connections[slot].note_progress();
     }
 
     /// The peer takes what waits for it: it gets the closing timeout anew, within the grace of a
     /// shutdown. Returns whether that is more time than it had.
     pub(in crate::shard) fn prolong_closing(&mut self, slot: Slot) -> bool {
         let deadline = self.next_step_due(slot);
-        let connection = &mut self.connections[slot];
-        let is_longer = deadline > connection.deadline;
+        let is_longer = deadline > self.connections[slot].deadline();
         if is_longer {
-            connection.deadline = deadline;
-            self.arm(slot, deadline);
+            self.set_deadline(slot, deadline);
         }
         is_longer
     }
@@ -197,19 +176,18 @@ impl Shard {
     pub(in crate::shard) fn settle(&mut self, slot: Slot) {
         self.keep_input(slot);
         let connection = &mut self.connections[slot];
-        if !connection.outbox.is_empty() {
+        if connection.has_output() {
             return;
         }
-        match connection.phase {
+        match connection.phase() {
             Phase::Closing(Closing::Outbox) => self.kill(slot),
             Phase::Closing(Closing::OutboxThenEnd) => {
                 connection.finish();
-                connection.phase = Phase::Closing(Closing::PeerEnd);
-                let before = connection.deadline;
+                connection.continue_closing(Closing::PeerEnd);
+                let before = connection.deadline();
                 let deadline = self.next_step_due(slot);
-                self.connections[slot].deadline = deadline;
                 if deadline != before {
-                    self.arm(slot, deadline);
+                    self.set_deadline(slot, deadline);
                 }
             }
             Phase::Upgrading { heard: Heard::Answered } => self.begin_keep_alive(slot),

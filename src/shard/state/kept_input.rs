@@ -6,7 +6,6 @@
 
 use crate::hub::Slot;
 use crate::message::{Close, CloseCode, ClosedBy};
-use crate::protocol::Protocol;
 use crate::shard::connection::{CloseHandshake, Closing, Phase};
 use crate::shard::state::Shard;
 
@@ -18,15 +17,15 @@ impl Shard {
     #[inline]
     pub(in crate::shard) fn keep_input(&mut self, slot: Slot) {
         let connection = &self.connections[slot];
-        let kept_bytes = connection.backlog.len() + connection.protocol.kept_bytes();
-        if kept_bytes > 0 || connection.flags.keeps_input {
+        let kept_bytes = connection.kept_input_bytes();
+        if kept_bytes > 0 || connection.keeps_input() {
             self.account_input(slot, kept_bytes);
         }
     }
 
     #[cold]
     fn account_input(&mut self, slot: Slot, kept_bytes: usize) {
-        self.connections[slot].flags.keeps_input = kept_bytes > 0;
+        self.connections[slot].note_kept_input(kept_bytes > 0);
         let before = self.input_quota.set(slot, kept_bytes);
         let has_grown = kept_bytes > before.max(FREE_BYTES);
         if has_grown && self.input_quota.sum() > self.limits.server().shard_input_bytes {
@@ -37,7 +36,7 @@ impl Shard {
     /// A connection has grown while all of them keep too much.
     fn refuse_input(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot];
-        match &mut connection.phase {
+        match connection.phase() {
             // A head is shorter: this is what was said behind it.
             Phase::Upgrading { .. } => self.lose(slot),
             Phase::Open => {
@@ -45,16 +44,16 @@ impl Shard {
                 let close = Close::new(code, "too much input waits", ClosedBy::Server);
                 self.begin_close(slot, close, CloseHandshake::Fail);
             }
-            Phase::PendingClose(pending) => {
+            Phase::PendingClose(_) => {
                 // Its end is decided; nothing is waited for any more in what it says.
-                if pending.close_handshake == CloseHandshake::Close {
-                    pending.close_handshake = CloseHandshake::Fail;
+                if let Some(pending) = connection.pending_close_mut() {
+                    pending.stop_listening();
                 }
-                connection.backlog = Vec::new();
+                connection.clear_backlog();
                 self.keep_input(slot);
             }
             Phase::Closing(Closing::PeerClose) => {
-                connection.phase = Phase::Closing(Closing::OutboxThenEnd);
+                connection.continue_closing(Closing::OutboxThenEnd);
                 self.forget_input(slot);
             }
             // What is read is discarded.
@@ -64,9 +63,7 @@ impl Shard {
 
     /// The connection's input does not count any more.
     pub(in crate::shard) fn forget_input(&mut self, slot: Slot) {
-        let connection = &mut self.connections[slot];
-        connection.backlog = Vec::new();
-        connection.protocol = Protocol::default();
+        self.connections[slot].forget_input();
         self.keep_input(slot);
     }
 }

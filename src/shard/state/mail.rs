@@ -29,8 +29,11 @@
 //!
 //! Knows envelopes and what they do to connections. Must not know when the loop takes its turn.
 
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
 use crate::error::SendError;
-use crate::hub::Envelope;
+use crate::hub::{Address, Envelope};
 use crate::shard::connection::CloseHandshake;
 use crate::shard::outbox::outgoing::Outgoing;
 use crate::shard::reports::Kind;
@@ -81,7 +84,7 @@ impl Shard {
                 if let Some(slot) = self.find(to)
                     && self.subscribe(slot, &topic) == Err(SendError::Overloaded)
                 {
-                    let kind = Kind::TooManyTopics(self.connections[slot].endpoint);
+                    let kind = Kind::TooManyTopics(self.connections[slot].endpoint());
                     let (id, path) = (self.id(slot), self.path_for(slot));
                     self.report(
                         kind,
@@ -106,5 +109,66 @@ impl Shard {
             }
             Envelope::Adopt { socket, peer } => self.newcomers.push_back((socket, peer)),
         }
+    }
+}
+
+/// The loop's turn with the mailbox.
+impl Shard {
+    /// Clears `armed`; whether it was set. *Then* the loop takes what is there.
+    pub(in crate::shard) fn disarm_mailbox(&self) -> bool {
+        self.inbox.disarm()
+    }
+
+    /// How many connections are to be looked at again.
+    pub(in crate::shard) fn woken_count(&self) -> usize {
+        self.inbox.woken_count()
+    }
+
+    /// Takes one of them, which may be gone.
+    pub(in crate::shard) fn take_woken(&self) -> Option<Address> {
+        self.inbox.take_woken()
+    }
+
+    /// Takes over at most so many envelopes; whether those are all.
+    pub(in crate::shard) fn take_envelopes(&mut self, budget: usize) -> bool {
+        for _ in 0..budget {
+            if self.fanout.is_behind() {
+                // The fan-out comes first; the mailbox fills, and its senders are told.
+                return false;
+            }
+            let Some(envelope) = self.inbox.take(Envelope::size) else { return true };
+            self.open(envelope);
+        }
+        false
+    }
+
+    /// Takes a socket that another shard has accepted for this one.
+    pub(in crate::shard) fn take_newcomer(&mut self) -> Option<(OwnedFd, SocketAddr)> {
+        self.newcomers.pop_front()
+    }
+
+    /// The mailbox takes nothing more; takes over what it has promised to take.
+    pub(in crate::shard) fn close_mailbox(&mut self) {
+        self.inbox.mailbox().close();
+        while let Some(envelope) = self.inbox.take_promised(Envelope::size) {
+            self.open(envelope);
+        }
+    }
+
+    /// Nobody is left: what is still in the mailbox, the rest of messages in pieces, came too late.
+    pub(in crate::shard) fn lose_mail(&mut self) {
+        let mut lost_count = 0;
+        self.inbox.end(Envelope::size, |envelope| lost_count += envelope.message_count());
+        self.count_dropped(lost_count);
+    }
+
+    /// Counts a connection that is about to come to this shard.
+    pub(in crate::shard) fn count_connection(&self) {
+        self.inbox.mailbox().add_connection();
+    }
+
+    /// It has not come, or is gone.
+    pub(in crate::shard) fn uncount_connection(&self) {
+        self.inbox.mailbox().remove_connection();
     }
 }

@@ -2,19 +2,24 @@
 //! handler runs: queueing, never calling another handler, never freeing.
 //!
 //! Knows outboxes, audiences, the ways to other shards and the mailbox. Must not know how events
-//! arrive, nor what a handler is.
+//! arrive, nor what a handler is. The fields are private to this module and those below it.
 
 mod close;
 mod cork;
-pub(in crate::shard) mod kept_input;
+#[cfg(feature = "testing")]
+mod invariants;
+mod kept_input;
+mod lists;
 mod mail;
 mod output;
-mod progress;
 mod publish;
 mod report;
 mod send;
-pub(in crate::shard) mod slow_handlers;
+mod slots;
+mod slow_handlers;
 mod streaming;
+mod time;
+mod waiting;
 mod write;
 
 use std::collections::VecDeque;
@@ -26,7 +31,7 @@ use slab::Slab;
 
 use crate::config::Limits;
 use crate::hub::mailbox::Inbox;
-use crate::hub::{Address, ConnectionId, Envelope, Hub, Schedule, Slot};
+use crate::hub::{Address, ConnectionId, Envelope, Hub, Schedule, Shared, Slot};
 use crate::shard::connection::Connection;
 use crate::shard::fanout::Fanout;
 use crate::shard::fanout::audience::Position;
@@ -39,48 +44,77 @@ use crate::shard::quota::input::InputQuota;
 use crate::shard::reports::Reports;
 use crate::shard::stopwatch::Stopwatch;
 use crate::shard::timers::Wheel;
-use crate::transport::readiness::Readiness;
+use crate::transport::Input;
 
+/// The connections of one thread, and everything that may be done to them while a handler runs.
+///
+/// Nothing here calls a handler, frees a connection or sleeps. So a handler may reach all of it.
+/// The methods are of these kinds:
+///
+/// * **Facts** (here and in `time`): [`connection`](Self::connection), [`find`](Self::find),
+///   [`limits_of`](Self::limits_of), [`is_congested`](Self::is_congested), [`now`](Self::now), ..
+/// * **The way of a connection** (`slots`, `waiting`, `close`), in this order:
+///   [`insert`](Self::insert), [`begin_request`](Self::begin_request),
+///   [`open_connection`](Self::open_connection), [`begin_close`](Self::begin_close) or
+///   [`lose`](Self::lose), [`begin_closing`](Self::begin_closing), [`kill`](Self::kill),
+///   [`remove`](Self::remove).
+/// * **The current service** (`cork`, `send`, `write`): [`enter`](Self::enter) begins it. Then the
+///   connection's own output gathers: [`send_own`](Self::send_own), [`reply`](Self::reply), ..
+///   [`exit`](Self::exit) writes it, and [`settle`](Self::settle) does what follows. On the fast
+///   path nothing can follow: [`enter_fast`](Self::enter_fast), [`exit_fast`](Self::exit_fast).
+/// * **Commands to any connection**, at any time (`send`, `output`, `publish`, `streaming`):
+///   [`send_to`](Self::send_to), [`publish`](Self::publish), [`subscribe`](Self::subscribe), ..
+///   A handler's command comes after [`take_over`](Self::take_over).
+/// * **Lists** (`lists`): [`make_ready`](Self::make_ready), .. put a connection on one;
+///   `take_..` takes those off it with which a phase has to do something.
+/// * **The mailbox** (`mail`) and what is told to all (`report`, `slow_handlers`).
+///
+/// A turn of the loop is: [`begin_turn`](Self::begin_turn); a service for each connection of
+/// [`take_ready`](Self::take_ready); [`take_envelopes`](Self::take_envelopes);
+/// [`expire_timers`](Self::expire_timers); [`fan_out`](Self::fan_out);
+/// [`flush_dirty`](Self::flush_dirty); a service for each of [`take_drained`](Self::take_drained);
+/// [`remove`](Self::remove) for each of [`take_dead`](Self::take_dead). Before each of the last two
+/// steps, and after the services, [`take_pending_close`](Self::take_pending_close) is emptied.
 #[derive(Debug)]
 pub(in crate::shard) struct Shard {
-    pub(in crate::shard) index: usize,
+    index: usize,
     /// By the connection's endpoint.
-    pub(in crate::shard) limits: LimitTable,
-    pub(in crate::shard) hub: Hub,
-    pub(in crate::shard) now: Instant,
+    limits: LimitTable,
+    hub: Hub,
+    now: Instant,
     /// The server's shutdown, as far as this shard has heard of it.
-    pub(in crate::shard) schedule: Option<Schedule>,
-    pub(in crate::shard) connections: Slab<Connection>,
-    pub(in crate::shard) generation: u64,
-    pub(in crate::shard) outbound: Outbound,
-    pub(in crate::shard) inbox: Inbox<Envelope>,
+    schedule: Option<Schedule>,
+    connections: Slab<Connection>,
+    generation: u64,
+    outbound: Outbound,
+    inbox: Inbox<Envelope>,
     /// Sockets that other shards have accepted for this one. They came by the mailbox; the loop
     /// adopts them. A shard gets none while it has more connections than the others.
-    pub(in crate::shard) newcomers: VecDeque<(OwnedFd, SocketAddr)>,
-    pub(in crate::shard) wheel: Wheel,
-    pub(in crate::shard) fanout: Fanout,
+    newcomers: VecDeque<(OwnedFd, SocketAddr)>,
+    wheel: Wheel,
+    fanout: Fanout,
     /// What a connection is about to get of the log.
-    pub(in crate::shard) due: Vec<Position>,
-    pub(in crate::shard) watch: Stopwatch,
+    due: Vec<Position>,
+    watch: Stopwatch,
     /// What is to be in the log; see [`Shard::report`].
-    pub(in crate::shard) reports: Reports,
+    reports: Reports,
     /// Which connection is served, and what it gets after what is in its outbox.
-    pub(in crate::shard) cork: Cork,
-    pub(in crate::shard) encoder: Encoder,
-    pub(in crate::shard) spares: Spares,
+    cork: Cork,
+    encoder: Encoder,
+    spares: Spares,
     /// The sum of all outboxes.
-    pub(in crate::shard) queued_bytes: usize,
-    pub(in crate::shard) input_quota: InputQuota,
+    queued_bytes: usize,
+    input_quota: InputQuota,
     /// Input is waiting, or may be.
-    pub(in crate::shard) ready: Vec<Address>,
+    ready: Vec<Address>,
     /// Output is waiting that the kernel might take.
-    pub(in crate::shard) dirty: Vec<Address>,
+    dirty: Vec<Address>,
     /// `on_close` is to be called.
-    pub(in crate::shard) pending_closes: Vec<Slot>,
+    pending_closes: Vec<Slot>,
     /// `on_drain` is to be called.
-    pub(in crate::shard) drained: Vec<Address>,
+    drained: Vec<Address>,
     /// To be freed at the end of the turn.
-    pub(in crate::shard) dead: Vec<Slot>,
+    dead: Vec<Slot>,
 }
 
 impl Shard {
@@ -119,15 +153,90 @@ impl Shard {
             dead: Vec::new(),
         }
     }
+}
 
-    // Getters.
+/// Facts.
+impl Shard {
+    pub(in crate::shard) fn index(&self) -> usize {
+        self.index
+    }
+
+    pub(in crate::shard) fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// What all shards share.
+    #[inline]
+    pub(in crate::shard) fn shared(&self) -> &Shared {
+        self.hub.shared()
+    }
+
+    /// The limits that count for connections without an endpoint, and for the shard.
+    pub(in crate::shard) fn server_limits(&self) -> &Limits {
+        self.limits.server()
+    }
+
+    #[inline]
+    pub(in crate::shard) fn connection(&self, slot: Slot) -> &Connection {
+        &self.connections[slot]
+    }
+
+    #[inline]
+    pub(in crate::shard) fn connection_mut(&mut self, slot: Slot) -> &mut Connection {
+        &mut self.connections[slot]
+    }
+
+    /// Reads from a connection's transport, which may be a sign of life. Returns the connection,
+    /// too.
+    #[inline]
+    pub(in crate::shard) fn read(
+        &mut self,
+        slot: Slot,
+        buffer: &mut [u8],
+    ) -> (Input, &mut Connection) {
+        let connection = &mut self.connections[slot];
+        let input = connection.read(buffer);
+        if let Input::Bytes(..) = input {
+            connection.touch(self.now);
+        }
+        (input, connection)
+    }
+
+    /// A connection, and the limits that count for it.
+    pub(in crate::shard) fn connection_with_limits(
+        &mut self,
+        slot: Slot,
+    ) -> (&mut Connection, &Limits) {
+        let connection = &mut self.connections[slot];
+        let limits = &self.limits[connection.endpoint()];
+        (connection, limits)
+    }
+
+    /// All connections, the dead included.
+    pub(in crate::shard) fn connections(&self) -> impl Iterator<Item = (Slot, &Connection)> {
+        self.connections.iter()
+    }
+
+    pub(in crate::shard) fn connection_count(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Whether there is a connection in this slot: a timer may fire when it is gone.
+    pub(in crate::shard) fn has(&self, slot: Slot) -> bool {
+        self.connections.contains(slot)
+    }
+
+    /// All connections that have upgraded and whose end is not decided.
+    pub(in crate::shard) fn members(&self) -> impl Iterator<Item = Slot> {
+        self.fanout.audiences.everybody()
+    }
 
     /// The slot of a connection that is still there.
     #[inline]
     pub(in crate::shard) fn find(&self, address: Address) -> Option<Slot> {
         let slot = address.slot();
         let connection = self.connections.get(slot)?;
-        (connection.address == address).then_some(slot)
+        (connection.address() == address).then_some(slot)
     }
 
     /// The slot of a connection that is still there, if it is idle.
@@ -135,25 +244,18 @@ impl Shard {
     pub(in crate::shard) fn find_idle(&self, address: Address) -> Option<Slot> {
         let slot = address.slot();
         let connection = self.connections.get(slot)?;
-        (connection.address == address && connection.is_idle()).then_some(slot)
+        (connection.address() == address && connection.is_idle()).then_some(slot)
     }
 
     pub(in crate::shard) fn id(&self, slot: Slot) -> ConnectionId {
-        let address = self.connections[slot].address;
+        let address = self.connections[slot].address();
         ConnectionId::new(self.hub.shared().node, self.index, address)
     }
 
     /// The limits that count for this connection.
     #[inline]
     pub(in crate::shard) fn limits_of(&self, slot: Slot) -> &Limits {
-        &self.limits[self.connections[slot].endpoint]
-    }
-
-    /// The end of the server's grace, if it shuts down and that is not only announced.
-    #[inline]
-    pub(in crate::shard) fn grace_end(&self) -> Option<Instant> {
-        let schedule = self.schedule.filter(|schedule| schedule.accepts_until <= self.now)?;
-        Some(schedule.ends_at)
+        &self.limits[self.connections[slot].endpoint()]
     }
 
     /// Whether what handlers send has no way to go for the moment: then none is called.
@@ -173,52 +275,30 @@ impl Shard {
     pub(in crate::shard) fn buffered_bytes(&self, slot: Slot) -> usize {
         let own = if self.cork.is_of(slot) { self.cork.message_bytes() } else { 0 };
         let connection = &self.connections[slot];
-        let held = if connection.flags.has_stream { self.held_bytes(slot) } else { 0 };
-        connection.outbox.bytes() + own + held
+        let held = if connection.has_stream() { self.held_bytes(slot) } else { 0 };
+        connection.outbox().bytes() + own + held
     }
+}
 
-    // Lists.
-
-    /// Notes what happened to a connection's transport; the connection, if it is to be read.
+/// Ways to other shards, and what is counted.
+impl Shard {
+    /// Whether this shard waits until another one takes what was sent to it.
     #[inline]
-    pub(in crate::shard) fn notice(
-        &mut self,
-        address: Address,
-        readiness: Readiness,
-    ) -> Option<Slot> {
-        let slot = address.slot();
-        let connection = self.connections.get_mut(slot)?;
-        if connection.address != address {
-            return None;
-        }
-        let Readiness { is_readable, is_writable, has_ended } = readiness;
-        if has_ended {
-            connection.flags.has_peer_ended = true;
-        }
-        if connection.flags.is_blocked && is_writable {
-            self.unblock(slot);
-        }
-        (is_readable || has_ended).then_some(slot)
+    pub(in crate::shard) fn waits_for_shards(&self) -> bool {
+        self.outbound.is_blocked()
     }
 
-    pub(in crate::shard) fn make_ready(&mut self, slot: Slot) {
-        let connection = &mut self.connections[slot];
-        if !std::mem::replace(&mut connection.flags.is_ready, true) {
-            self.ready.push(connection.address);
+    /// Looks whether the other shards take anything again.
+    #[inline]
+    pub(in crate::shard) fn look_at_shards(&mut self) {
+        if self.outbound.is_blocked() {
+            self.outbound.look();
         }
     }
 
-    pub(in crate::shard) fn make_dirty(&mut self, slot: Slot) {
-        let connection = &mut self.connections[slot];
-        let flags = &mut connection.flags;
-        if !flags.is_blocked && !std::mem::replace(&mut flags.is_dirty, true) {
-            self.dirty.push(connection.address);
-        }
-    }
-
-    /// Sees to it that the timer fires at this instant, or before.
-    pub(in crate::shard) fn arm(&mut self, slot: Slot, due: Instant) {
-        self.wheel.arm(slot, due);
+    /// Nothing is sent to other shards any more.
+    pub(in crate::shard) fn quiet(&mut self) {
+        self.outbound.quiet();
     }
 
     pub(in crate::shard) fn count_dropped(&self, count: u64) {
@@ -231,12 +311,5 @@ impl Shard {
     /// Counts work of a handler that is cut.
     pub(in crate::shard) fn count_cancelled(&self) {
         self.hub.shared().mailboxes[self.index].count_cancelled();
-    }
-
-    /// The connection's input goes on, or its end does.
-    pub(in crate::shard) fn end_waiting(&mut self, slot: Slot) {
-        self.connections[slot].flags.is_waiting = false;
-        self.continue_close(slot);
-        self.make_ready(slot);
     }
 }

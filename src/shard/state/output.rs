@@ -28,7 +28,7 @@ impl Shard {
         message: Message<'_>,
     ) -> Result<(), SendError> {
         debug_assert!(self.cork.is_of(slot));
-        let has_stream = self.connections[slot].flags.has_stream;
+        let has_stream = self.connections[slot].has_stream();
         if has_stream || !self.fits(slot, frame::encoded_bytes(message)) {
             return self.push(slot, Outgoing::Message(message), &mut None);
         }
@@ -54,7 +54,7 @@ impl Shard {
         {
             return Err(error);
         }
-        if self.connections[slot].flags.has_stream {
+        if self.connections[slot].has_stream() {
             self.hold(slot, outgoing, ticket.take());
         } else if self.cork.is_of(slot) {
             match outgoing {
@@ -96,18 +96,18 @@ impl Shard {
     /// How much of what waits for a connection does not count against what is queued behind it.
     fn exempt_bytes(&self, slot: Slot) -> usize {
         let connection = &self.connections[slot];
-        let held = if connection.flags.has_stream { self.held_exempt_bytes(slot) } else { 0 };
-        connection.outbox.exempt_bytes() + held
+        let held = if connection.has_stream() { self.held_exempt_bytes(slot) } else { 0 };
+        connection.outbox().exempt_bytes() + held
     }
 
     /// How much of what waits for a connection stays, whatever is dropped for others: of what a
     /// message in pieces holds back, nothing before it is dropped.
     fn kept_bytes(&self, slot: Slot) -> usize {
         let connection = &self.connections[slot];
-        if connection.flags.has_stream {
-            return connection.outbox.bytes() + self.held_kept_bytes(slot);
+        if connection.has_stream() {
+            return connection.outbox().bytes() + self.held_kept_bytes(slot);
         }
-        connection.outbox.kept_bytes()
+        connection.outbox().kept_bytes()
     }
 
     /// The outbox cannot take so many bytes more: acts as the policy says.
@@ -166,7 +166,7 @@ impl Shard {
         self.queued_bytes += added;
         self.make_dirty(slot);
         if self.press(slot, added) {
-            self.connections[slot].outbox.exempt_all();
+            self.connections[slot].outbox_mut().exempt_all();
         }
     }
 
@@ -182,10 +182,11 @@ impl Shard {
     fn add_to_outbox(&mut self, slot: Slot, add: impl FnOnce(&mut Outbox)) -> usize {
         let connection = &mut self.connections[slot];
         debug_assert!(!connection.is_dead(), "nothing is queued for the dead");
-        let before = connection.outbox.bytes();
-        connection.outbox.borrow_queue(&mut self.spares);
-        add(&mut connection.outbox);
-        connection.outbox.bytes() - before
+        let outbox = connection.outbox_mut();
+        let before = outbox.bytes();
+        outbox.borrow_queue(&mut self.spares);
+        add(outbox);
+        outbox.bytes() - before
     }
 
     /// Notes that the outbox is above its high-water mark, if it is. Returns whether the bytes that
@@ -193,13 +194,13 @@ impl Shard {
     /// message that is larger than the limit.
     pub(super) fn press(&mut self, slot: Slot, added: usize) -> bool {
         let connection = &mut self.connections[slot];
-        let held = if connection.flags.has_stream { connection.back().bytes() } else { 0 };
-        let limits = &self.limits[connection.endpoint];
-        let queued = connection.outbox.bytes() + held;
+        let held = if connection.has_stream() { connection.back().bytes() } else { 0 };
+        let limits = &self.limits[connection.endpoint()];
+        let queued = connection.outbox().bytes() + held;
         if queued <= limits.outbox_high_water_bytes {
             return false;
         }
-        connection.flags.is_pressed = true;
+        connection.set_pressed(true);
         queued > limits.outbox_bytes && queued - added <= limits.outbox_high_water_bytes
     }
 }

@@ -24,23 +24,17 @@ impl Shard {
     /// Makes a connection one of its endpoint's.
     pub(in crate::shard) fn join(&mut self, slot: Slot, endpoint: EndpointIndex) {
         let place = self.fanout.audiences.join(Audiences::everyone(endpoint), slot);
-        let connection = &mut self.connections[slot];
-        connection.endpoint = endpoint;
-        connection.place = place;
-        connection.position = self.fanout.end();
+        let position = self.fanout.end();
+        self.connections[slot].join(endpoint, place, position);
     }
 
     /// Ends all of a connection's memberships.
     pub(in crate::shard) fn leave(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot];
         debug_assert!(connection.is_open(), "only who is open is a member");
-        let everyone = Audiences::everyone(connection.endpoint);
-        self.fanout.audiences.leave(everyone, connection.place, slot);
-        let subscriptions = match &mut connection.details {
-            Some(details) => std::mem::take(&mut details.subscriptions),
-            None => return,
-        };
-        for (topic, place) in subscriptions {
+        let everyone = Audiences::everyone(connection.endpoint());
+        self.fanout.audiences.leave(everyone, connection.place(), slot);
+        for (topic, place) in connection.take_subscriptions() {
             self.leave_topic(topic, place, slot);
         }
     }
@@ -57,7 +51,7 @@ impl Shard {
         if !connection.is_open() {
             return Err(SendError::Closed);
         }
-        let topic_limit = self.limits[connection.endpoint].topic_count;
+        let topic_limit = self.limits[connection.endpoint()].topic_count;
         let subscriptions = connection.subscriptions();
         let known = self.fanout.audiences.find(topic);
         let found = known.map(|index| subscriptions.binary_search_by_key(&index, |&(at, _)| at));
@@ -70,9 +64,7 @@ impl Shard {
         let audiences = &mut self.fanout.audiences;
         let index = audiences.find_or_add(topic);
         let place = audiences.join(index, slot);
-        let details = connection.details();
-        let at = details.subscriptions.partition_point(|&(other, _)| other < index);
-        details.subscriptions.insert(at, (index, place));
+        connection.subscribe(index, place);
         self.tell_count(index, self.fanout.audiences.member_count(index));
         Ok(())
     }
@@ -81,10 +73,7 @@ impl Shard {
     pub(in crate::shard) fn unsubscribe(&mut self, slot: Slot, topic: &str) {
         self.catch_up(slot);
         let Some(index) = self.fanout.audiences.find(topic) else { return };
-        let Some(details) = &mut self.connections[slot].details else { return };
-        let subscriptions = &mut details.subscriptions;
-        if let Ok(at) = subscriptions.binary_search_by_key(&index, |&(at, _)| at) {
-            let (_, place) = subscriptions.remove(at);
+        if let Some(place) = self.connections[slot].unsubscribe(index) {
             self.leave_topic(index, place, slot);
         }
     }
@@ -162,10 +151,7 @@ impl Shard {
             return;
         }
         while let Some(slot) = self.fanout.next_member(&mut budget) {
-            let connection = &self.connections[slot];
-            let takes_all = connection.outbox.is_empty()
-                && !connection.flags.is_blocked
-                && !connection.flags.has_stream;
+            let takes_all = self.connections[slot].may_write_at_once();
             match self.sole_due(slot) {
                 Due::Nothing => {}
                 Due::One(position) if takes_all => self.write_due(slot, position),
@@ -187,10 +173,10 @@ impl Shard {
     #[inline]
     fn sole_due(&self, slot: Slot) -> Due {
         let connection = &self.connections[slot];
-        let everyone = Audiences::everyone(connection.endpoint);
+        let everyone = Audiences::everyone(connection.endpoint());
         match self.fanout.audiences.only_pending(everyone) {
             _ if !connection.subscriptions().is_empty() => Due::Many,
-            Some(position) if position < connection.position => Due::Nothing,
+            Some(position) if position < connection.position() => Due::Nothing,
             Some(position) => Due::One(position),
             None => Due::Many,
         }
@@ -202,12 +188,12 @@ impl Shard {
         self.due.clear();
         let end = self.fanout.end();
         let connection = &mut self.connections[slot];
-        let start = std::mem::replace(&mut connection.position, end);
+        let start = connection.catch_up(end);
         if start == end {
             return;
         }
         let audiences = &self.fanout.audiences;
-        audiences.due(Audiences::everyone(connection.endpoint), start, &mut self.due);
+        audiences.due(Audiences::everyone(connection.endpoint()), start, &mut self.due);
         let subscriptions = connection.subscriptions();
         for &(topic, _) in subscriptions {
             audiences.due(topic, start, &mut self.due);
@@ -248,7 +234,7 @@ impl Shard {
     fn write_due(&mut self, slot: Slot, position: Position) {
         let connection = &mut self.connections[slot];
         // Not to the log's end: a run that is still growing may be for it, too.
-        connection.position = connection.position.max(position + 1);
+        connection.catch_up(connection.position().max(position + 1));
         let Some(run) = self.fanout.run(position) else { return };
         if run.except.is_some_and(|except| except == self.id(slot)) {
             return;

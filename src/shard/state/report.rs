@@ -24,10 +24,15 @@ impl Shard {
     }
 
     /// Writes the summaries that are due. The wheel has expired at this time.
-    pub(in crate::shard) fn summarise(&mut self) {
+    pub(super) fn summarise(&mut self) {
         if let Some(due) = self.reports.summarise(self.now) {
             self.wheel.look_at(due);
         }
+    }
+
+    /// Writes the last summaries: the shard has ended.
+    pub(in crate::shard) fn finish_reports(&mut self) {
+        self.reports.finish(self.now);
     }
 
     /// The path of the endpoint that serves the connection, or is asked to.
@@ -66,7 +71,8 @@ impl Shard {
 
     /// Work that a handler has left to be done is cut: its time is over.
     pub(in crate::shard) fn report_cancelled(&mut self, slot: Slot) {
-        let (kind, path) = (Kind::Cancelled(self.connections[slot].endpoint), self.path_for(slot));
+        let (kind, path) =
+            (Kind::Cancelled(self.connections[slot].endpoint()), self.path_for(slot));
         let id = self.id(slot);
         self.report(
             kind,
@@ -81,7 +87,7 @@ impl Shard {
     pub(in crate::shard) fn report_full_pool(&mut self, slot: Slot) {
         let connection = &self.connections[slot];
         let (endpoint, client) = (connection.asked(), connection.client_ip());
-        let fate = if connection.flags.has_opened { "is closed with 1013" } else { "gets 503" };
+        let fate = if connection.has_opened() { "is closed with 1013" } else { "gets 503" };
         let path = self.path_for(slot);
         self.report(
             Kind::PoolFull(endpoint),
@@ -95,7 +101,7 @@ impl Shard {
             return;
         }
         let connection = &self.connections[slot];
-        let (endpoint, client) = (connection.endpoint, connection.client_ip());
+        let (endpoint, client) = (connection.endpoint(), connection.client_ip());
         let (id, path, code) = (self.id(slot), self.path_for(slot), u16::from(close.code()));
         let reason = close.reason();
         self.report(

@@ -40,10 +40,9 @@ impl Shard {
         if !self.connections[slot].is_open() {
             // The last words: one message, whatever the bounds.
             let connection = &self.connections[slot];
-            let flags = &connection.flags;
-            if flags.is_cut_short || !connection.phase.may_send() {
+            if !connection.may_send() {
                 self.count_dropped(1);
-            } else if flags.has_stream {
+            } else if connection.has_stream() {
                 self.hold(slot, Outgoing::Message(message), None);
             } else {
                 frame::encode(self.cork.buffer(), message);

@@ -27,6 +27,11 @@ impl Shard {
         }
     }
 
+    /// The handler of this endpoint is asked about an upgrade in this turn.
+    pub(in crate::shard) fn note_asked(&mut self, endpoint: EndpointIndex) {
+        self.watch.ask(endpoint);
+    }
+
     /// A turn of this connection has ended that was not.
     pub(in crate::shard) fn end_service(&mut self, slot: Slot) {
         // It may have found its endpoint in this turn. A connection whose upgrade was refused has

@@ -43,17 +43,18 @@ impl Shard {
         if !connection.is_open() {
             return Err(SendError::Closed);
         }
-        if connection.flags.has_stream {
+        if connection.has_stream() {
             return Err(SendError::Overloaded);
         }
         let doorbell = Arc::clone(self.hub.shared().mailboxes[self.index].doorbell());
-        let connection_waker = ConnectionWaker::new(connection.address, doorbell);
-        let credit =
-            Credit::new(connection_waker, self.limits[connection.endpoint].outbox_high_water_bytes);
+        let connection_waker = ConnectionWaker::new(connection.address(), doorbell);
+        let credit = Credit::new(
+            connection_waker,
+            self.limits[connection.endpoint()].outbox_high_water_bytes,
+        );
         let held = Outbox::default();
         let streaming = Streaming { credit: Arc::clone(&credit), has_begun: false, held };
-        connection.details().streaming = Some(streaming);
-        connection.flags.has_stream = true;
+        connection.begin_stream(streaming);
         Ok(credit)
     }
 
@@ -108,8 +109,7 @@ impl Shard {
         if !streaming.has_begun && !connection.is_dead() {
             return self.release(slot, streaming);
         }
-        // Nothing but control frames can follow half a message.
-        connection.flags.is_cut_short = true;
+        connection.cut_short();
         self.queued_bytes -= streaming.held.bytes();
         self.count_dropped(streaming.held.message_count());
         streaming.held.give_up(why);
@@ -136,7 +136,7 @@ impl Shard {
         outgoing: Outgoing<'_>,
         ticket: Option<Ticket>,
     ) {
-        debug_assert!(self.connections[slot].flags.has_stream, "nothing is to be waited for");
+        debug_assert!(self.connections[slot].has_stream(), "nothing is to be waited for");
         let held = self.connections[slot].back();
         let before = held.bytes();
         match outgoing {

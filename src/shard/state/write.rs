@@ -12,7 +12,6 @@ use crate::hub::Slot;
 use crate::hub::ticket::Ticket;
 use crate::message::Message;
 use crate::protocol::frame::{self, LONG_HEADER_BYTES};
-use crate::shard::connection::Phase;
 use crate::shard::outbox::{Begun, Flushed, begun_bytes, count_messages, pongs_first};
 use crate::shard::state::Shard;
 use crate::transport::Output;
@@ -34,13 +33,13 @@ impl Shard {
     /// Hands the cork to the kernel; what it does not take goes to the outbox.
     pub(super) fn write_cork(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot];
-        if !connection.outbox.is_empty() || connection.flags.is_blocked {
+        if connection.has_output() || connection.is_blocked() {
             self.spill(slot);
             return;
         }
         let length = self.cork.bytes().len();
         let output = connection.write(self.cork.bytes());
-        let high_water_bytes = self.limits[connection.endpoint].outbox_high_water_bytes;
+        let high_water_bytes = self.limits[connection.endpoint()].outbox_high_water_bytes;
         if output == Output::Bytes(length) && length <= high_water_bytes {
             self.cork.clear();
         } else {
@@ -65,7 +64,7 @@ impl Shard {
         self.keep_rest(slot, rest.into(), begun, None);
         self.cork.clear();
         let connection = &self.connections[slot];
-        if was_high && !connection.flags.is_pressed && connection.is_open() {
+        if was_high && !connection.is_pressed() && connection.is_open() {
             // The handler may have seen backpressure, which the kernel has taken away at once.
             self.note_drained(slot);
         }
@@ -81,9 +80,7 @@ impl Shard {
             self.write_cork(slot);
         }
         let connection = &mut self.connections[slot];
-        let flags = &connection.flags;
-        let waits = flags.has_stream || flags.is_blocked || !connection.outbox.is_empty();
-        if waits || !connection.is_open() {
+        if !connection.may_write_at_once() || !connection.is_open() {
             return self.push_own(slot, message);
         }
         let (header, payload) = (frame::long_header(message), message.as_bytes());
@@ -132,30 +129,28 @@ impl Shard {
             debug_assert!(ticket.is_none(), "a shared write is to an open connection, not whole");
             return;
         }
-        let (added, held_bytes) = (rest.len(), connection.held_bytes());
-        connection.outbox.push_rest(rest, begun, held_bytes, ticket);
-        connection.flags.is_blocked = true;
+        let added = rest.len();
+        connection.keep_rest(rest, begun, ticket);
         self.account_queued(slot, added);
     }
 
     /// `on_drain` is to be called.
     fn note_drained(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot];
-        if !std::mem::replace(&mut connection.flags.is_drained, true) {
-            self.drained.push(connection.address);
+        if connection.mark_drained() {
+            self.drained.push(connection.address());
         }
     }
 
     /// The kernel takes bytes again: so the peer has taken some, which is a sign of life.
     pub(in crate::shard) fn unblock(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot];
-        connection.flags.is_blocked = false;
-        connection.touch(self.now);
-        if !connection.flags.has_opened {
+        connection.unblock(self.now);
+        if !connection.has_opened() {
             // A download takes as long as it goes on.
             let deadline = self.now + self.limits.server().handshake;
-            connection.deadline = connection.deadline.max(deadline);
-        } else if matches!(connection.phase, Phase::Closing(_)) {
+            connection.set_deadline(deadline.max(connection.deadline()));
+        } else if connection.is_closing() {
             self.prolong_closing(slot);
         }
         self.make_dirty(slot);
@@ -164,20 +159,19 @@ impl Shard {
     /// Hands an outbox to the kernel.
     pub(in crate::shard) fn flush(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot];
-        connection.flags.is_dirty = false;
+        connection.unmark_dirty();
         if connection.is_dead() {
             return;
         }
-        let before = connection.outbox.bytes();
+        let before = connection.outbox().bytes();
         let flushed = connection.flush(&mut self.spares);
-        let after = connection.outbox.bytes();
+        let after = connection.outbox().bytes();
         // The segments may have become more, though their bytes did not.
         self.queued_bytes = self.queued_bytes + after - before;
-        connection.flags.is_blocked = flushed == Flushed::Blocked;
-        let is_pressed = connection.flags.is_pressed;
+        let is_pressed = connection.is_pressed();
         if is_pressed && self.buffered_bytes(slot) <= self.limits_of(slot).outbox_low_water_bytes {
             let connection = &mut self.connections[slot];
-            connection.flags.is_pressed = false;
+            connection.set_pressed(false);
             if connection.is_open() {
                 self.note_drained(slot);
             }

@@ -28,7 +28,7 @@ enum Step {
     Message {
         length: usize,
     },
-    /// Frames that others share, or that a turn's scratch held; pongs may be among them.
+    /// Frames that others share, or that a cork held; pongs may be among them.
     Frames {
         way: Way,
         frames: Vec<Sketch>,

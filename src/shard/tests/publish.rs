@@ -12,13 +12,11 @@ use crate::cases;
 use crate::config::{Limits, Overflow};
 use crate::error::SendError;
 use crate::hub::mailbox::mailbox;
-use crate::hub::{Address, Audience, BroadcastDelivery, Delivery, Hub, Node, Publication, Slot};
+use crate::hub::{Audience, BroadcastDelivery, Delivery, Hub, Node, Publication, Slot};
 use crate::message::{Close, CloseCode, ClosedBy, Message};
-use crate::protocol::Protocol;
 use crate::protocol::frame::{self, Header};
-use crate::shard::connection::{CloseHandshake, Connection, Flags, Phase};
+use crate::shard::connection::CloseHandshake;
 use crate::shard::limits::LimitTable;
-use crate::shard::outbox::Outbox;
 use crate::shard::outbox::outgoing::Outgoing;
 use crate::shard::state::Shard;
 use crate::shard::{ClientEnd, clock, pipe};
@@ -163,28 +161,7 @@ impl World {
 
     fn join(&mut self, endpoint: u16) {
         let (server, client) = pipe(100);
-        let shard = &mut self.shard;
-        let slot = shard.connections.vacant_key();
-        let connection = Connection {
-            transport: server.into(),
-            address: Address::new(slot, shard.generation),
-            peer: ([127, 0, 0, 1], 1).into(),
-            phase: Phase::Open,
-            protocol: Protocol::default(),
-            outbox: Outbox::default(),
-            backlog: Vec::new(),
-            details: None,
-            endpoint,
-            place: 0,
-            position: 0,
-            heard_at: shard.now,
-            deadline: shard.now,
-            ping_count: 0,
-            flags: Flags { has_opened: true, ..Flags::default() },
-        };
-        shard.generation += 1;
-        shard.connections.insert(connection);
-        shard.join(slot, endpoint);
+        let slot = self.shard.insert_open(server.into(), endpoint).expect("a slot");
         let (topics, due, bytes) = Default::default();
         self.members.insert(slot, Member { client, is_open: true, endpoint, topics, due, bytes });
     }
@@ -255,7 +232,7 @@ impl World {
         let (number, payload) = self.message(length);
         let (mut delivery, ticket) = Delivery::new();
         let frame = frame::encode_whole(Message::Binary(&payload));
-        let to = self.shard.connections[slot].address;
+        let to = self.shard.connection(slot).address();
         let mut ticket = Some(ticket);
         match self.shard.send_here(to, Outgoing::Frames(&frame), &mut ticket) {
             Ok(()) => {
@@ -326,7 +303,7 @@ impl World {
         member.client.reading_bytes = Some(bytes);
         // It ends with an error: nothing more is there, or wanted.
         let _ = member.client.read_to_end(&mut member.bytes);
-        if self.shard.connections[slot].flags.is_blocked {
+        if self.shard.connection(slot).is_blocked() {
             self.shard.unblock(slot);
         }
         self.shard.flush(slot);
@@ -335,7 +312,7 @@ impl World {
     /// Whoever has left gets nothing more.
     fn note_who_left(&mut self) {
         for (&slot, member) in &mut self.members {
-            if !self.shard.connections[slot].is_open() {
+            if !self.shard.connection(slot).is_open() {
                 member.is_open = false;
                 member.topics.clear();
             }
@@ -343,33 +320,26 @@ impl World {
     }
 
     fn check(&self) {
-        self.shard.fanout.check_invariants();
-        let mut queued_bytes = 0;
-        for (slot, connection) in &self.shard.connections {
-            connection.outbox.check_invariants();
-            queued_bytes += connection.outbox.bytes();
-            for &(topic, place) in connection.subscriptions() {
-                self.shard.fanout.audiences.check_member(topic, place, slot);
-            }
+        self.shard.check_deliveries();
+        for (slot, connection) in self.shard.connections() {
             assert_eq!(connection.subscriptions().len(), self.members[&slot].topics.len());
         }
-        assert_eq!(self.shard.queued_bytes, queued_bytes, "the sum of all outboxes");
         for (topic, name) in TOPICS.iter().enumerate() {
             let subscribers = self.members.values().filter(|member| member.topics.contains(&topic));
-            assert_eq!(self.shard.hub.subscriber_count(name), subscribers.count(), "{name}");
+            assert_eq!(self.shard.hub().subscriber_count(name), subscribers.count(), "{name}");
         }
     }
 
     /// Everything that is on its way arrives.
     fn settle(&mut self) {
-        while !self.shard.fanout.is_empty() {
+        while !self.shard.is_quiescent() {
             self.shard.fan_out(1000);
             self.note_who_left();
             self.check();
         }
         let slots: Vec<Slot> = self.members.keys().copied().collect();
         for slot in slots {
-            while !self.shard.connections[slot].outbox.is_empty() {
+            while self.shard.connection(slot).has_output() {
                 self.read(slot, 5000);
             }
             self.read(slot, 5000);
@@ -399,7 +369,7 @@ fn everybody_gets_exactly_what_is_for_them_in_order() {
             let counts = (report.reached_count, report.gone_count, report.overloaded_count);
             assert_eq!(counts, (count, 0, 0), "{number}");
         }
-        assert_eq!(world.shard.hub.dropped_count(), 0);
+        assert_eq!(world.shard.hub().dropped_count(), 0);
     });
 }
 
@@ -428,7 +398,7 @@ fn a_visit_that_brings_many_publications_costs_as_much_as_many_visits() {
         world.publish(Whom::Everyone(0), None, 10, Told::Yes);
     }
     let visited_count = |world: &World| {
-        world.shard.connections.iter().filter(|(_, connection)| connection.position > 0).count()
+        world.shard.connections().filter(|(_, connection)| connection.position() > 0).count()
     };
     // One for the visit, and one for every sixteen.
     for turn in 1..=10 {
@@ -465,7 +435,7 @@ fn what_an_overflow_takes_is_told_and_counted_and_nothing_else_is_missing() {
             assert!(is_in_order, "connection {slot} got {:?} of {:?}", got[slot], member.due);
             missing_count += (member.due.len() - got[slot].len()) as u64;
         }
-        assert_eq!(world.shard.hub.dropped_count(), missing_count, "{overflow:?}");
+        assert_eq!(world.shard.hub().dropped_count(), missing_count, "{overflow:?}");
         for (number, slot, mut delivery) in world.sends {
             let has_come = got[&slot].contains(&number);
             let expected = if has_come { Ok(()) } else { Err(SendError::Overloaded) };

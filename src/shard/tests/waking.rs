@@ -6,7 +6,6 @@ use mio::net::UnixStream;
 use mio::{Events, Interest, Token};
 
 use crate::handler::Callbacks;
-use crate::hub::Envelope;
 use crate::server::{Parts, Server, Shards};
 use crate::shard::{EventLoop, clock};
 
@@ -21,8 +20,8 @@ fn a_wake_up_that_is_found_when_timers_fire_is_not_lost() {
     let now = clock::now();
     let shard = EventLoop::new(shard_parts.remove(0), service, limits, hub.clone(), now);
     let mut shard = shard.expect("a shard");
-    shard.shard.wheel.arm(0, now);
-    shard.shard.now = now + Duration::from_secs(1);
+    shard.shard.arm(0, now);
+    shard.shard.set_now(now + Duration::from_secs(1));
     let (mut full, _peer) = UnixStream::pair().expect("sockets");
     let registered = shard.poll.registry().register(&mut full, Token(0), Interest::WRITABLE);
     registered.expect("a descriptor");
@@ -34,5 +33,5 @@ fn a_wake_up_that_is_found_when_timers_fire_is_not_lost() {
     shard.fire_timers(&mut events);
     assert_eq!(shard.timeout(), Some(Duration::ZERO), "nobody wakes it a second time");
     shard.take_mail();
-    assert!(shard.shard.inbox.take(Envelope::size).is_none(), "it was taken");
+    assert!(shard.shard.take_envelope().is_none(), "it was taken");
 }

@@ -5,24 +5,22 @@
 //! remembered for those peers only that were asked about. Of another peer it counts as progress,
 //! once, that its kernel has acknowledged anything of late while something is outstanding.
 //!
-//! Knows connections and what their transport says. Must not know what follows from it.
+//! Knows what the transport says. Must not know what follows from it.
 
 use std::time::Duration;
 
-use crate::hub::Slot;
-use crate::shard::state::Shard;
+use super::Connection;
 
-impl Shard {
+impl Connection {
     /// Whether the peer has taken anything of what waits for it, since the last call or, at the
     /// first call, `within` that time. A peer for which nothing waits makes no progress.
     #[cold]
-    pub(in crate::shard) fn makes_progress(&mut self, slot: Slot, within: Duration) -> bool {
-        let connection = &mut self.connections[slot];
-        let Some(acknowledged) = connection.acknowledged() else { return false };
-        if !acknowledged.is_outstanding && connection.outbox.is_empty() {
+    pub(in crate::shard) fn makes_progress(&mut self, within: Duration) -> bool {
+        let Some(acknowledged) = self.acknowledged() else { return false };
+        if !acknowledged.is_outstanding && !self.has_output() {
             return false;
         }
-        match connection.details().acked_bytes.replace(acknowledged.bytes) {
+        match self.details().acked_bytes.replace(acknowledged.bytes) {
             Some(before) => acknowledged.bytes > before,
             None => acknowledged.last_ago < within,
         }
@@ -30,12 +28,11 @@ impl Shard {
 
     /// Forgets what was noted about the peer, and notes anew how far it has come, if output waits
     /// that the kernel has not taken: so that the next question has an exact answer.
-    pub(in crate::shard) fn note_progress(&mut self, slot: Slot) {
-        let connection = &mut self.connections[slot];
-        if !connection.outbox.is_empty() {
-            let acknowledged = connection.acknowledged();
-            connection.details().acked_bytes = acknowledged.map(|acknowledged| acknowledged.bytes);
-        } else if let Some(details) = &mut connection.details {
+    pub(in crate::shard) fn note_progress(&mut self) {
+        if self.has_output() {
+            let acknowledged = self.acknowledged();
+            self.details().acked_bytes = acknowledged.map(|acknowledged| acknowledged.bytes);
+        } else if let Some(details) = &mut self.details {
             details.acked_bytes = None;
         }
     }
