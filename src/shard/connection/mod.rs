@@ -12,6 +12,7 @@ pub(in crate::shard) use self::phase::{Closing, Farewell, Heard, Leaving, Phase}
 pub(in crate::shard) use self::stream::Streaming;
 use crate::hub::{Address, EndpointIndex};
 use crate::protocol::Protocol;
+use crate::protocol::parcel::Encoding;
 use crate::routing::Params;
 use crate::shard::fanout::audience::Position;
 use crate::shard::fanout::audience::{AudienceIndex, Place};
@@ -70,14 +71,22 @@ impl Connection {
     }
 
     /// Whether it is open and nothing is under way in either direction: what comes next is the
-    /// beginning of a frame, which may be handled at once, and answered.
+    /// beginning of a frame, which may be handled at once, and answered: in the plain form, which is
+    /// encoded in place.
     #[inline]
     pub(in crate::shard) fn is_at_ease(&self) -> bool {
         self.is_open()
             && self.flags.are_clear()
+            && self.encoding().is_plain()
             && self.protocol.is_dormant()
             && self.backlog.is_empty()
             && self.outbox.is_empty()
+    }
+
+    /// The form of messages that it takes.
+    #[inline]
+    pub(in crate::shard) fn encoding(&self) -> Encoding {
+        self.protocol.encoding()
     }
 
     /// The endpoint that serves it, or is asked to; else the one that stands for none.

@@ -17,6 +17,7 @@ use crate::hub::mailbox::{Inbox, Mailbox, mailbox};
 use crate::hub::{Address, Audience, Envelope, Hub, Node, Slot};
 use crate::message::Message;
 use crate::protocol::Protocol;
+use crate::protocol::parcel::Parcel;
 use crate::shard::connection::{Connection, Flags, Phase};
 use crate::shard::limits::LimitTable;
 use crate::shard::outbox::{Flushed, Outbox, Spares};
@@ -118,7 +119,8 @@ impl Sender {
         let send = || {
             let room = self.0.reserve(frame.len())?;
             let to = Address::new(0, 0);
-            room.send(Envelope::Send { to, frame: frame.clone(), ticket: None })
+            let parcel = Parcel::from_frame(frame.clone());
+            room.send(Envelope::Send { to, parcel, ticket: None })
         };
         (0..count).take_while(|_| send() == Ok(())).count()
     }

@@ -43,20 +43,34 @@ impl Shard {
             let flags = &connection.flags;
             if flags.is_cut_short || !connection.phase.may_send() {
                 self.count_dropped(1);
-            } else if flags.has_stream {
-                self.hold(slot, Outgoing::Message(message), None);
             } else {
-                frame::encode(&mut self.scratch, message);
+                self.say_last(slot, message);
             }
             return;
         }
         self.catch_up(slot);
-        let is_long = message.len() >= SCRATCH_BYTES;
+        let is_plain = self.connections[slot].encoding().is_plain();
+        let is_long = message.len() >= SCRATCH_BYTES && is_plain;
         let sent =
             if is_long { self.reply_long(slot, message) } else { self.push_own(slot, message) };
         if sent.is_err() {
             // There is nobody to tell but the counter.
             self.count_dropped(1);
+        }
+    }
+
+    /// Appends the last words of a handler, whatever the bounds, in the form that its connection
+    /// takes.
+    #[cold]
+    fn say_last(&mut self, slot: Slot, message: Message<'_>) {
+        let connection = &self.connections[slot];
+        let (has_stream, encoding) = (connection.flags.has_stream, connection.encoding());
+        let twin = Outgoing::Message(message).encode(encoding);
+        match &twin {
+            Some(twin) if has_stream => self.hold(slot, Outgoing::Frames(twin), None),
+            Some(twin) => self.scratch.extend_from_slice(twin),
+            None if has_stream => self.hold(slot, Outgoing::Message(message), None),
+            None => frame::encode(&mut self.scratch, message),
         }
     }
 
@@ -74,11 +88,11 @@ impl Shard {
         if id.shard() == self.index && ticket.is_none() {
             return self.send_here(to, Outgoing::Message(message), &mut None);
         }
-        let frame = self.encoder.encode(message);
+        let parcel = self.encoder.encode(message);
         if id.shard() == self.index {
-            return self.send_here(to, Outgoing::Frames(&frame), &mut ticket);
+            return self.send_here(to, Outgoing::Parcel(&parcel), &mut ticket);
         }
-        self.links.send(id.shard(), Envelope::Send { to, frame, ticket })
+        self.links.send(id.shard(), Envelope::Send { to, parcel, ticket })
     }
 
     /// Sends to a connection of this shard. The ticket is taken if the message is accepted, else it
