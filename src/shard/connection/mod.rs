@@ -71,7 +71,7 @@ impl Connection {
     }
 
     /// Whether it is open and nothing is under way in either direction: what comes next is the
-    /// beginning of a frame, which may be handled at once, and answered: in the plain form, which is
+    /// beginning of a frame, which may be handled at once, and answered in the plain form, which is
     /// encoded in place.
     #[inline]
     pub(in crate::shard) fn is_at_ease(&self) -> bool {

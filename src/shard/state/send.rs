@@ -66,11 +66,11 @@ impl Shard {
         let connection = &self.connections[slot];
         let (has_stream, encoding) = (connection.flags.has_stream, connection.encoding());
         let twin = Outgoing::Message(message).encode(encoding);
-        match &twin {
-            Some(twin) if has_stream => self.hold(slot, Outgoing::Frames(twin), None),
-            Some(twin) => self.scratch.extend_from_slice(twin),
-            None if has_stream => self.hold(slot, Outgoing::Message(message), None),
-            None => frame::encode(&mut self.scratch, message),
+        let outgoing = twin.as_ref().map_or(Outgoing::Message(message), Outgoing::Frames);
+        match outgoing.encoded() {
+            _ if has_stream => self.hold(slot, outgoing, None),
+            Ok(frames) => self.scratch.extend_from_slice(frames),
+            Err(message) => frame::encode(&mut self.scratch, message),
         }
     }
 
