@@ -2,12 +2,12 @@
 //! broadcast is a publication to the topic of everybody.
 //!
 //! Publications are appended to a **log**, encoded once, neighbours to the same audience in one
-//! buffer. If some members take another encoding, a run of neighbours is kept in both forms. Each connection remembers how far in the log it is; *catching up* gives it references to
-//! what is for it and it has not got. Whoever sends to a connection directly lets it catch up
-//! first, so that sends and publications keep their order whatever way they take; and so does
-//! whoever changes what it is a member of, so that a subscription counts from its own place in that
-//! order. Otherwise a **pass** visits all members once a turn, in slices; what all have got is
-//! dropped.
+//! buffer. If some members take another encoding, a run of neighbours is kept in both forms. Each
+//! connection remembers how far in the log it is; *catching up* gives it references to what is for
+//! it and it has not got. Whoever sends to a connection directly lets it catch up first, so that
+//! sends and publications keep their order whatever way they take; and so does whoever changes what
+//! it is a member of, so that a subscription counts from its own place in that order. Otherwise a
+//! **pass** visits all members once a turn, in slices; what all have got is dropped.
 //!
 //! Knows the log and where the pass stands; must not know how frames reach a connection.
 

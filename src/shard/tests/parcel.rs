@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::publish::{add, messages};
-use crate::config::Limits;
+use crate::config::{Limits, Overflow};
 use crate::error::SendError;
 use crate::hub::mailbox::{Inbox, mailbox};
 use crate::hub::{Audience, Delivery, Envelope, Hub, Node, Slot, Stream};
@@ -16,6 +16,7 @@ use crate::protocol::frame::{self, Fragment};
 use crate::protocol::parcel::{Encoding, Parcel, Shortened};
 use crate::shard::connection::Farewell;
 use crate::shard::limits::LimitTable;
+use crate::shard::outbox::outgoing::Outgoing;
 use crate::shard::state::Shard;
 use crate::shard::{ClientEnd, WAKER, clock};
 use crate::sync::Waker;
@@ -51,14 +52,21 @@ fn mailboxes(count: usize) -> (Hub, Vec<Inbox<Envelope>>) {
 /// As many shards of one server as encodings are listed for; a connection for each of these.
 fn server(encodings: &[&[Encoding]]) -> (Hub, Vec<World>) {
     let (hub, inboxes) = mailboxes(encodings.len());
-    let world = |(index, inbox)| World::new(index, &hub, inbox, encodings[index]);
+    let limits = Limits::default();
+    let world = |(index, inbox)| World::new(index, &hub, inbox, &limits, encodings[index]);
     let worlds = inboxes.into_iter().enumerate().map(world).collect();
     (hub, worlds)
 }
 
 impl World {
-    fn new(index: usize, hub: &Hub, inbox: Inbox<Envelope>, encodings: &[Encoding]) -> Self {
-        let table = LimitTable::new(vec![Limits::default()], Limits::default());
+    fn new(
+        index: usize,
+        hub: &Hub,
+        inbox: Inbox<Envelope>,
+        limits: &Limits,
+        encodings: &[Encoding],
+    ) -> Self {
+        let table = LimitTable::new(vec![limits.clone()], limits.clone());
         let mut shard = Shard::new(index, table, hub.clone(), inbox, clock::now());
         let member = |&encoding| {
             let (slot, client) = add(&mut shard, 0, encoding);
@@ -187,6 +195,11 @@ fn every_way_to_one_connection_takes_its_form() {
         shard.send_to(id, message(4), Some(ticket)).expect("room");
         shard.enter(slot);
         shard.send_own(slot, message(5)).expect("room");
+        shard.exit(slot);
+        worlds[0].settle();
+        // With nothing before it, a long reply may be written from where it lies.
+        let shard = &mut worlds[0].shard;
+        shard.enter(slot);
         shard.reply(slot, message(6));
         shard.exit(slot);
         worlds[0].settle();
@@ -203,6 +216,36 @@ fn every_way_to_one_connection_takes_its_form() {
         assert!(got == payloads);
     }
     assert_eq!(hub.dropped_count(), 0);
+}
+
+#[test]
+fn bounds_and_drops_count_the_form_that_a_connection_takes() {
+    let limits = Limits {
+        outbox_high_water_bytes: 100,
+        outbox_low_water_bytes: 0,
+        outbox_bytes: 2000,
+        overflow: Overflow::DropOldest,
+        ..Limits::default()
+    };
+    let (hub, inboxes) = mailboxes(1);
+    let inbox = inboxes.into_iter().next().expect("one");
+    let mut world = World::new(0, &hub, inbox, &limits, &BOTH);
+    let payloads: Vec<_> = (0..20).map(|number| payload(number, 1000)).collect();
+    for payload in &payloads {
+        for at in 0..BOTH.len() {
+            let to = world.shard.id(world.members[at].slot);
+            let parcel = Parcel::new(Message::Binary(payload));
+            let sent = world.shard.send_here(to.address(), Outgoing::Parcel(&parcel), &mut None);
+            assert_eq!(sent, Ok(()), "older ones are dropped");
+        }
+    }
+    let [plain, short] =
+        [0, 1].map(|at| world.shard.connections[world.members[at].slot].outbox.output_bytes());
+    // One frame of the plain ones, and all of the short ones.
+    assert_eq!(plain, 1004);
+    assert!(short < 20 * 20, "{short} bytes");
+    assert_eq!(world.got(), [payloads[19..].to_vec(), payloads]);
+    assert_eq!(hub.dropped_count(), 19);
 }
 
 #[test]
@@ -298,7 +341,7 @@ fn threads_make_each_second_form_once_and_all_get_their_form_in_order() {
     let shard = |(index, inbox): (usize, Inbox<Envelope>)| {
         move || {
             let publisher = u32::try_from(index).expect("a few");
-            let mut world = World::new(index, hub, inbox, encodings[index]);
+            let mut world = World::new(index, hub, inbox, &Limits::default(), encodings[index]);
             are_there.wait();
             let encoded_count = run(&mut world, publisher, all_bytes, until);
             check_order(&world.got());
