@@ -176,6 +176,7 @@ impl Audiences {
         due.extend(pending.range(seen..));
     }
 
+    #[inline]
     fn tidy(&mut self, index: AudienceIndex) {
         let Audience { name, members, pending, .. } = &self.audiences[index];
         if let Some(name) = name

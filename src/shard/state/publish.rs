@@ -92,6 +92,7 @@ impl Shard {
         }
     }
 
+    #[inline]
     fn leave_topic(&mut self, index: AudienceIndex, place: Place, slot: Slot) {
         // Before it may be forgotten, and its name with it.
         self.tell_count(index, self.fanout.audiences.member_count(index) - 1);

@@ -223,7 +223,7 @@ fn bounds_and_drops_count_the_form_that_a_connection_takes() {
     let limits = Limits {
         outbox_high_water_bytes: 100,
         outbox_low_water_bytes: 0,
-        outbox_bytes: 2000,
+        outbox_bytes: 1100,
         overflow: Overflow::DropOldest,
         ..Limits::default()
     };
