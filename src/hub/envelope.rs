@@ -77,7 +77,8 @@ pub(crate) enum Envelope {
 
 impl Envelope {
     /// The bytes that it keeps alive, as reserved in the mailbox. The second form of a publication
-    /// does not count: it comes later, from another shard, whose log counts it.
+    /// may come later, from another shard. It does not count here, and is shorter than the first:
+    /// so a mailbox keeps less than twice of what it counts alive.
     pub(crate) fn size(&self) -> usize {
         match self {
             Self::Send { parcel, .. } => parcel.len(),
