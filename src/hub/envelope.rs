@@ -1,6 +1,6 @@
 //! [`Envelope`]: what travels between shards, and whom a [`Publication`] addresses.
 //!
-//! Knows addresses, encoded frames and the tickets that travel with them. Must not know mailboxes,
+//! Knows addresses, parcels and the tickets that travel with them. Must not know mailboxes,
 //! nor who sends and who takes.
 
 use std::net::SocketAddr;
@@ -13,6 +13,7 @@ use super::id::{Address, ConnectionId};
 use super::ticket::{Tally, Ticket};
 use crate::message::Close;
 use crate::protocol::frame;
+use crate::protocol::parcel::{Parcel, SharedParcel};
 
 /// Which endpoint of the server, in the order in which they were added.
 pub(crate) type EndpointIndex = u16;
@@ -27,21 +28,22 @@ pub(crate) enum Audience {
 }
 
 /// One message for many, on its way; all shards share it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Publication {
     pub(crate) audience: Audience,
     pub(crate) except: Option<ConnectionId>,
-    pub(crate) frame: Bytes,
+    pub(crate) parcel: SharedParcel,
     /// Who counts the deliveries, if anybody wants to know.
     pub(crate) tally: Option<Tally>,
 }
 
-/// What travels between shards. Frames are encoded by the sender, once.
+/// What travels between shards. Messages are encoded by the sender, once; a second form is made by
+/// the shards.
 #[derive(Debug)]
 pub(crate) enum Envelope {
     Send {
         to: Address,
-        frame: Bytes,
+        parcel: Parcel,
         ticket: Option<Ticket>,
     },
     Publish(Arc<Publication>),
@@ -74,11 +76,14 @@ pub(crate) enum Envelope {
 }
 
 impl Envelope {
-    /// The bytes that it keeps alive, as reserved in the mailbox.
+    /// The bytes that it keeps alive, as reserved in the mailbox. The second form of a publication
+    /// may come later, from another shard. It does not count here, and is shorter than the first:
+    /// so a mailbox keeps less than twice of what it counts alive.
     pub(crate) fn size(&self) -> usize {
         match self {
-            Self::Send { frame, .. } | Self::Piece { frame, .. } => frame.len(),
-            Self::Publish(publication) => publication.frame.len(),
+            Self::Send { parcel, .. } => parcel.len(),
+            Self::Piece { frame, .. } => frame.len(),
+            Self::Publish(publication) => publication.parcel.plain().len(),
             Self::Subscribe { topic, .. } | Self::Unsubscribe { topic, .. } => topic.len(),
             Self::Close { .. } | Self::Abort { .. } | Self::Adopt { .. } => 0,
         }

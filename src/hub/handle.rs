@@ -17,6 +17,7 @@ use super::topics::{SubscriberCounts, topic_name};
 use crate::error::SendError;
 use crate::message::{AsMessage, Close, CloseCode, ClosedBy, Message};
 use crate::protocol::frame;
+use crate::protocol::parcel::Parcel;
 
 /// The handle with which any thread reaches the connections of a server.
 ///
@@ -115,8 +116,8 @@ impl Hub {
         ticket: Option<Ticket>,
     ) -> Result<(), SendError> {
         let room = self.mailbox(id)?.reserve(frame::encoded_bytes(message))?;
-        let frame = frame::encode_whole(message);
-        room.send(Envelope::Send { to: id.address(), frame, ticket })
+        let parcel = Parcel::new(message);
+        room.send(Envelope::Send { to: id.address(), parcel, ticket })
     }
 
     /// Sends a message to every open connection of the endpoint at `path`, on all shards.
@@ -229,8 +230,8 @@ impl Hub {
         message: Message<'_>,
         tally: Option<Tally>,
     ) -> Result<(), SendError> {
-        let frame = frame::encode_whole(message);
-        self.shared.publish(&Arc::new(Publication { audience, except, frame, tally }), None)
+        let parcel = Parcel::new(message).into();
+        self.shared.publish(&Arc::new(Publication { audience, except, parcel, tally }), None)
     }
 
     fn publish_reported(&self, audience: Audience, message: Message<'_>) -> BroadcastDelivery {

@@ -43,7 +43,7 @@ impl Shared {
         publication: &Arc<Publication>,
         but: Option<usize>,
     ) -> Result<(), SendError> {
-        let bytes = publication.frame.len();
+        let bytes = publication.parcel.plain().len();
         let mut rooms = Vec::with_capacity(self.mailboxes.len());
         for (shard, mailbox) in self.mailboxes.iter().enumerate() {
             if Some(shard) != but {

@@ -42,7 +42,7 @@ impl Assembler {
     pub(super) fn suits(input: &[u8], limits: &Limits) -> bool {
         let is_whole = matches!(input.first(), Some(&(frame::WHOLE_TEXT | frame::WHOLE_BINARY)));
         let is_right = |header: Header| {
-            header.violation().is_none()
+            header.violation(frame::NO_BITS).is_none()
                 && header.payload_bytes <= limits.message_bytes.min(limits.frame_bytes) as u64
         };
         is_whole && Header::parse(input).is_some_and(is_right)

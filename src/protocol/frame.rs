@@ -20,8 +20,14 @@ const SHORT_BYTES_MAX: usize = 125;
 /// The longest payload of a control frame (section 5.5).
 pub(crate) const CONTROL_BYTES_MAX: usize = 125;
 
-const FIN: u8 = 0x80;
+pub(super) const FIN: u8 = 0x80;
+/// The bits that extensions give a meaning to (section 5.2).
 const RESERVED: u8 = 0x70;
+/// The first of them.
+#[cfg(test)]
+pub(super) const RSV1: u8 = 0x40;
+/// The reserved bits that a connection without extensions allows.
+pub(super) const NO_BITS: u8 = 0;
 const OPCODE: u8 = 0x0F;
 const MASKED: u8 = 0x80;
 const LENGTH: u8 = 0x7F;
@@ -54,6 +60,11 @@ pub(crate) struct Header {
 /// Whether these bytes are a pong of the server.
 pub(crate) fn is_pong(frame: &[u8]) -> bool {
     frame.first() == Some(&(FIN | PONG))
+}
+
+/// The opcode of a frame that begins with this byte.
+pub(super) fn opcode(first: u8) -> u8 {
+    first & OPCODE
 }
 
 /// Whether a frame that begins with this byte is a control frame.
@@ -91,7 +102,7 @@ impl Header {
     }
 
     pub(crate) fn opcode(&self) -> u8 {
-        self.first & OPCODE
+        opcode(self.first)
     }
 
     pub(crate) fn is_close(&self) -> bool {
@@ -108,9 +119,11 @@ impl Header {
     }
 
     /// What is wrong with the frame as far as its header tells, so that nobody has to wait for, or
-    /// store, the payload of a frame that is refused in any case.
-    pub(crate) fn violation(&self) -> Option<Violation> {
-        if self.first & RESERVED != 0 {
+    /// store, the payload of a frame that is refused in any case. The reserved bits that extensions
+    /// allow are given.
+    #[inline]
+    pub(crate) fn violation(&self, allowed_bits: u8) -> Option<Violation> {
+        if self.first & RESERVED & !allowed_bits != 0 {
             return Some(Violation::ReservedBits);
         }
         if !matches!(self.opcode(), CONTINUATION..=BINARY | CLOSE..=PONG) {
@@ -184,9 +197,13 @@ fn unmask_words(payload: &mut [u8], key: [u8; 4]) {
 
 /// How many bytes the message takes as one unmasked frame.
 pub(crate) fn encoded_bytes(message: Message<'_>) -> usize {
-    let length = message.len();
-    length
-        + match length {
+    frame_bytes(message.len())
+}
+
+/// How many bytes so long a payload takes as one unmasked frame.
+pub(super) fn frame_bytes(payload_bytes: usize) -> usize {
+    payload_bytes
+        + match payload_bytes {
             0..=125 => 2,
             126..=0xFFFF => 4,
             _ => 10,
@@ -249,6 +266,12 @@ fn put_longer(first: u8, payload: &[u8], mut out: &mut [u8]) -> Option<usize> {
     })
 }
 
+/// The opcode of the message as one frame.
+#[inline]
+pub(crate) fn opcode_of(message: Message<'_>) -> u8 {
+    if message.is_text() { TEXT } else { BINARY }
+}
+
 /// The first byte of the message as one frame.
 #[inline]
 fn first_byte(message: Message<'_>) -> u8 {
@@ -273,8 +296,9 @@ pub(crate) fn encode_close(out: &mut Vec<u8>, code: CloseCode, reason: &str) {
     out.extend_from_slice(reason.as_bytes());
 }
 
+/// Appends a frame that begins with this byte.
 #[inline]
-fn encode_payload(out: &mut impl BufMut, first: u8, payload: &[u8]) {
+pub(super) fn encode_payload(out: &mut impl BufMut, first: u8, payload: &[u8]) {
     if let Ok(short @ 0..=125) = u8::try_from(payload.len()) {
         out.put_slice(&[first, short]);
     } else if let Ok(length) = u16::try_from(payload.len()) {
@@ -336,6 +360,17 @@ mod tests {
             let parsed = Header::parse(&frame).expect("a whole header");
             assert_eq!(parsed.payload_bytes, length as u64);
             assert!(parsed.is_final());
+        }
+    }
+
+    #[test]
+    fn reserved_bits_are_a_violation_unless_an_extension_allows_them() {
+        for (bits, allowed_bits, is_allowed) in
+            [(0, NO_BITS, true), (RSV1, NO_BITS, false), (RSV1, RSV1, true), (0x60, RSV1, false)]
+        {
+            let header = Header::parse(&[FIN | bits | TEXT, MASKED, 1, 2, 3, 4]);
+            let expected = (!is_allowed).then_some(Violation::ReservedBits);
+            assert_eq!(header.expect("a whole header").violation(allowed_bits), expected);
         }
     }
 

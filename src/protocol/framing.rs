@@ -94,7 +94,7 @@ impl Framing {
 
     /// Checks a header and counts fragments.
     fn account(&mut self, header: &Header, limits: &Limits) -> Result<(), Violation> {
-        if let Some(violation) = header.violation() {
+        if let Some(violation) = header.violation(frame::NO_BITS) {
             return Err(violation);
         }
         if header.is_control() {

@@ -24,6 +24,7 @@ pub(crate) mod handshake;
 #[cfg(feature = "__internals")]
 pub(crate) mod internals;
 mod lane;
+pub(crate) mod parcel;
 mod pieces;
 mod utf8;
 
@@ -37,6 +38,7 @@ pub(crate) use self::event::Received;
 use self::event::Step;
 use self::frame::Header;
 pub(crate) use self::lane::{Doubt, Lane};
+use self::parcel::Encoding;
 use self::pieces::Pieces;
 use crate::config::Limits;
 use crate::error::Violation;
@@ -56,10 +58,11 @@ pub(crate) struct Protocol {
     /// `None`: dormant. Invariant between calls: what is kept is not at rest.
     flight: Option<Box<InFlight>>,
     /// When the second began for which frames without data are counted, and how many there were.
-    /// Not a type of its own: its padding is where `mode` fits.
+    /// Not a type of its own: its padding is where `mode` and what follows it fit.
     idle_since: Option<Instant>,
     idle_count: u32,
     mode: MessageMode,
+    encoding: Encoding,
     /// Our Close was sent.
     has_said_close: bool,
     /// The peer's Close has come.
@@ -153,6 +156,18 @@ impl Protocol {
     pub(crate) fn hand_out(&mut self, mode: MessageMode) {
         debug_assert!(self.flight.is_none(), "something was received");
         self.mode = mode;
+    }
+
+    /// The form in which the connection takes messages.
+    #[inline]
+    pub(crate) fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// One of a connection that takes messages in this form.
+    #[cfg(all(test, feature = "testing"))]
+    pub(crate) fn with_encoding(encoding: Encoding) -> Self {
+        Self { encoding, ..Self::default() }
     }
 
     /// Takes bytes off `input` up to the next event; `None` when they are used up. Answers to
@@ -311,7 +326,7 @@ impl Protocol {
         let skimmed = skimmed.get_or_insert(unread);
         while let Some(rest) = input.get(*skimmed..)
             && let Some(header) = Header::parse(rest)
-            && header.violation().is_none()
+            && header.violation(frame::NO_BITS).is_none()
         {
             let payload_bytes = usize::try_from(header.payload_bytes).unwrap_or(usize::MAX);
             let length = Header::length(rest[1]).saturating_add(payload_bytes);

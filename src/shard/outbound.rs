@@ -100,25 +100,36 @@ impl Outbound {
         }
     }
 
+    /// Whether there is no other shard.
+    #[inline]
+    pub(in crate::shard) fn are_none(&self) -> bool {
+        self.excesses.len() == 1
+    }
+
+    /// Whether a shard takes nothing any more: then nothing can be published.
+    #[inline]
+    pub(in crate::shard) fn are_closed(&self) -> bool {
+        self.hub.shared().mailboxes.iter().any(|mailbox| mailbox.is_closed())
+    }
+
     /// Sends a publication to all other shards, or to none.
-    pub(in crate::shard) fn publish(&mut self, publication: &Publication) -> Result<(), SendError> {
-        let others = self.excesses.len() - 1;
-        if self.hub.shared().mailboxes.iter().any(|mailbox| mailbox.is_closed()) {
+    pub(in crate::shard) fn publish(
+        &mut self,
+        publication: &Arc<Publication>,
+    ) -> Result<(), SendError> {
+        if self.are_closed() {
             return Err(SendError::ShuttingDown);
         }
-        if others == 0 {
-            return Ok(());
-        }
-        let publication = Arc::new(publication.clone());
         if self.is_quiet {
-            let published = self.hub.shared().publish(&publication, Some(self.own));
+            let published = self.hub.shared().publish(publication, Some(self.own));
             return published.map_err(|_| SendError::ShuttingDown);
         }
+        let others = self.excesses.len() - 1;
         // What may be sent beyond the room to all of them may be sent.
-        self.check_room(others, publication.frame.len() * others)?;
+        self.check_room(others, publication.parcel.plain().len() * others)?;
         let own = self.own;
         for shard in (0..=others).filter(|&shard| shard != own) {
-            if self.send_anyway(shard, Envelope::Publish(Arc::clone(&publication))).is_err() {
+            if self.send_anyway(shard, Envelope::Publish(Arc::clone(publication))).is_err() {
                 // It has ended just now. The others get it, so it was accepted.
                 self.hub.shared().mailboxes[shard].count_dropped(1);
             }
@@ -170,6 +181,8 @@ mod tests {
     use super::*;
     use crate::hub::mailbox::mailbox;
     use crate::hub::{Address, Audience, Node};
+    use crate::message::Message;
+    use crate::protocol::parcel::Parcel;
     use crate::sync::Waker;
 
     #[test]
@@ -209,18 +222,20 @@ mod tests {
             assert_eq!(send(&mut outbound, generation), Ok(()));
         }
         outbound.quiet();
-        let publication = Publication {
-            audience: Audience::Everyone(0),
-            except: None,
-            frame: bytes::Bytes::new(),
-            tally: None,
+        let publish = |outbound: &mut Outbound| {
+            outbound.publish(&Arc::new(Publication {
+                audience: Audience::Everyone(0),
+                except: None,
+                parcel: Parcel::new(Message::Text("")).into(),
+                tally: None,
+            }))
         };
         assert_eq!(send(&mut outbound, 6), Err(SendError::ShuttingDown));
-        assert_eq!(outbound.publish(&publication), Err(SendError::ShuttingDown));
+        assert_eq!(publish(&mut outbound), Err(SendError::ShuttingDown));
         assert!(!outbound.is_blocked() && take().is_some());
         assert_eq!(send(&mut outbound, 6), Ok(()), "there is room");
         assert!(take().is_some());
-        assert_eq!(outbound.publish(&publication), Ok(()), "there is room");
+        assert_eq!(publish(&mut outbound), Ok(()), "there is room");
         assert!(!outbound.is_blocked());
     }
 }

@@ -5,6 +5,8 @@ mod behind;
 #[cfg(feature = "testing")]
 mod outbox;
 #[cfg(feature = "testing")]
+mod parcel;
+#[cfg(feature = "testing")]
 mod publish;
 mod timers;
 #[cfg(feature = "testing")]

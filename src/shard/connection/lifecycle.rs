@@ -53,6 +53,7 @@ impl Connection {
     pub(in crate::shard) fn is_idle(&self) -> bool {
         self.is_open()
             && self.flags.are_clear()
+            && self.encoding().is_plain()
             && self.protocol.is_dormant()
             && self.backlog.is_empty()
             && self.outbox.is_empty()

@@ -26,6 +26,7 @@ pub(in crate::shard) use self::phase::{CloseHandshake, Closing, Heard, Phase};
 pub(in crate::shard) use self::stream::Streaming;
 use crate::hub::{Address, EndpointIndex};
 use crate::protocol::Protocol;
+use crate::protocol::parcel::Encoding;
 use crate::routing::Params;
 use crate::shard::fanout::audience::{AudienceIndex, Place, Position};
 use crate::shard::outbox::Outbox;
@@ -132,6 +133,12 @@ impl Connection {
         self.peer
     }
 
+    /// The form of messages that it takes.
+    #[inline]
+    pub(in crate::shard) fn encoding(&self) -> Encoding {
+        self.protocol.encoding()
+    }
+
     pub(in crate::shard) fn admission(&self) -> Admission {
         self.flags.admission
     }
@@ -149,6 +156,12 @@ impl Connection {
             Phase::Closing(Closing::PeerEnd) => Some(Yielding::Answered),
             _ => None,
         }
+    }
+
+    /// Begins with a protocol that is not the usual one.
+    #[cfg(any(all(test, feature = "testing"), feature = "__internals"))]
+    pub(in crate::shard) fn speak(&mut self, protocol: Protocol) {
+        self.protocol = protocol;
     }
 
     /// What not every connection has; from now on this one does.

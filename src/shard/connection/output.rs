@@ -1,4 +1,5 @@
-//! What a connection is sent: its outbox, what is known of its pressure, and what waits for the end of a message in pieces.
+//! What a connection is sent: its outbox, what is known of its pressure, and what waits for the end
+//! of a message in pieces.
 //!
 //! Knows where bytes wait. Must not know how they are encoded, nor how many may wait.
 
@@ -41,7 +42,7 @@ impl Connection {
     /// Whether nothing at all stands in the way of what is sent next, nor of what follows it.
     #[inline]
     pub(in crate::shard) fn is_unobstructed(&self) -> bool {
-        self.flags.are_clear() && self.outbox.is_empty()
+        self.flags.are_clear() && self.outbox.is_empty() && self.encoding().is_plain()
     }
 
     /// Whether a message may still be sent to it.

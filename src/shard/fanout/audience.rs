@@ -2,8 +2,9 @@
 //! connections subscribe to. Names are interned: a topic's name is kept once while anybody
 //! subscribes to it.
 //!
-//! Knows who is a member of what, and which publications each audience has not got yet; must not
-//! know what is published, nor how it reaches anybody.
+//! Knows who is a member of what, in which encodings the members of an audience take messages, and
+//! which publications each audience has not got yet; must not know what is published, nor how it
+//! reaches anybody.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use crate::hub::{EndpointIndex, Slot};
+use crate::protocol::parcel::Encoding;
 
 /// How far in the log a connection is.
 pub(in crate::shard) type Position = u64;
@@ -35,6 +37,10 @@ struct Audience {
     /// `None`: everybody of an endpoint.
     name: Option<Arc<str>>,
     members: Slab<Slot>,
+    /// How many members do not take the plain form.
+    encoded_count: usize,
+    /// The encoding of those.
+    encoding: Encoding,
     /// The publications that some member may not have got yet.
     pending: VecDeque<Position>,
 }
@@ -95,13 +101,38 @@ impl Audiences {
         everyone.flat_map(|(_, audience)| audience.members.iter().map(|(_, &slot)| slot))
     }
 
-    pub(in crate::shard) fn join(&mut self, index: AudienceIndex, slot: Slot) -> Place {
-        self.audiences[index].members.insert(slot)
+    /// The encoding that some members take beside the plain form, and how many do.
+    #[inline]
+    pub(in crate::shard) fn encoding(&self, index: AudienceIndex) -> (Encoding, usize) {
+        let Audience { encoding, encoded_count, .. } = self.audiences[index];
+        (if encoded_count > 0 { encoding } else { Encoding::Plain }, encoded_count)
+    }
+
+    /// Begins a membership of a connection, which takes messages in this encoding until it leaves.
+    pub(in crate::shard) fn join(
+        &mut self,
+        index: AudienceIndex,
+        slot: Slot,
+        encoding: Encoding,
+    ) -> Place {
+        let audience = &mut self.audiences[index];
+        if !encoding.is_plain() {
+            audience.encoding = encoding;
+            audience.encoded_count += 1;
+        }
+        audience.members.insert(slot)
     }
 
     /// Ends a membership; a topic that is of no use any more is forgotten.
-    pub(in crate::shard) fn leave(&mut self, index: AudienceIndex, place: Place, slot: Slot) {
-        let members = &mut self.audiences[index].members;
+    pub(in crate::shard) fn leave(
+        &mut self,
+        index: AudienceIndex,
+        place: Place,
+        slot: Slot,
+        encoding: Encoding,
+    ) {
+        let Audience { members, encoded_count, .. } = &mut self.audiences[index];
+        *encoded_count -= usize::from(!encoding.is_plain());
         let left = members.remove(place);
         debug_assert_eq!(left, slot, "a member stands where it says");
         if members.is_empty() && members.capacity() > KEPT_COUNT {
@@ -145,8 +176,9 @@ impl Audiences {
         due.extend(pending.range(seen..));
     }
 
+    #[inline]
     fn tidy(&mut self, index: AudienceIndex) {
-        let Audience { name, members, pending } = &self.audiences[index];
+        let Audience { name, members, pending, .. } = &self.audiences[index];
         if let Some(name) = name
             && members.is_empty()
             && pending.is_empty()
@@ -210,9 +242,9 @@ mod tests {
     fn a_topic_lives_while_it_has_members_or_something_for_them() {
         let mut audiences = Audiences::new(2);
         let topic = audiences.find_or_add("news");
-        let place = audiences.join(topic, 7);
+        let place = audiences.join(topic, 7, Encoding::Plain);
         audiences.note(topic, 3);
-        audiences.leave(topic, place, 7);
+        audiences.leave(topic, place, 7, Encoding::Plain);
         assert_eq!(audiences.find("news"), Some(topic), "a pass may still be visiting it");
         audiences.forget_oldest(topic);
         assert_eq!(audiences.find("news"), None);
@@ -223,20 +255,39 @@ mod tests {
     fn everybody_of_an_endpoint_is_always_there() {
         let mut audiences = Audiences::new(1);
         let everyone = Audiences::everyone(0);
-        let place = audiences.join(everyone, 4);
+        let place = audiences.join(everyone, 4, Encoding::Plain);
         assert_eq!(audiences.everybody().collect::<Vec<_>>(), [4]);
-        audiences.leave(everyone, place, 4);
+        audiences.leave(everyone, place, 4, Encoding::Plain);
         assert_eq!(audiences.member_count(everyone), 0);
+    }
+
+    #[test]
+    fn an_audience_is_encoded_for_while_a_member_takes_that() {
+        let mut audiences = Audiences::new(1);
+        let everyone = Audiences::everyone(0);
+        let mut places = Vec::new();
+        for (slot, encoding, count) in
+            [(0, Encoding::Plain, 0), (1, Encoding::Shortened, 1), (2, Encoding::Shortened, 2)]
+        {
+            places.push((audiences.join(everyone, slot, encoding), slot, encoding));
+            assert_eq!(audiences.encoding(everyone).1, count);
+        }
+        assert_eq!(audiences.encoding(everyone).0, Encoding::Shortened);
+        for (place, slot, encoding) in places {
+            audiences.leave(everyone, place, slot, encoding);
+        }
+        assert_eq!(audiences.encoding(everyone), (Encoding::Plain, 0));
     }
 
     #[test]
     fn what_many_have_left_holds_no_memory() {
         let mut audiences = Audiences::new(1);
         let everyone = Audiences::everyone(0);
-        let places: Vec<Place> = (0..1000).map(|slot| audiences.join(everyone, slot)).collect();
+        let places: Vec<Place> =
+            (0..1000).map(|slot| audiences.join(everyone, slot, Encoding::Plain)).collect();
         for (slot, place) in places.into_iter().enumerate() {
             assert!(audiences.member(everyone, place).is_ok());
-            audiences.leave(everyone, place, slot);
+            audiences.leave(everyone, place, slot, Encoding::Plain);
         }
         assert_eq!(audiences.member(everyone, 0), Err(()));
     }

@@ -16,6 +16,8 @@ use crate::error::SendError;
 use crate::hub::mailbox::{Inbox, Mailbox, mailbox};
 use crate::hub::{Address, Audience, Envelope, Hub, Node, Slot};
 use crate::message::Message;
+use crate::protocol::Protocol;
+use crate::protocol::parcel::Parcel;
 use crate::shard::limits::LimitTable;
 use crate::shard::outbox::{Flushed, Outbox, Spares};
 use crate::shard::state::Shard;
@@ -116,7 +118,8 @@ impl Sender {
         let send = || {
             let room = self.0.reserve(frame.len())?;
             let to = Address::new(0, 0);
-            room.send(Envelope::Send { to, frame: frame.clone(), ticket: None })
+            let parcel = Parcel::from_frame(frame.clone());
+            room.send(Envelope::Send { to, parcel, ticket: None })
         };
         (0..count).take_while(|_| send() == Ok(())).count()
     }
@@ -191,7 +194,7 @@ impl Members {
         for at in (0..count).step_by(sharing_count) {
             let (near, far) = UnixStream::pair()?;
             for _ in at..count.min(at + sharing_count) {
-                members.shard.insert_open(transport(near.try_clone()?)?, 0);
+                members.shard.insert_open(transport(near.try_clone()?)?, 0, Protocol::default());
             }
             far_ends.push(far);
         }

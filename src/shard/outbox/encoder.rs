@@ -2,10 +2,11 @@
 //! again when the frames in them are gone. So a message to another shard allocates nothing as long
 //! as not too many are on their way.
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use crate::message::Message;
 use crate::protocol::frame;
+use crate::protocol::parcel::Parcel;
 
 /// The size of a block. A frame in a mailbox keeps as much alive.
 const BLOCK_BYTES: usize = 8 << 10;
@@ -26,17 +27,17 @@ impl Encoder {
         Self { block: BytesMut::with_capacity(BLOCK_BYTES), full: Vec::new() }
     }
 
-    /// The message as one unmasked, final frame.
-    pub(in crate::shard) fn encode(&mut self, message: Message<'_>) -> Bytes {
+    /// The message in its plain form.
+    pub(in crate::shard) fn encode(&mut self, message: Message<'_>) -> Parcel {
         let bytes = frame::encoded_bytes(message);
         if bytes >= OWN_BYTES {
-            return frame::encode_whole(message);
+            return Parcel::new(message);
         }
         if self.block.capacity() < bytes {
             self.next_block();
         }
         frame::encode(&mut self.block, message);
-        self.block.split().freeze()
+        Parcel::from_frame(self.block.split().freeze())
     }
 
     #[cold]
@@ -68,9 +69,9 @@ mod tests {
             let payload = number.to_be_bytes().repeat(8);
             alive.push_back((encoder.encode(Message::Binary(&payload)), payload));
             if alive.len() > 500 {
-                let (frame, payload) = alive.pop_front().expect("some");
-                assert_eq!(frame, frame::encode_whole(Message::Binary(&payload)));
-                blocks.insert(frame.as_ptr().addr() / BLOCK_BYTES);
+                let (frame, payload): (Parcel, _) = alive.pop_front().expect("some");
+                assert_eq!(*frame.frame(), frame::encode_whole(Message::Binary(&payload)));
+                blocks.insert(frame.frame().as_ptr().addr() / BLOCK_BYTES);
             }
         }
         // 500 frames of 34 bytes fill two and a half of them, which need not be aligned.
@@ -86,6 +87,6 @@ mod tests {
         let small = encoder.encode(Message::Text("small"));
         let large = encoder.encode(Message::Binary(&[7; OWN_BYTES]));
         drop(small);
-        assert!(large.try_into_mut().is_ok(), "it has its allocation alone");
+        assert!(large.into_frame().try_into_mut().is_ok(), "it has its allocation alone");
     }
 }

@@ -242,7 +242,7 @@ impl EventLoop {
         assert_eq!(
             quota.counts(),
             (placed_count, over_limit_count),
-            "places, and those over the limit"
+            "quota, and those over the limit"
         );
         if let Some(client_limits) = client_limits {
             let counted = count(|a| a == Admission::Counted);

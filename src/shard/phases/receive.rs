@@ -106,7 +106,7 @@ impl EventLoop {
         self.may_receive() && self.shard.is_quiescent()
     }
 
-    /// The service of an idle connection on a quiescent shard, most likely on the fast path. Returns
+    /// The service of an idle connection on a quiescent shard: most likely on the fast path. Returns
     /// whether the next one may be on it.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "the call alone costs a twentieth of a short echo")]

@@ -62,10 +62,10 @@ impl Shard {
     /// Does what an envelope asks for; perhaps while a handler runs, and perhaps to its connection.
     pub(in crate::shard) fn open(&mut self, envelope: Envelope) {
         match envelope {
-            Envelope::Send { to, frame, mut ticket } => {
+            Envelope::Send { to, parcel, mut ticket } => {
                 let is_open = self.find(to).is_some_and(|slot| self.connections[slot].is_open());
                 let sent = if is_open {
-                    self.send_here(to, Outgoing::Frames(&frame), &mut ticket)
+                    self.send_here(to, Outgoing::Parcel(&parcel), &mut ticket)
                 } else {
                     Err(SendError::Gone)
                 };

@@ -28,16 +28,17 @@ impl Shard {
         message: Message<'_>,
     ) -> Result<(), SendError> {
         debug_assert!(self.cork.is_of(slot));
-        let has_stream = self.connections[slot].has_stream();
-        if has_stream || !self.fits(slot, frame::encoded_bytes(message)) {
+        let connection = &self.connections[slot];
+        let (has_stream, encoding) = (connection.has_stream(), connection.encoding());
+        if has_stream || !encoding.is_plain() || !self.fits(slot, frame::encoded_bytes(message)) {
             return self.push(slot, Outgoing::Message(message), &mut None);
         }
         self.cork.append(message);
         Ok(())
     }
 
-    /// Appends to what a connection gets, within its bounds. With a ticket it is one message that
-    /// is encoded already.
+    /// Appends to what a connection gets, in the form that it takes and within its bounds. With a
+    /// ticket it is one message that is encoded already.
     ///
     /// # Errors
     /// `Overloaded` when it does not fit; the overflow policy has acted then. The ticket is left to
@@ -48,6 +49,8 @@ impl Shard {
         outgoing: Outgoing<'_>,
         ticket: &mut Option<Ticket>,
     ) -> Result<(), SendError> {
+        let twin = outgoing.encode(self.connections[slot].encoding());
+        let outgoing = twin.as_ref().map_or(outgoing, Outgoing::Frames);
         let bytes = outgoing.bytes();
         if !self.fits(slot, bytes)
             && let Err(error) = self.overflow(slot, bytes)
@@ -57,23 +60,23 @@ impl Shard {
         if self.connections[slot].has_stream() {
             self.hold(slot, outgoing, ticket.take());
         } else if self.cork.is_of(slot) {
-            match outgoing {
-                Outgoing::Message(message) => self.cork.append(message),
-                Outgoing::Frames(frames) if frames.len() < REFER_BYTES && ticket.is_none() => {
+            match outgoing.encoded() {
+                Err(message) => self.cork.append(message),
+                Ok(frames) if frames.len() < REFER_BYTES && ticket.is_none() => {
                     self.cork.append_slice(frames);
                 }
-                Outgoing::Frames(frames) => {
+                Ok(frames) => {
                     self.spill(slot);
                     self.enqueue(slot, frames.clone(), ticket.take());
                 }
             }
         } else {
-            self.queue(slot, |outbox| match outgoing {
-                Outgoing::Message(message) => outbox.push_message(message),
-                Outgoing::Frames(frames) if frames.len() < REFER_BYTES && ticket.is_none() => {
+            self.queue(slot, |outbox| match outgoing.encoded() {
+                Err(message) => outbox.push_message(message),
+                Ok(frames) if frames.len() < REFER_BYTES && ticket.is_none() => {
                     outbox.push_slice(frames);
                 }
-                Outgoing::Frames(frames) => outbox.push(frames.clone(), ticket.take()),
+                Ok(frames) => outbox.push(frames.clone(), ticket.take()),
             });
         }
         Ok(())

@@ -9,6 +9,7 @@ use crate::hub::{
     Audience, ConnectionId, EndpointIndex, Publication, Slot, TOPIC_BYTES_MAX, topic_name,
 };
 use crate::message::Message;
+use crate::protocol::parcel::Encoding;
 use crate::shard::fanout::audience::Position;
 use crate::shard::fanout::audience::{AudienceIndex, Audiences, Place};
 use crate::shard::outbox::outgoing::Outgoing;
@@ -23,17 +24,19 @@ impl Shard {
 
     /// Makes a connection one of its endpoint's.
     pub(in crate::shard) fn join(&mut self, slot: Slot, endpoint: EndpointIndex) {
-        let place = self.fanout.audiences.join(Audiences::everyone(endpoint), slot);
-        let position = self.fanout.end();
-        self.connections[slot].join(endpoint, place, position);
+        let connection = &mut self.connections[slot];
+        let everyone = Audiences::everyone(endpoint);
+        let place = self.fanout.audiences.join(everyone, slot, connection.encoding());
+        connection.join(endpoint, place, self.fanout.end());
     }
 
     /// Ends all of a connection's memberships.
     pub(in crate::shard) fn leave(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot];
         debug_assert!(connection.is_open(), "only who is open is a member");
-        let everyone = Audiences::everyone(connection.endpoint());
-        self.fanout.audiences.leave(everyone, connection.place(), slot);
+        let (everyone, encoding) =
+            (Audiences::everyone(connection.endpoint()), connection.encoding());
+        self.fanout.audiences.leave(everyone, connection.place(), slot, encoding);
         for (topic, place) in connection.take_subscriptions() {
             self.leave_topic(topic, place, slot);
         }
@@ -63,7 +66,7 @@ impl Shard {
         }
         let audiences = &mut self.fanout.audiences;
         let index = audiences.find_or_add(topic);
-        let place = audiences.join(index, slot);
+        let place = audiences.join(index, slot, connection.encoding());
         connection.subscribe(index, place);
         self.tell_count(index, self.fanout.audiences.member_count(index));
         Ok(())
@@ -78,10 +81,12 @@ impl Shard {
         }
     }
 
+    #[inline]
     fn leave_topic(&mut self, index: AudienceIndex, place: Place, slot: Slot) {
         // Before it may be forgotten, and its name with it.
         self.tell_count(index, self.fanout.audiences.member_count(index) - 1);
-        self.fanout.audiences.leave(index, place, slot);
+        let encoding = self.connections[slot].encoding();
+        self.fanout.audiences.leave(index, place, slot, encoding);
     }
 
     /// Tells all threads how many subscribers a topic has here.
@@ -113,16 +118,25 @@ impl Shard {
         if !self.fanout.has_room() {
             return Err(SendError::Overloaded);
         }
-        let frame = self.encoder.encode(message);
-        let publication = Publication { audience, except, frame, tally };
-        self.outbound.publish(&publication)?;
-        self.publish_here(&publication);
+        let parcel = self.encoder.encode(message).into();
+        let publication = Publication { audience, except, parcel, tally };
+        if self.outbound.are_none() {
+            if self.outbound.are_closed() {
+                return Err(SendError::ShuttingDown);
+            }
+            self.publish_here(&publication);
+        } else {
+            // All shards hold the same one, so that its second form is made once.
+            let publication = Arc::new(publication);
+            self.outbound.publish(&publication)?;
+            self.publish_here(&publication);
+        }
         Ok(())
     }
 
     /// Publishes on this shard.
     pub(in crate::shard) fn publish_here(&mut self, publication: &Publication) {
-        let Publication { audience, except, frame, tally } = publication;
+        let Publication { audience, except, parcel, tally } = publication;
         let audiences = &self.fanout.audiences;
         let index = match audience {
             Audience::Everyone(endpoint) => Some(Audiences::everyone(*endpoint)),
@@ -131,7 +145,29 @@ impl Shard {
         let Some(index) = index.filter(|&index| audiences.member_count(index) > 0) else { return };
         // Whoever is excepted lives here, or does not matter here.
         let except = except.filter(|id| id.shard() == self.index);
-        self.fanout.append(index, except, frame, tally.clone());
+        let twin = parcel.twin(self.encoding_for(index, except));
+        self.fanout.append(index, except, parcel.plain().frame(), twin, tally.clone());
+    }
+
+    /// The encoding that some members of an audience but one take beside the plain form.
+    #[inline]
+    fn encoding_for(&self, index: AudienceIndex, except: Option<ConnectionId>) -> Encoding {
+        match self.fanout.audiences.encoding(index) {
+            (encoding, 1) if except.is_some_and(|id| self.is_encoded_member(id, index)) => {
+                debug_assert!(!encoding.is_plain(), "it is this one's");
+                Encoding::Plain
+            }
+            (encoding, _) => encoding,
+        }
+    }
+
+    /// Whether a connection is a member of an audience and does not take the plain form.
+    fn is_encoded_member(&self, id: ConnectionId, index: AudienceIndex) -> bool {
+        let Some(slot) = self.find(id.address()) else { return false };
+        let connection = &self.connections[slot];
+        let is_member = Audiences::everyone(connection.endpoint()) == index
+            || connection.subscriptions().iter().any(|&(topic, _)| topic == index);
+        is_member && connection.is_open() && !connection.encoding().is_plain()
     }
 
     // Delivery.
@@ -212,7 +248,8 @@ impl Shard {
                 continue;
             }
             let mut ticket = run.tally.as_ref().map(Ticket::share);
-            let (frames, message_count) = (run.frames.clone(), run.message_count);
+            let encoding = self.connections[slot].encoding();
+            let (frames, message_count) = (run.frames(encoding).clone(), run.message_count);
             let sent = if self.connections[slot].is_open() {
                 self.push(slot, Outgoing::Frames(&frames), &mut ticket)
             } else {
@@ -239,14 +276,16 @@ impl Shard {
         if run.except.is_some_and(|except| except == self.id(slot)) {
             return;
         }
-        let output = self.connections[slot].write(&run.frames);
-        if output == Output::Bytes(run.frames.len()) {
+        let connection = &mut self.connections[slot];
+        let frames = run.frames(connection.encoding());
+        let output = connection.write(frames);
+        if output == Output::Bytes(frames.len()) {
             if let Some(tally) = &run.tally {
                 tally.count(Ok(()));
             }
         } else {
             let ticket = run.tally.as_ref().map(Ticket::share);
-            let frames = run.frames.clone();
+            let frames = frames.clone();
             self.end_shared_write(slot, &frames, ticket, output);
         }
     }

@@ -42,20 +42,34 @@ impl Shard {
             let connection = &self.connections[slot];
             if !connection.may_send() {
                 self.count_dropped(1);
-            } else if connection.has_stream() {
-                self.hold(slot, Outgoing::Message(message), None);
             } else {
-                frame::encode(self.cork.buffer(), message);
+                self.say_last(slot, message);
             }
             return;
         }
         self.catch_up(slot);
-        let is_long = message.len() >= CORK_BYTES;
+        let is_plain = self.connections[slot].encoding().is_plain();
+        let is_long = message.len() >= CORK_BYTES && is_plain;
         let sent =
             if is_long { self.reply_long(slot, message) } else { self.push_own(slot, message) };
         if sent.is_err() {
             // There is nobody to tell but the counter.
             self.count_dropped(1);
+        }
+    }
+
+    /// Appends the last words of a handler, whatever the bounds, in the form that its connection
+    /// takes.
+    #[cold]
+    fn say_last(&mut self, slot: Slot, message: Message<'_>) {
+        let connection = &self.connections[slot];
+        let (has_stream, encoding) = (connection.has_stream(), connection.encoding());
+        let twin = Outgoing::Message(message).encode(encoding);
+        let outgoing = twin.as_ref().map_or(Outgoing::Message(message), Outgoing::Frames);
+        match outgoing.encoded() {
+            _ if has_stream => self.hold(slot, outgoing, None),
+            Ok(frames) => self.cork.append_slice(frames),
+            Err(message) => frame::encode(self.cork.buffer(), message),
         }
     }
 
@@ -73,11 +87,11 @@ impl Shard {
         if id.shard() == self.index && ticket.is_none() {
             return self.send_here(to, Outgoing::Message(message), &mut None);
         }
-        let frame = self.encoder.encode(message);
+        let parcel = self.encoder.encode(message);
         if id.shard() == self.index {
-            return self.send_here(to, Outgoing::Frames(&frame), &mut ticket);
+            return self.send_here(to, Outgoing::Parcel(&parcel), &mut ticket);
         }
-        self.outbound.send(id.shard(), Envelope::Send { to, frame, ticket })
+        self.outbound.send(id.shard(), Envelope::Send { to, parcel, ticket })
     }
 
     /// Sends to a connection of this shard. The ticket is taken if the message is accepted, else it

@@ -77,9 +77,11 @@ impl Shard {
         &mut self,
         transport: Transport,
         endpoint: EndpointIndex,
+        protocol: crate::protocol::Protocol,
     ) -> Option<Slot> {
         let address = self.next_address()?;
         self.insert(address, transport, ([127, 0, 0, 1], 1).into(), Admission::default());
+        self.connections[address.slot()].speak(protocol);
         self.open_connection(address.slot(), endpoint, MessageMode::default());
         Some(address.slot())
     }

@@ -129,7 +129,8 @@ impl Shard {
         }
     }
 
-    /// Keeps something back until the message in pieces is finished.
+    /// Keeps something back until the message in pieces is finished. It is in the form that the
+    /// connection takes.
     pub(in crate::shard) fn hold(
         &mut self,
         slot: Slot,
@@ -139,9 +140,9 @@ impl Shard {
         debug_assert!(self.connections[slot].has_stream(), "nothing is to be waited for");
         let held = self.connections[slot].back();
         let before = held.bytes();
-        match outgoing {
-            Outgoing::Message(message) => held.push_message(message),
-            Outgoing::Frames(frames) => held.push(frames.clone(), ticket),
+        match outgoing.encoded() {
+            Err(message) => held.push_message(message),
+            Ok(frames) => held.push(frames.clone(), ticket),
         }
         let added = held.bytes() - before;
         self.queued_bytes += added;

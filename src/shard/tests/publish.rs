@@ -1,4 +1,5 @@
 //! Sends, publications and memberships against one list for each connection of what it should get.
+//! A part of the connections takes the second form of messages.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
@@ -14,7 +15,9 @@ use crate::error::SendError;
 use crate::hub::mailbox::mailbox;
 use crate::hub::{Audience, BroadcastDelivery, Delivery, Hub, Node, Publication, Slot};
 use crate::message::{Close, CloseCode, ClosedBy, Message};
-use crate::protocol::frame::{self, Header};
+use crate::protocol::Protocol;
+use crate::protocol::frame::Header;
+use crate::protocol::parcel::{Encoding, Parcel, Shortened};
 use crate::shard::connection::CloseHandshake;
 use crate::shard::limits::LimitTable;
 use crate::shard::outbox::outgoing::Outgoing;
@@ -27,6 +30,7 @@ const TOPICS: [&str; 3] = ["news", "weather", "sport"];
 enum Step {
     Join {
         endpoint: u16,
+        encoding: Encoding,
     },
     /// Of the connections that are open, one; so everywhere below.
     Leave {
@@ -81,13 +85,16 @@ enum Told {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let who = any::<prop::sample::Index>;
-    let length = || prop_oneof![6 => 4..60usize, 1 => 4..300usize, 1 => 4000..5000usize];
+    // The shortest have one form only.
+    let length =
+        || prop_oneof![2 => 4..9usize, 6 => 4..60usize, 1 => 4..300usize, 1 => 4000..5000usize];
+    let encoding = prop_oneof![2 => Just(Encoding::Plain), 1 => Just(Encoding::Shortened)];
     let whom =
         prop_oneof![(0..2u16).prop_map(Whom::Everyone), (0..TOPICS.len()).prop_map(Whom::Topic),];
     let told = prop_oneof![2 => Just(Told::No), 1 => Just(Told::Yes)];
     let except = prop::option::weighted(0.2, who());
     let step = prop_oneof![
-        2 => (0..2u16).prop_map(|endpoint| Step::Join { endpoint }),
+        2 => (0..2u16, encoding).prop_map(|(endpoint, encoding)| Step::Join { endpoint, encoding }),
         1 => who().prop_map(|who| Step::Leave { who }),
         3 => (who(), 0..TOPICS.len()).prop_map(|(who, topic)| Step::Subscribe { who, topic }),
         1 => (who(), 0..TOPICS.len()).prop_map(|(who, topic)| Step::Unsubscribe { who, topic }),
@@ -108,6 +115,7 @@ struct Member {
     client: ClientEnd,
     is_open: bool,
     endpoint: u16,
+    encoding: Encoding,
     topics: BTreeSet<usize>,
     due: Vec<u32>,
     bytes: Vec<u8>,
@@ -116,17 +124,43 @@ struct Member {
 impl Member {
     /// The numbers of the messages that have come.
     fn got(&self) -> Vec<u32> {
-        let (mut rest, mut numbers) = (self.bytes.as_slice(), Vec::new());
-        while let Some(header) = Header::parse(rest) {
-            let (head, length) = (Header::length(rest[1]), header.payload_bytes);
-            let end = head + usize::try_from(length).expect("a short one");
-            let payload = &rest[head..end];
-            numbers.push(u32::from_be_bytes(*payload.first_chunk().expect("a number")));
-            rest = &rest[end..];
-        }
-        assert!(rest.is_empty(), "half a frame at the end");
-        numbers
+        let number = |payload: Vec<u8>| {
+            let number = *payload.first_chunk().expect("a number");
+            assert!(payload[4..].iter().all(|byte| *byte == b'.'), "what is behind it");
+            u32::from_be_bytes(number)
+        };
+        messages(&self.bytes, self.encoding).into_iter().map(number).collect()
     }
+}
+
+/// The payloads of the binary messages that a connection has got, each of which is exactly in the
+/// form that the connection takes.
+pub(super) fn messages(mut bytes: &[u8], encoding: Encoding) -> Vec<Vec<u8>> {
+    let mut payloads = Vec::new();
+    while let Some(header) = Header::parse(bytes) {
+        let head = Header::length(bytes[1]);
+        let length = usize::try_from(header.payload_bytes).expect("a short one");
+        let (frame, rest) = bytes.split_at(head + length);
+        let payload = match Shortened::decode(frame) {
+            Some((_, payload)) if !encoding.is_plain() => payload,
+            _ => frame[head..].to_vec(),
+        };
+        let parcel = Parcel::new(Message::Binary(&payload));
+        let expected = parcel.encode(encoding).unwrap_or_else(|| parcel.into_frame());
+        assert_eq!(frame, expected, "in the form for {encoding:?}");
+        payloads.push(payload);
+        bytes = rest;
+    }
+    assert!(bytes.is_empty(), "half a frame at the end");
+    payloads
+}
+
+/// Adds an open connection to a shard; its slot, and its client's end.
+pub(super) fn add(shard: &mut Shard, endpoint: u16, encoding: Encoding) -> (Slot, ClientEnd) {
+    let (server, client) = pipe(100);
+    let protocol = Protocol::with_encoding(encoding);
+    let slot = shard.insert_open(server.into(), endpoint, protocol).expect("a slot");
+    (slot, client)
 }
 
 struct World {
@@ -159,11 +193,11 @@ impl World {
         }
     }
 
-    fn join(&mut self, endpoint: u16) {
-        let (server, client) = pipe(100);
-        let slot = self.shard.insert_open(server.into(), endpoint).expect("a slot");
+    fn join(&mut self, endpoint: u16, encoding: Encoding) {
+        let (slot, client) = add(&mut self.shard, endpoint, encoding);
         let (topics, due, bytes) = Default::default();
-        self.members.insert(slot, Member { client, is_open: true, endpoint, topics, due, bytes });
+        let member = Member { client, is_open: true, endpoint, encoding, topics, due, bytes };
+        self.members.insert(slot, member);
     }
 
     /// One of those that are open.
@@ -191,7 +225,7 @@ impl World {
 
     fn take(&mut self, step: &Step) {
         match *step {
-            Step::Join { endpoint } => self.join(endpoint),
+            Step::Join { endpoint, encoding } => self.join(endpoint, encoding),
             Step::Leave { who } => {
                 if let Some(slot) = self.pick(who) {
                     let close = Close::new(CloseCode::NORMAL, "", ClosedBy::Application);
@@ -216,7 +250,7 @@ impl World {
             Step::Publish { whom, except, length, told } => {
                 self.publish(whom, except, length, told)
             }
-            Step::FanOut { budget } => self.shard.fan_out(budget),
+            Step::FanOut { budget } => self.fan_out(budget),
             Step::Read { who, bytes } => {
                 if let Some(slot) = self.pick(who) {
                     self.read(slot, bytes);
@@ -231,10 +265,10 @@ impl World {
         let Some(slot) = self.pick(who) else { return };
         let (number, payload) = self.message(length);
         let (mut delivery, ticket) = Delivery::new();
-        let frame = frame::encode_whole(Message::Binary(&payload));
+        let parcel = Parcel::new(Message::Binary(&payload));
         let to = self.shard.connection(slot).address();
         let mut ticket = Some(ticket);
-        match self.shard.send_here(to, Outgoing::Frames(&frame), &mut ticket) {
+        match self.shard.send_here(to, Outgoing::Parcel(&parcel), &mut ticket) {
             Ok(()) => {
                 self.member(slot).due.push(number);
                 self.sends.push((number, slot, delivery));
@@ -275,26 +309,37 @@ impl World {
             };
             member.is_open && is_member && Some(slot) != except
         };
-        let mut count = 0;
+        let (mut count, mut is_twin_due) = (0, false);
         for (&slot, member) in &mut self.members {
             if is_addressed(slot, member) {
                 member.due.push(number);
                 count += 1;
+                is_twin_due |= !member.encoding.is_plain();
             }
         }
         let (delivery, tally) = BroadcastDelivery::new();
+        let encoded_count = Shortened::count();
         self.shard.publish_here(&Publication {
             audience: match whom {
                 Whom::Everyone(endpoint) => Audience::Everyone(endpoint),
                 Whom::Topic(topic) => Audience::Topic(TOPICS[topic].into()),
             },
             except: except.map(|slot| self.shard.id(slot)),
-            frame: frame::encode_whole(Message::Binary(&payload)),
+            parcel: Parcel::new(Message::Binary(&payload)).into(),
             tally: (told == Told::Yes).then_some(tally),
         });
+        let encoded_count = Shortened::count() - encoded_count;
+        assert_eq!(encoded_count, usize::from(is_twin_due), "once, and only if a member asks");
         if told == Told::Yes {
             self.publications.push((number, count, delivery));
         }
+    }
+
+    /// Visits so many members, for which nothing is encoded again.
+    fn fan_out(&mut self, budget: usize) {
+        let encoded_count = Shortened::count();
+        self.shard.fan_out(budget);
+        assert_eq!(Shortened::count(), encoded_count, "it was encoded when it was published");
     }
 
     /// The client reads so much, and the shard writes what there is then room for.
@@ -322,6 +367,9 @@ impl World {
     fn check(&self) {
         self.shard.check_deliveries();
         for (slot, connection) in self.shard.connections() {
+            let counted_bytes = connection.outbox().bytes() - connection.outbox().exempt_bytes();
+            let limit = self.shard.limits_of(slot).outbox_bytes;
+            assert!(!connection.is_open() || counted_bytes <= limit, "{counted_bytes} bytes");
             assert_eq!(connection.subscriptions().len(), self.members[&slot].topics.len());
         }
         for (topic, name) in TOPICS.iter().enumerate() {
@@ -333,7 +381,7 @@ impl World {
     /// Everything that is on its way arrives.
     fn settle(&mut self) {
         while !self.shard.is_quiescent() {
-            self.shard.fan_out(1000);
+            self.fan_out(1000);
             self.note_who_left();
             self.check();
         }
@@ -377,7 +425,7 @@ fn everybody_gets_exactly_what_is_for_them_in_order() {
 fn what_is_published_while_others_are_visited_reaches_those_who_were_not_yet() {
     for length in [10, 5000] {
         let mut world = World::new(Limits::default());
-        (0..4).for_each(|_| world.join(0));
+        (0..4).for_each(|_| world.join(0, Encoding::Plain));
         for _ in 0..4 {
             world.publish(Whom::Everyone(0), None, length, Told::No);
             world.take(&Step::FanOut { budget: 1 });
@@ -392,7 +440,7 @@ fn what_is_published_while_others_are_visited_reaches_those_who_were_not_yet() {
 #[test]
 fn a_visit_that_brings_many_publications_costs_as_much_as_many_visits() {
     let mut world = World::new(Limits::default());
-    (0..20).for_each(|_| world.join(0));
+    (0..20).for_each(|_| world.join(0, Encoding::Plain));
     for _ in 0..160 {
         // Each is a run of its own, because somebody wants to know of it.
         world.publish(Whom::Everyone(0), None, 10, Told::Yes);
