@@ -57,7 +57,7 @@ const NEVER: [(&[&str], &[&str]); 3] = [
 
 /// A file, a struct in it whose fields are private to the file's module and those below it, and
 /// fields that are not private yet.
-const PRIVATE: [(&str, &str, &[&str]); 5] = [
+const PRIVATE: [(&str, &str, &[&str]); 6] = [
     (
         "src/shard/state/mod.rs",
         "Shard",
@@ -92,6 +92,7 @@ const PRIVATE: [(&str, &str, &[&str]); 5] = [
             "has_opened",
         ],
     ),
+    ("src/shard/connection/membership.rs", "Membership", &[]),
     ("src/shard/connection/phase.rs", "PendingClose", &[]),
 ];
 
