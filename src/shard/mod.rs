@@ -334,15 +334,15 @@ impl EventLoop {
         let due = match connection.phase() {
             Phase::Upgrading { .. } | Phase::Closing(_) => connection.deadline(),
             Phase::PendingClose(_) if is_waiting => connection.deadline(),
-            Phase::Open if is_waiting && connection.is_answer_due() => connection.deadline(),
-            Phase::Open => return self.check_silence(slot),
+            Phase::Open(_) if is_waiting && connection.is_answer_due() => connection.deadline(),
+            Phase::Open(_) => return self.check_silence(slot),
             Phase::PendingClose(_) | Phase::Dead => return,
         };
         match connection.phase() {
             _ if due > now => self.shard.arm(slot, due),
             Phase::Closing(_) => self.time_out_closing(slot),
             Phase::Upgrading { .. } => self.time_out_upgrade(slot),
-            Phase::Open => {
+            Phase::Open(_) => {
                 self.stop_waiting(slot);
                 // Its Close is heard now, unless it does not take what it is told before.
                 self.check_silence(slot);

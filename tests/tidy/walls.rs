@@ -56,11 +56,12 @@ const NEVER: [(&[&str], &[&str]); 3] = [
 ];
 
 /// A file, and a struct in it whose fields are private to the file's module and those below it.
-const PRIVATE: [(&str, &str); 5] = [
+const PRIVATE: [(&str, &str); 6] = [
     ("src/shard/state/mod.rs", "Shard"),
     ("src/shard/connection/mod.rs", "Connection"),
     ("src/shard/connection/mod.rs", "Details"),
     ("src/shard/connection/flags.rs", "Flags"),
+    ("src/shard/connection/membership.rs", "Membership"),
     ("src/shard/connection/phase.rs", "PendingClose"),
 ];
 

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use super::phase::{CloseHandshake, Closing, Heard, PendingClose, Phase};
-use super::{Connection, EndpointIndex};
+use super::{Connection, EndpointIndex, Membership};
 use crate::config::Limits;
 use crate::message::Close;
 use crate::protocol::MessageMode;
@@ -24,7 +24,7 @@ impl Connection {
 
     #[inline]
     pub(in crate::shard) fn is_open(&self) -> bool {
-        matches!(self.phase, Phase::Open)
+        matches!(self.phase, Phase::Open(_))
     }
 
     #[inline]
@@ -57,6 +57,23 @@ impl Connection {
             && self.protocol.is_dormant()
             && self.backlog.is_empty()
             && self.outbox.is_empty()
+    }
+
+    /// What an open connection is a member of; `None` if it is not open.
+    #[inline]
+    pub(in crate::shard) fn membership(&self) -> Option<&Membership> {
+        match &self.phase {
+            Phase::Open(membership) => Some(membership),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    pub(in crate::shard) fn membership_mut(&mut self) -> Option<&mut Membership> {
+        match &mut self.phase {
+            Phase::Open(membership) => Some(membership),
+            _ => None,
+        }
     }
 
     /// The end that is decided and not reached.
@@ -118,10 +135,17 @@ impl Connection {
         self.phase = Phase::Upgrading { heard: Heard::Upgrade(endpoint) };
     }
 
-    /// The upgrade is granted; the connection has joined its endpoint. Messages flow.
-    pub(in crate::shard) fn open(&mut self, mode: MessageMode, now: Instant) {
+    /// The upgrade is granted: messages flow.
+    pub(in crate::shard) fn open(
+        &mut self,
+        endpoint: EndpointIndex,
+        membership: Membership,
+        mode: MessageMode,
+        now: Instant,
+    ) {
         debug_assert!(self.is_upgrading());
-        self.phase = Phase::Open;
+        self.phase = Phase::Open(membership);
+        self.endpoint = endpoint;
         self.protocol.hand_out(mode);
         self.flags.has_opened = true;
         self.touch(now);
@@ -130,11 +154,23 @@ impl Connection {
 
 /// Commands: the end.
 impl Connection {
-    /// The end is decided. The connection has left all that it was a member of.
+    /// The end of an open connection is decided. Returns what it was a member of, which is to be
+    /// ended; `None` if it is not open.
     #[inline]
-    pub(in crate::shard) fn begin_close(&mut self, close: Close, close_handshake: CloseHandshake) {
-        debug_assert!(self.is_open());
-        self.phase = Phase::PendingClose(Box::new(PendingClose::new(close, close_handshake)));
+    #[must_use]
+    pub(in crate::shard) fn begin_close(
+        &mut self,
+        close: Close,
+        close_handshake: CloseHandshake,
+    ) -> Option<Membership> {
+        if !self.is_open() {
+            return None;
+        }
+        let pending = Phase::PendingClose(Box::new(PendingClose::new(close, close_handshake)));
+        match std::mem::replace(&mut self.phase, pending) {
+            Phase::Open(membership) => Some(membership),
+            _ => None,
+        }
     }
 
     /// Writes the Close frame that the pending end asks for, if it asks for one.

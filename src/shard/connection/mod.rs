@@ -22,13 +22,13 @@ use std::time::Instant;
 
 pub(in crate::shard) use self::flags::{Admission, Flags, Yielding};
 pub(in crate::shard) use self::input::WAITING_BYTES;
+pub(in crate::shard) use self::membership::Membership;
 pub(in crate::shard) use self::phase::{CloseHandshake, Closing, Heard, Phase};
 pub(in crate::shard) use self::stream::Streaming;
 use crate::hub::{Address, EndpointIndex};
 use crate::protocol::Protocol;
 use crate::protocol::parcel::Encoding;
 use crate::routing::Params;
-use crate::shard::fanout::audience::{AudienceIndex, Place, Position};
 use crate::shard::outbox::Outbox;
 use crate::transport::Transport;
 
@@ -42,8 +42,7 @@ use crate::transport::Transport;
 ///   [`begin_closing`](Self::begin_closing), [`die`](Self::die), in this order.
 /// * What was asked for before the upgrade (`request`): [`query`](Self::query),
 ///   [`client_ip`](Self::client_ip), ..
-/// * Membership (`membership`): [`join`](Self::join), [`subscribe`](Self::subscribe),
-///   [`catch_up`](Self::catch_up).
+/// * What only an open connection has: its [`Membership`].
 /// * Input (`input`): [`read`](Self::read), then the protocol, then
 ///   [`keep_input`](Self::keep_input) with the rest.
 /// * Output (`output`): the outbox, and what a message in pieces holds back.
@@ -64,10 +63,6 @@ pub(in crate::shard) struct Connection {
     details: Option<Box<Details>>,
     /// Until the upgrade is granted, the one that stands for none.
     endpoint: EndpointIndex,
-    /// Its place among all connections of its endpoint on this shard.
-    place: Place,
-    /// How far in the log of publications it is.
-    position: Position,
     heard_at: Instant,
     /// When the phase ends by force: the handshake's deadline, or the closing handshake's.
     deadline: Instant,
@@ -77,15 +72,12 @@ pub(in crate::shard) struct Connection {
 }
 
 /// What not every connection has: what is kept of the upgrade and of what a proxy said before it,
-/// and its subscriptions.
+/// and a message in pieces.
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Details {
     query: Box<str>,
     params: Params,
     subprotocol: Option<Box<str>>,
-    /// The topics that it subscribes to, and its place among their members; in the order of the
-    /// topics.
-    subscriptions: Vec<(AudienceIndex, Place)>,
     streaming: Option<Streaming>,
     /// Who trusted proxies say that the client is, if that is not the peer.
     client: Option<IpAddr>,
@@ -115,8 +107,6 @@ impl Connection {
             backlog: Vec::new(),
             details: None,
             endpoint: no_endpoint,
-            place: 0,
-            position: 0,
             heard_at: now,
             deadline,
             ping_count: 0,
@@ -137,6 +127,12 @@ impl Connection {
     #[inline]
     pub(in crate::shard) fn encoding(&self) -> Encoding {
         self.protocol.encoding()
+    }
+
+    /// The endpoint that serves it; until the upgrade is granted, the one that stands for none.
+    #[inline]
+    pub(in crate::shard) fn endpoint(&self) -> EndpointIndex {
+        self.endpoint
     }
 
     pub(in crate::shard) fn admission(&self) -> Admission {

@@ -4,6 +4,7 @@
 
 use std::time::Instant;
 
+use super::membership::Membership;
 use crate::hub::EndpointIndex;
 use crate::message::{Close, CloseCode};
 
@@ -13,7 +14,7 @@ pub(in crate::shard) enum Phase {
     /// HTTP.
     Upgrading { heard: Heard },
     /// Messages flow. It is a member of its endpoint.
-    Open,
+    Open(Membership),
     /// The end is decided, and not everything said: `on_close` has not been called, or a handler's
     /// answer comes later. It is a member of nothing.
     PendingClose(Box<PendingClose>),
@@ -28,7 +29,7 @@ impl Phase {
     pub(in crate::shard) fn may_send(&self) -> bool {
         match self {
             Self::PendingClose(pending) => pending.close_handshake != CloseHandshake::Nothing,
-            Self::Upgrading { .. } | Self::Open | Self::Closing(_) => true,
+            Self::Upgrading { .. } | Self::Open(_) | Self::Closing(_) => true,
             Self::Dead => false,
         }
     }

@@ -44,7 +44,7 @@ impl EventLoop {
         let (is_waiting, has_stream) = (connection.is_waiting(), connection.has_stream());
         match connection.phase() {
             Phase::Upgrading { .. } => assert!(!has_opened, "who has opened upgrades"),
-            Phase::Open => {
+            Phase::Open(_) => {
                 assert!(self.life != ShutdownStage::Closing, "somebody stays open in a shutdown");
                 assert_eq!(is_waiting, has_task, "it waits for its handler's answer");
             }
@@ -65,7 +65,7 @@ impl EventLoop {
         let Some(fires_at) = self.shard.timer_of(slot) else {
             panic!("no timer is armed for {connection:?}");
         };
-        if !matches!(connection.phase(), Phase::Open | Phase::Dead) {
+        if !matches!(connection.phase(), Phase::Open(_) | Phase::Dead) {
             let latest = connection.deadline().max(self.shard.now()) + CONGESTED + CONGESTED;
             assert!(fires_at <= latest, "the timer fires too late for {connection:?}");
         }

@@ -106,7 +106,7 @@ impl EventLoop {
         self.may_receive() && self.shard.is_quiescent()
     }
 
-    /// The service of an idle connection on a quiescent shard: most likely on the fast path. Returns
+    /// The service of an idle connection on a quiescent shard, most likely on the fast path. Tells
     /// whether the next one may be on it.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "the call alone costs a twentieth of a short echo")]
@@ -245,7 +245,7 @@ impl EventLoop {
             let stop = match connection.phase() {
                 _ if connection.is_waiting() => Some(Stop::Waiting),
                 Phase::Upgrading { .. } => self.handle_request(slot, intake, &mut request_budget),
-                Phase::Open => self.handle_frames(slot, intake),
+                Phase::Open(_) => self.handle_frames(slot, intake),
                 Phase::PendingClose(_) => {
                     self.close_if_pending(slot);
                     continue;
@@ -402,7 +402,7 @@ impl EventLoop {
         let owes_output = self.shard.buffered_bytes(slot) > 0;
         let connection = self.shard.connection_mut(slot);
         match connection.phase() {
-            Phase::Open if may_write => {
+            Phase::Open(_) if may_write => {
                 let close = Close::new(CloseCode::ABNORMAL, "", ClosedBy::Peer);
                 self.shard.begin_close(slot, close, CloseHandshake::Message);
             }

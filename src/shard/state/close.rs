@@ -29,8 +29,9 @@ impl Shard {
             return;
         }
         self.report_close(slot, &close);
-        self.leave(slot);
-        self.connections[slot].begin_close(close, close_handshake);
+        if let Some(membership) = self.connections[slot].begin_close(close, close_handshake) {
+            self.leave(slot, membership);
+        }
         self.pending_closes.push(slot);
     }
 

@@ -90,19 +90,21 @@ impl Shard {
     /// Members and memberships point at one another, and all threads are told how many there are.
     fn check_members(&self) {
         let mut membership_count = 0;
-        for (_, connection) in self.connections.iter().filter(|(_, c)| c.is_open()) {
-            membership_count += 1 + connection.subscriptions().len();
-            assert!(self.fanout.reaches(connection.position()), "it has got what is not there");
-            assert!(connection.subscriptions().is_sorted(), "topics in order");
+        for membership in self.connections.iter().filter_map(|(_, c)| c.membership()) {
+            membership_count += 1 + membership.subscriptions().len();
+            assert!(self.fanout.reaches(membership.position()), "it has got what is not there");
+            assert!(membership.subscriptions().is_sorted(), "topics in order");
         }
         let audiences = &self.fanout.audiences;
         for (index, place, slot) in audiences.members() {
             membership_count -= 1;
             let connection = &self.connections[slot];
-            assert!(connection.is_open(), "only who is open is a member");
+            let Some(membership) = connection.membership() else {
+                panic!("only who is open is a member");
+            };
             let is_everyone =
-                index == Audiences::everyone(connection.endpoint()) && place == connection.place();
-            let is_topic = connection.subscriptions().contains(&(index, place));
+                index == Audiences::everyone(connection.endpoint()) && place == membership.place();
+            let is_topic = membership.subscriptions().contains(&(index, place));
             assert!(is_everyone || is_topic, "a member knows its place");
         }
         assert_eq!(membership_count, 0, "memberships without members");
@@ -128,7 +130,7 @@ impl Shard {
         for (slot, connection) in &self.connections {
             connection.outbox().check_invariants();
             queued_bytes += connection.outbox().bytes();
-            for &(topic, place) in connection.subscriptions() {
+            for &(topic, place) in connection.membership().iter().flat_map(|m| m.subscriptions()) {
                 self.fanout.audiences.check_member(topic, place, slot);
             }
         }

@@ -39,7 +39,7 @@ impl Shard {
         match connection.phase() {
             // A head is shorter: this is what was said behind it.
             Phase::Upgrading { .. } => self.lose(slot),
-            Phase::Open => {
+            Phase::Open(_) => {
                 let code = CloseCode::TRY_AGAIN_LATER;
                 let close = Close::new(code, "too much input waits", ClosedBy::Server);
                 self.begin_close(slot, close, CloseHandshake::Fail);

@@ -10,6 +10,7 @@ use crate::hub::{
 };
 use crate::message::Message;
 use crate::protocol::parcel::Encoding;
+use crate::shard::connection::Membership;
 use crate::shard::fanout::audience::Position;
 use crate::shard::fanout::audience::{AudienceIndex, Audiences, Place};
 use crate::shard::outbox::outgoing::Outgoing;
@@ -23,21 +24,20 @@ impl Shard {
     // Membership.
 
     /// Makes a connection one of its endpoint's.
-    pub(in crate::shard) fn join(&mut self, slot: Slot, endpoint: EndpointIndex) {
-        let connection = &mut self.connections[slot];
-        let everyone = Audiences::everyone(endpoint);
-        let place = self.fanout.audiences.join(everyone, slot, connection.encoding());
-        connection.join(endpoint, place, self.fanout.end());
+    pub(super) fn join(&mut self, slot: Slot, endpoint: EndpointIndex) -> Membership {
+        let encoding = self.connections[slot].encoding();
+        let place = self.fanout.audiences.join(Audiences::everyone(endpoint), slot, encoding);
+        Membership::new(place, self.fanout.end())
     }
 
     /// Ends all of a connection's memberships.
-    pub(in crate::shard) fn leave(&mut self, slot: Slot) {
-        let connection = &mut self.connections[slot];
-        debug_assert!(connection.is_open(), "only who is open is a member");
-        let (everyone, encoding) =
-            (Audiences::everyone(connection.endpoint()), connection.encoding());
-        self.fanout.audiences.leave(everyone, connection.place(), slot, encoding);
-        for (topic, place) in connection.take_subscriptions() {
+    #[allow(clippy::needless_pass_by_value, reason = "it has ended")]
+    pub(super) fn leave(&mut self, slot: Slot, membership: Membership) {
+        let connection = &self.connections[slot];
+        let (endpoint, encoding) = (connection.endpoint(), connection.encoding());
+        let everyone = Audiences::everyone(endpoint);
+        self.fanout.audiences.leave(everyone, membership.place(), slot, encoding);
+        for &(topic, place) in membership.subscriptions() {
             self.leave_topic(topic, place, slot);
         }
     }
@@ -51,11 +51,10 @@ impl Shard {
         // What was published before is not for it; what is for it otherwise keeps its place.
         self.catch_up(slot);
         let connection = &mut self.connections[slot];
-        if !connection.is_open() {
-            return Err(SendError::Closed);
-        }
         let topic_limit = self.limits[connection.endpoint()].topic_count;
-        let subscriptions = connection.subscriptions();
+        let encoding = connection.encoding();
+        let Some(membership) = connection.membership_mut() else { return Err(SendError::Closed) };
+        let subscriptions = membership.subscriptions();
         let known = self.fanout.audiences.find(topic);
         let found = known.map(|index| subscriptions.binary_search_by_key(&index, |&(at, _)| at));
         if matches!(found, Some(Ok(_))) {
@@ -66,8 +65,8 @@ impl Shard {
         }
         let audiences = &mut self.fanout.audiences;
         let index = audiences.find_or_add(topic);
-        let place = audiences.join(index, slot, connection.encoding());
-        connection.subscribe(index, place);
+        let place = audiences.join(index, slot, encoding);
+        membership.subscribe(index, place);
         self.tell_count(index, self.fanout.audiences.member_count(index));
         Ok(())
     }
@@ -76,7 +75,8 @@ impl Shard {
     pub(in crate::shard) fn unsubscribe(&mut self, slot: Slot, topic: &str) {
         self.catch_up(slot);
         let Some(index) = self.fanout.audiences.find(topic) else { return };
-        if let Some(place) = self.connections[slot].unsubscribe(index) {
+        let Some(membership) = self.connections[slot].membership_mut() else { return };
+        if let Some(place) = membership.unsubscribe(index) {
             self.leave_topic(index, place, slot);
         }
     }
@@ -165,9 +165,10 @@ impl Shard {
     fn is_encoded_member(&self, id: ConnectionId, index: AudienceIndex) -> bool {
         let Some(slot) = self.find(id.address()) else { return false };
         let connection = &self.connections[slot];
+        let Some(membership) = connection.membership() else { return false };
         let is_member = Audiences::everyone(connection.endpoint()) == index
-            || connection.subscriptions().iter().any(|&(topic, _)| topic == index);
-        is_member && connection.is_open() && !connection.encoding().is_plain()
+            || membership.subscriptions().iter().any(|&(topic, _)| topic == index);
+        is_member && !connection.encoding().is_plain()
     }
 
     // Delivery.
@@ -188,17 +189,21 @@ impl Shard {
         }
         while let Some(slot) = self.fanout.next_member(&mut budget) {
             let takes_all = self.connections[slot].may_write_at_once();
-            match self.sole_due(slot) {
-                Due::Nothing => {}
-                Due::One(position) if takes_all => self.write_due(slot, position),
+            let sole = match self.sole_due(slot) {
+                Due::Nothing => continue,
+                Due::One(position) if takes_all => Some(position),
                 Due::One(_) | Due::Many => {
                     self.collect_due(slot);
                     budget = budget.saturating_sub(self.due.len() / RUNS_PER_VISIT);
                     match self.due[..] {
-                        [position] if takes_all => self.write_due(slot, position),
-                        _ => self.push_due(slot),
+                        [position] if takes_all => Some(position),
+                        _ => None,
                     }
                 }
+            };
+            match sole {
+                Some(position) => self.write_due(slot, position),
+                None => self.push_due(slot),
             }
         }
         // This was no handler's time.
@@ -209,10 +214,11 @@ impl Shard {
     #[inline]
     fn sole_due(&self, slot: Slot) -> Due {
         let connection = &self.connections[slot];
+        let Some(membership) = connection.membership() else { return Due::Nothing };
         let everyone = Audiences::everyone(connection.endpoint());
         match self.fanout.audiences.only_pending(everyone) {
-            _ if !connection.subscriptions().is_empty() => Due::Many,
-            Some(position) if position < connection.position() => Due::Nothing,
+            _ if !membership.subscriptions().is_empty() => Due::Many,
+            Some(position) if position < membership.position() => Due::Nothing,
             Some(position) => Due::One(position),
             None => Due::Many,
         }
@@ -224,13 +230,15 @@ impl Shard {
         self.due.clear();
         let end = self.fanout.end();
         let connection = &mut self.connections[slot];
-        let start = connection.catch_up(end);
+        let everyone = Audiences::everyone(connection.endpoint());
+        let Some(membership) = connection.membership_mut() else { return };
+        let start = membership.catch_up(end);
         if start == end {
             return;
         }
         let audiences = &self.fanout.audiences;
-        audiences.due(Audiences::everyone(connection.endpoint()), start, &mut self.due);
-        let subscriptions = connection.subscriptions();
+        audiences.due(everyone, start, &mut self.due);
+        let subscriptions = membership.subscriptions();
         for &(topic, _) in subscriptions {
             audiences.due(topic, start, &mut self.due);
         }
@@ -269,9 +277,10 @@ impl Shard {
 
     /// Hands the one run that is due to the kernel at once.
     fn write_due(&mut self, slot: Slot, position: Position) {
-        let connection = &mut self.connections[slot];
-        // Not to the log's end: a run that is still growing may be for it, too.
-        connection.catch_up(connection.position().max(position + 1));
+        if let Some(membership) = self.connections[slot].membership_mut() {
+            // Not to the log's end: a run that is still growing may be for it, too.
+            membership.catch_up(membership.position().max(position + 1));
+        }
         let Some(run) = self.fanout.run(position) else { return };
         if run.except.is_some_and(|except| except == self.id(slot)) {
             return;

@@ -49,8 +49,8 @@ impl Shard {
         endpoint: EndpointIndex,
         mode: MessageMode,
     ) {
-        self.join(slot, endpoint);
-        self.connections[slot].open(mode, self.now);
+        let membership = self.join(slot, endpoint);
+        self.connections[slot].open(endpoint, membership, mode, self.now);
         let due = self.now + self.limits[endpoint].ping_after * 9 / 10;
         self.arm(slot, due);
     }
