@@ -136,7 +136,8 @@ impl Queue {
     }
 
     /// Queues whole frames.
-    #[inline]
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "the call alone costs a tenth of queueing shared frames")]
     pub(super) fn push(&mut self, frames: Bytes) {
         if frames.len() < REFER_BYTES {
             self.push_slice(&frames);
@@ -335,7 +336,11 @@ impl Queue {
     }
 
     /// Removes written bytes from the front.
-    #[inline]
+    #[inline(always)]
+    #[allow(
+        clippy::inline_always,
+        reason = "the call alone costs a tenth of writing shared frames"
+    )]
     pub(super) fn advance(&mut self, mut written: usize) {
         self.bytes -= written;
         self.exempt_bytes = self.exempt_bytes.saturating_sub(written);

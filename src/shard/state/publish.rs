@@ -64,7 +64,7 @@ impl Shard {
             return Err(SendError::Overloaded);
         }
         let audiences = &mut self.fanout.audiences;
-        let index = audiences.find_or_add(topic);
+        let index = known.unwrap_or_else(|| audiences.find_or_add(topic));
         let place = audiences.join(index, slot, encoding);
         membership.subscribe(index, place);
         self.tell_count(index, self.fanout.audiences.member_count(index));
