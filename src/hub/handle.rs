@@ -10,10 +10,10 @@ use super::delivery::{BroadcastDelivery, Delivery};
 use super::envelope::{Audience, EndpointIndex, Envelope, Publication};
 use super::id::{ConnectionId, Node};
 use super::mailbox::Mailbox;
-use super::shared::Shared;
+use super::shared::{ShardLink, Shared};
 use super::shutdown::{Progress, Shutdown};
 use super::ticket::{Tally, Ticket};
-use super::topics::{SubscriberCounts, topic_name};
+use super::topics::topic_name;
 use crate::error::SendError;
 use crate::message::{AsMessage, Close, CloseCode, ClosedBy, Message};
 use crate::protocol::frame;
@@ -53,9 +53,9 @@ impl Hub {
         mailboxes: Box<[Arc<Mailbox<Envelope>>]>,
         endpoints: HashMap<String, EndpointIndex>,
     ) -> Self {
-        let subscribers = mailboxes.iter().map(|_| SubscriberCounts::default()).collect();
+        let shards = mailboxes.into_iter().map(ShardLink::new).collect();
         let shutdown = Progress::default();
-        Self { shared: Arc::new(Shared { node, mailboxes, endpoints, subscribers, shutdown }) }
+        Self { shared: Arc::new(Shared { node, shards, endpoints, shutdown }) }
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -278,7 +278,7 @@ impl Hub {
     /// [`ConnectionId::shard`](ConnectionId::shard); those that are still upgrading included.
     #[must_use]
     pub fn connection_counts(&self) -> Vec<usize> {
-        self.shared.mailboxes.iter().map(|mailbox| mailbox.connection_count()).collect()
+        self.shared.shards.iter().map(|shard| shard.counters.connection_count()).collect()
     }
 
     /// How many accepted messages were dropped so far: for connections that were gone by then, or
@@ -286,7 +286,7 @@ impl Hub {
     /// it missed.
     #[must_use]
     pub fn dropped_count(&self) -> u64 {
-        self.shared.mailboxes.iter().map(|mailbox| mailbox.dropped_count()).sum()
+        self.shared.shards.iter().map(|shard| shard.counters.dropped_count()).sum()
     }
 
     /// How much work that handlers left to be done was cut so far: futures of
@@ -296,7 +296,7 @@ impl Hub {
     /// that the full pool did not accept. Each is logged.
     #[must_use]
     pub fn cancelled_count(&self) -> u64 {
-        self.shared.mailboxes.iter().map(|mailbox| mailbox.cancelled_count()).sum()
+        self.shared.shards.iter().map(|shard| shard.counters.cancelled_count()).sum()
     }
 
     /// Begins to shut the server down, from any thread or handler, and returns at once. The plan is
@@ -331,6 +331,7 @@ impl Hub {
         if id.node() != self.shared.node {
             return Err(SendError::Gone);
         }
-        self.shared.mailboxes.get(id.shard()).map(AsRef::as_ref).ok_or(SendError::Gone)
+        let shard = self.shared.shards.get(id.shard()).ok_or(SendError::Gone)?;
+        Ok(&shard.mailbox)
     }
 }

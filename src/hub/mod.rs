@@ -4,6 +4,7 @@
 
 pub(crate) mod alarm;
 mod answer;
+mod counters;
 pub(crate) mod credit;
 mod delivery;
 mod doorbell;
@@ -22,7 +23,7 @@ pub(crate) use self::envelope::{Audience, EndpointIndex, Envelope, Publication};
 pub use self::handle::Hub;
 pub(crate) use self::id::{Address, Node, SHARD_COUNT_MAX, SLOT_COUNT_MAX, Slot};
 pub use self::id::{ConnectionId, ParseIdError};
-pub(crate) use self::shared::Shared;
+pub(crate) use self::shared::{ShardLink, Shared};
 pub(crate) use self::shutdown::Schedule;
 pub use self::shutdown::{Shutdown, ShutdownReport};
 pub use self::stream::{Piece, Stream};

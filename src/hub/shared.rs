@@ -1,14 +1,15 @@
 //! [`Shared`]: what all threads of a server share.
 //!
-//! Knows the mailboxes of all shards and what each shard publishes of itself. Must not know
-//! messages before they are encoded, nor what a connection is.
+//! Knows how each shard is reached and what it publishes of itself. Must not know messages before
+//! they are encoded, nor what a connection is.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::counters::Counters;
 use super::envelope::{EndpointIndex, Envelope, Publication};
 use super::id::Node;
-use super::mailbox::Mailbox;
+use super::mailbox::{Mailbox, Room};
 use super::shutdown::{Progress, Shutdown};
 use super::topics::SubscriberCounts;
 use crate::error::SendError;
@@ -17,11 +18,39 @@ use crate::error::SendError;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) node: Node,
-    pub(crate) mailboxes: Box<[Arc<Mailbox<Envelope>>]>,
+    pub(crate) shards: Box<[ShardLink]>,
     pub(crate) endpoints: HashMap<String, EndpointIndex>,
-    /// By shard.
-    pub(crate) subscribers: Box<[SubscriberCounts]>,
     pub(crate) shutdown: Progress,
+}
+
+/// What all threads know of one shard: how it is reached, and what it publishes of itself.
+#[derive(Debug)]
+pub(crate) struct ShardLink {
+    pub(crate) mailbox: Arc<Mailbox<Envelope>>,
+    pub(crate) counters: Counters,
+    pub(crate) subscribers: SubscriberCounts,
+}
+
+impl ShardLink {
+    pub(super) fn new(mailbox: Arc<Mailbox<Envelope>>) -> Self {
+        let (counters, subscribers) = Default::default();
+        Self { mailbox, counters, subscribers }
+    }
+
+    /// Sends an envelope that carries a connection, which counts from here on; `room` is that of
+    /// this shard's mailbox.
+    ///
+    /// # Errors
+    /// As of [`Room::send`]; then it does not count.
+    pub(crate) fn send_connection(
+        &self,
+        room: Room<'_, Envelope>,
+        envelope: Envelope,
+    ) -> Result<(), SendError> {
+        // First: it may end before this thread goes on.
+        self.counters.add_connection();
+        room.send(envelope).inspect_err(|_| self.counters.remove_connection())
+    }
 }
 
 impl Shared {
@@ -32,8 +61,8 @@ impl Shared {
     }
 
     pub(crate) fn wake_all(&self) {
-        for mailbox in &self.mailboxes {
-            mailbox.wake();
+        for shard in &self.shards {
+            shard.mailbox.wake();
         }
     }
 
@@ -44,27 +73,28 @@ impl Shared {
         but: Option<usize>,
     ) -> Result<(), SendError> {
         let bytes = publication.frame.len();
-        let mut rooms = Vec::with_capacity(self.mailboxes.len());
-        for (shard, mailbox) in self.mailboxes.iter().enumerate() {
-            if Some(shard) != but {
-                rooms.push((mailbox, mailbox.reserve(bytes)?));
+        let mut rooms = Vec::with_capacity(self.shards.len());
+        for (index, shard) in self.shards.iter().enumerate() {
+            if Some(index) != but {
+                rooms.push((shard, shard.mailbox.reserve(bytes)?));
             }
         }
-        for (mailbox, room) in rooms {
+        for (shard, room) in rooms {
             if room.send(Envelope::Publish(Arc::clone(publication))).is_err() {
                 // It has ended just now. The others get it, so it was accepted.
-                mailbox.count_dropped(1);
+                shard.counters.count_dropped(1);
             }
         }
         Ok(())
     }
 
     pub(crate) fn subscriber_count(&self, topic: &str) -> usize {
-        self.subscribers.iter().map(|counts| counts.of(topic)).sum()
+        self.shards.iter().map(|shard| shard.subscribers.of(topic)).sum()
     }
 
-    /// Those on their way from the shard that accepted them included.
+    /// How many connections there are, including those on their way from the shard that accepted
+    /// them.
     pub(crate) fn connection_count(&self) -> usize {
-        self.mailboxes.iter().map(|mailbox| mailbox.connection_count()).sum()
+        self.shards.iter().map(|shard| shard.counters.connection_count()).sum()
     }
 }

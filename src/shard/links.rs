@@ -41,7 +41,7 @@ impl Excess {
 
 impl Links {
     pub(in crate::shard) fn new(hub: Hub, own: usize, limits: &Limits) -> Self {
-        let shard_count = hub.shared().mailboxes.len();
+        let shard_count = hub.shared().shards.len();
         // A broadcast needs room for all others at once.
         let limit_count = limits.mailbox_count.max(shard_count);
         Self {
@@ -73,10 +73,10 @@ impl Links {
         shard: usize,
         envelope: Envelope,
     ) -> Result<(), SendError> {
-        let Some(mailbox) = self.hub.shared().mailboxes.get(shard) else {
+        let Some(link) = self.hub.shared().shards.get(shard) else {
             return Err(SendError::Gone);
         };
-        if mailbox.is_closed() {
+        if link.mailbox.is_closed() {
             return Err(SendError::ShuttingDown);
         }
         self.check_room(1, envelope.size())?;
@@ -86,7 +86,7 @@ impl Links {
     /// Sends, with room or without; the bounds allow it.
     fn send_anyway(&mut self, shard: usize, envelope: Envelope) -> Result<(), SendError> {
         let size = envelope.size();
-        let mailbox = &self.hub.shared().mailboxes[shard];
+        let mailbox = &self.hub.shared().shards[shard].mailbox;
         match mailbox.reserve(size) {
             Ok(room) => room.send(envelope),
             Err(SendError::Overloaded) if self.is_quiet => Err(SendError::ShuttingDown),
@@ -103,7 +103,7 @@ impl Links {
     /// Sends a publication to all other shards, or to none.
     pub(in crate::shard) fn publish(&mut self, publication: &Publication) -> Result<(), SendError> {
         let others = self.excesses.len() - 1;
-        if self.hub.shared().mailboxes.iter().any(|mailbox| mailbox.is_closed()) {
+        if self.hub.shared().shards.iter().any(|shard| shard.mailbox.is_closed()) {
             return Err(SendError::ShuttingDown);
         }
         if others == 0 {
@@ -120,7 +120,7 @@ impl Links {
         for shard in (0..=others).filter(|&shard| shard != own) {
             if self.send_anyway(shard, Envelope::Publish(Arc::clone(&publication))).is_err() {
                 // It has ended just now. The others get it, so it was accepted.
-                self.hub.shared().mailboxes[shard].count_dropped(1);
+                self.hub.shared().shards[shard].counters.count_dropped(1);
             }
         }
         Ok(())
@@ -135,8 +135,8 @@ impl Links {
 
     /// Looks whether the other shards have taken what was sent beyond the room.
     pub(in crate::shard) fn look(&mut self) {
-        for (mailbox, excess) in self.hub.shared().mailboxes.iter().zip(&mut self.excesses) {
-            if excess.count > 0 && !mailbox.has_line() {
+        for (shard, excess) in self.hub.shared().shards.iter().zip(&mut self.excesses) {
+            if excess.count > 0 && !shard.mailbox.has_line() {
                 let Excess { count, bytes } = std::mem::take(excess);
                 self.excess.count -= count;
                 self.excess.bytes -= bytes;

@@ -186,7 +186,7 @@ impl EventLoop {
         self.flush();
         self.reap();
         if self.is_over() {
-            self.lose_mail();
+            self.shard.lose_mail();
             self.shard.reports.finish(self.shard.now);
         }
     }
@@ -445,7 +445,7 @@ impl EventLoop {
             self.shard.wheel.disarm(slot);
             debug_assert!(connection.is_dead() && connection.outbox.is_empty());
             self.let_out(&connection);
-            self.shard.inbox.mailbox().remove_connection();
+            self.shard.link().counters.remove_connection();
             if let Some(listener) = &mut self.listener {
                 // A descriptor has become free.
                 listener.resting_until = None;

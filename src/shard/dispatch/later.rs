@@ -154,7 +154,7 @@ impl Application {
             return Err(Overloaded);
         }
         let connection = &mut shard.connections[slot];
-        let doorbell = Arc::clone(shard.hub.shared().mailboxes[shard.index].doorbell());
+        let doorbell = Arc::clone(shard.hub.shared().shards[shard.index].mailbox.doorbell());
         let alarm = Alarm::new(connection.address, doorbell);
         let waker = Waker::from(Arc::clone(&alarm));
         connection.flags.is_waiting = true;

@@ -27,7 +27,7 @@ impl EventLoop {
         now: Instant,
     ) -> Option<ConnectionId> {
         self.shard.now = now;
-        self.shard.inbox.mailbox().add_connection();
+        self.shard.link().counters.add_connection();
         let address = self.adopt(Transport::new(end), peer)?;
         Some(ConnectionId::new(self.shard.hub.shared().node, self.shard.index, address))
     }

@@ -31,7 +31,7 @@ impl EventLoop {
         shard.inbox.check_invariants();
         self.check_lists();
         self.check_members();
-        if shard.hub.shared().mailboxes.len() == 1 {
+        if shard.hub.shared().shards.len() == 1 {
             self.check_places();
         }
         let mut queued_bytes = 0;
@@ -107,7 +107,7 @@ impl EventLoop {
             assert!(is_everyone || is_topic, "a member knows its place");
         }
         assert_eq!(membership_count, 0, "memberships without members");
-        let told = &shard.hub.shared().subscribers[shard.index];
+        let told = &shard.hub.shared().shards[shard.index].subscribers;
         let mut topic_count = 0;
         for (name, count) in audiences.topics() {
             assert_eq!(told.of(name), count, "how many subscribe to {name}");

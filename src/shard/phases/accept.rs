@@ -44,16 +44,16 @@ impl EventLoop {
             let own = self.shard.index;
             let shared = self.shard.hub.shared();
             let target = place(shared, own);
-            let mailbox = &shared.mailboxes[target];
+            let link = &shared.shards[target];
             if target != own
-                && let Ok(room) = mailbox.reserve(0)
+                && let Ok(room) = link.mailbox.reserve(0)
             {
                 let socket = transport::into_fd(socket);
                 // It fails only if that shard has ended.
-                let _ = room.send_connection(Envelope::Adopt { socket, peer });
+                let _ = link.send_connection(room, Envelope::Adopt { socket, peer });
                 continue;
             }
-            self.shard.inbox.mailbox().add_connection();
+            self.shard.link().counters.add_connection();
             self.adopt(Transport::new(socket), peer);
         }
     }
@@ -88,7 +88,7 @@ impl EventLoop {
     ) -> Option<Address> {
         let adopted = self.give_slot(transport, peer);
         if adopted.is_none() {
-            self.shard.inbox.mailbox().remove_connection();
+            self.shard.link().counters.remove_connection();
         }
         adopted
     }

@@ -45,7 +45,7 @@ impl EventLoop {
         if self.life == Life::Quieting {
             self.shard.links.quiet();
             let shared = self.shard.hub.shared();
-            let shard_count = shared.mailboxes.len();
+            let shard_count = shared.shards.len();
             let are_all_quiet = shared.shutdown.are_all_quiet(shard_count);
             if are_all_quiet || has_expired {
                 self.begin_closing_all();
@@ -59,7 +59,7 @@ impl EventLoop {
     /// When this shard's shutdown goes on, as far as no event tells.
     pub(in crate::shard) fn shutdown_due(&self) -> Option<Instant> {
         let schedule = self.shard.schedule?;
-        let shard_count = self.shard.hub.shared().mailboxes.len();
+        let shard_count = self.shard.hub.shared().shards.len();
         Some(match &self.life {
             Life::Running => schedule.accepts_until,
             Life::Spreading(spread) => {
@@ -138,7 +138,7 @@ impl EventLoop {
     }
 
     fn close_whose_turn_it_is(&mut self, schedule: Schedule, now: Instant) {
-        let shard_count = self.shard.hub.shared().mailboxes.len();
+        let shard_count = self.shard.hub.shared().shards.len();
         while let Life::Spreading(spread) = &mut self.life
             && let Some(next_at) = spread.next_at(schedule, self.shard.index, shard_count)
             && next_at <= now
@@ -234,12 +234,5 @@ impl EventLoop {
             }
         }
         self.close_leaving();
-    }
-
-    /// Nobody is left: what is still in the mailbox, the rest of messages in pieces, came too late.
-    pub(in crate::shard) fn lose_mail(&mut self) {
-        let mut lost_count = 0;
-        self.shard.inbox.end(Envelope::size, |envelope| lost_count += envelope.message_count());
-        self.shard.count_dropped(lost_count);
     }
 }

@@ -56,6 +56,17 @@ impl Shard {
         }
     }
 
+    /// No connection is left: what is still in the mailbox, the rest of messages in pieces, came too
+    /// late. It is lost.
+    pub(in crate::shard) fn lose_mail(&mut self) {
+        let counters = &self.hub.shared().shards[self.index].counters;
+        self.inbox.end(Envelope::size, |envelope| {
+            counters.count_dropped(envelope.message_count());
+            // After it was counted: this settles its ticket.
+            drop(envelope);
+        });
+    }
+
     /// Does what an envelope asks for; perhaps while a handler runs, and perhaps to its connection.
     pub(in crate::shard) fn open(&mut self, envelope: Envelope) {
         match envelope {

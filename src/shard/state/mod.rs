@@ -25,7 +25,7 @@ use slab::Slab;
 
 use crate::config::Limits;
 use crate::hub::mailbox::Inbox;
-use crate::hub::{Address, ConnectionId, Envelope, Hub, Schedule, Slot};
+use crate::hub::{Address, ConnectionId, Envelope, Hub, Schedule, ShardLink, Slot};
 use crate::shard::connection::Connection;
 use crate::shard::fanout::Fanout;
 use crate::shard::fanout::audience::Position;
@@ -133,6 +133,11 @@ impl Shard {
     }
 
     // Getters.
+
+    /// What all threads know of this shard.
+    pub(in crate::shard) fn link(&self) -> &ShardLink {
+        &self.hub.shared().shards[self.index]
+    }
 
     /// The slot of a connection that is still there.
     #[inline]
@@ -242,12 +247,12 @@ impl Shard {
         if count == 0 {
             return;
         }
-        self.hub.shared().mailboxes[self.index].count_dropped(count);
+        self.link().counters.count_dropped(count);
     }
 
     /// Counts work of a handler that is cut.
     pub(in crate::shard) fn count_cancelled(&self) {
-        self.hub.shared().mailboxes[self.index].count_cancelled();
+        self.link().counters.count_cancelled();
     }
 
     /// The connection's input goes on, or its end does.

@@ -98,7 +98,7 @@ impl Shard {
     /// Tells all threads how many subscribers a topic has here.
     fn tell_count(&self, index: AudienceIndex, count: usize) {
         if let Some(name) = self.fanout.audiences.name(index) {
-            self.hub.shared().subscribers[self.index].set(name, count);
+            self.link().subscribers.set(name, count);
         }
     }
 

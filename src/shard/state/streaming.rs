@@ -46,7 +46,7 @@ impl Shard {
         if connection.flags.has_stream {
             return Err(SendError::Overloaded);
         }
-        let doorbell = Arc::clone(self.hub.shared().mailboxes[self.index].doorbell());
+        let doorbell = Arc::clone(self.hub.shared().shards[self.index].mailbox.doorbell());
         let alarm = Alarm::new(connection.address, doorbell);
         let credit = Credit::new(alarm, self.limits[connection.endpoint].outbox_high_water_bytes);
         let held = Outbox::default();
