@@ -12,7 +12,9 @@ mod spares;
 use bytes::Bytes;
 
 use self::queue::Queue;
-pub(in crate::shard) use self::queue::{Begun, Flushed, REFER_BYTES, count_messages, pongs_first};
+pub(in crate::shard) use self::queue::{
+    Begun, Dropped, Flushed, REFER_BYTES, count_messages, pongs_first,
+};
 pub(in crate::shard) use self::spares::Spares;
 use crate::error::SendError;
 use crate::hub::ticket::Ticket;
@@ -131,10 +133,9 @@ impl Outbox {
         self.0.as_ref().map_or(0, |queue| queue.begun.bytes.max(queue.exempt_bytes))
     }
 
-    /// Drops the oldest data frame that counts and has not begun to leave; `false` if there is
-    /// none.
-    pub(in crate::shard) fn drop_oldest(&mut self) -> bool {
-        self.0.as_mut().is_some_and(|queue| queue.drop_oldest())
+    /// Drops the oldest data frame that counts and has not begun to leave; `None` if there is none.
+    pub(in crate::shard) fn drop_oldest(&mut self) -> Option<Dropped> {
+        self.0.as_mut()?.drop_oldest()
     }
 
     /// Queues all that was queued in another one.

@@ -56,8 +56,8 @@ impl Shard {
         }
     }
 
-    /// No connection is left: what is still in the mailbox, the rest of messages in pieces, came too
-    /// late. It is lost.
+    /// No connection is left: what is still in the mailbox, the rest of messages in pieces, came
+    /// too late. It is lost.
     pub(in crate::shard) fn lose_mail(&mut self) {
         let counters = &self.hub.shared().shards[self.index].counters;
         self.inbox.end(Envelope::size, |envelope| {
