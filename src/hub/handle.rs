@@ -3,14 +3,17 @@
 //! Knows ids, messages and mailboxes: it encodes a message once and puts it into each mailbox
 //! concerned. Must not know what a shard does with an envelope.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::delivery::{BroadcastDelivery, Delivery};
 use super::envelope::{Audience, EndpointIndex, Envelope, Publication};
 use super::id::{ConnectionId, Node};
+use super::injector::Injector;
 use super::mailbox::Mailbox;
-use super::shared::{ShardLink, Shared};
+use super::outlet::Outlet;
+use super::shared::{Origin, ShardLink, Shared};
 use super::shutdown::{Progress, Shutdown};
 use super::ticket::{Tally, Ticket};
 use super::topics::topic_name;
@@ -51,11 +54,18 @@ impl Hub {
     pub(crate) fn new(
         node: Node,
         mailboxes: Box<[Arc<Mailbox<Envelope>>]>,
+        outlets: Box<[Arc<dyn Outlet>]>,
         endpoints: HashMap<String, EndpointIndex>,
     ) -> Self {
         let shards = mailboxes.into_iter().map(ShardLink::new).collect();
         let shutdown = Progress::default();
-        Self { shared: Arc::new(Shared { node, shards, endpoints, shutdown }) }
+        Self { shared: Arc::new(Shared { node, shards, outlets, endpoints, shutdown }) }
+    }
+
+    /// The injector of each outlet.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the first outlet but those of tests"))]
+    pub(crate) fn injectors(&self) -> impl Iterator<Item = Injector> {
+        (0..self.shared.outlets.len()).map(|outlet| Injector::new(Arc::clone(&self.shared), outlet))
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -230,7 +240,8 @@ impl Hub {
         tally: Option<Tally>,
     ) -> Result<(), SendError> {
         let frame = frame::encode_whole(message);
-        self.shared.publish(&Arc::new(Publication { audience, except, frame, tally }), None)
+        let publication = Publication { audience, except, frame, tally };
+        self.shared.accept_publication(Cow::Owned(publication), Origin::Hub)
     }
 
     fn publish_told(&self, audience: Audience, message: Message<'_>) -> BroadcastDelivery {

@@ -1,15 +1,18 @@
 //! [`Shared`]: what all threads of a server share.
 //!
-//! Knows how each shard is reached and what it publishes of itself. Must not know messages before
-//! they are encoded, nor what a connection is.
+//! Knows how each shard is reached and what it publishes of itself, and where publications go. Must
+//! not know messages before they are encoded, what a connection is, nor what is behind an outlet.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::counters::Counters;
 use super::envelope::{EndpointIndex, Envelope, Publication};
+use super::excess::Excess;
 use super::id::Node;
 use super::mailbox::{Mailbox, Room};
+use super::outlet::{Outlet, OutletPermit};
 use super::shutdown::{Progress, Shutdown};
 use super::topics::SubscriberCounts;
 use crate::error::SendError;
@@ -19,6 +22,8 @@ use crate::error::SendError;
 pub(crate) struct Shared {
     pub(crate) node: Node,
     pub(crate) shards: Box<[ShardLink]>,
+    /// The destinations of publications beside the shards. Without any they cost nothing.
+    pub(super) outlets: Box<[Arc<dyn Outlet>]>,
     pub(crate) endpoints: HashMap<String, EndpointIndex>,
     pub(crate) shutdown: Progress,
 }
@@ -37,6 +42,13 @@ impl ShardLink {
         Self { mailbox, counters, subscribers }
     }
 
+    /// # Errors
+    /// `ShuttingDown` if the shard takes nothing new.
+    #[inline]
+    fn check_open(&self) -> Result<(), SendError> {
+        if self.mailbox.is_closed() { Err(SendError::ShuttingDown) } else { Ok(()) }
+    }
+
     /// Sends an envelope that carries a connection, which counts from here on; `room` is that of
     /// this shard's mailbox.
     ///
@@ -53,6 +65,64 @@ impl ShardLink {
     }
 }
 
+/// Where a publication comes from. It goes everywhere else.
+#[derive(Debug)]
+pub(crate) enum Origin<'o> {
+    /// Any thread, by the hub.
+    Hub,
+    /// A handler on this shard, which gives it to its own connections itself.
+    Handler {
+        shard: usize,
+        /// With it, the shard sends beyond the room of mailboxes, within its bounds.
+        excess: Option<&'o mut Excess>,
+    },
+    /// An outlet.
+    Outlet(usize),
+}
+
+impl Origin<'_> {
+    fn outlet(&self) -> Option<usize> {
+        match self {
+            Self::Outlet(outlet) => Some(*outlet),
+            Self::Hub | Self::Handler { .. } => None,
+        }
+    }
+}
+
+/// The right to send one publication to all shards but its origin.
+enum ShardPermits<'s> {
+    Rooms(Vec<(&'s ShardLink, Room<'s, Envelope>)>),
+    /// The shard's own bounds allow it, whatever room the mailboxes have.
+    Beyond {
+        shared: &'s Shared,
+        own: usize,
+        excess: &'s mut Excess,
+    },
+}
+
+impl ShardPermits<'_> {
+    /// A shard that has ended just now does not get it; the others do, so it was accepted.
+    fn send(self, publication: &Arc<Publication>) {
+        let envelope = || Envelope::Publish(Arc::clone(publication));
+        match self {
+            Self::Rooms(rooms) => {
+                for (shard, room) in rooms {
+                    if room.send(envelope()).is_err() {
+                        shard.counters.count_dropped(1);
+                    }
+                }
+            }
+            Self::Beyond { shared, own, excess } => {
+                for (index, shard) in shared.shards.iter().enumerate() {
+                    if index != own && shared.send_anyway(index, envelope(), excess).is_err() {
+                        shard.counters.count_dropped(1);
+                    }
+                }
+            }
+        }
+    }
+}
+
 impl Shared {
     /// Begins the shutdown, or makes it faster.
     pub(crate) fn begin_shutdown(&self, plan: Shutdown) {
@@ -66,26 +136,100 @@ impl Shared {
         }
     }
 
-    /// Sends a publication to every shard but one, or to none.
-    pub(crate) fn publish(
+    /// Sends a publication to all destinations but its origin, or to none. This is the only way in
+    /// which a publication leaves its origin.
+    ///
+    /// # Errors
+    /// `Overloaded` if a destination has no room, `ShuttingDown` if a shard takes nothing new.
+    #[inline]
+    pub(crate) fn accept_publication(
         &self,
-        publication: &Arc<Publication>,
-        but: Option<usize>,
+        publication: Cow<'_, Publication>,
+        origin: Origin<'_>,
+    ) -> Result<(), SendError> {
+        match (&origin, &*self.shards) {
+            (Origin::Handler { .. }, [only]) if self.outlets.is_empty() => only.check_open(),
+            _ => self.send_everywhere(publication, origin),
+        }
+    }
+
+    fn send_everywhere(
+        &self,
+        publication: Cow<'_, Publication>,
+        origin: Origin<'_>,
     ) -> Result<(), SendError> {
         let bytes = publication.frame.len();
+        let but = origin.outlet();
+        let to_shards = self.reserve_in_shards(bytes, origin)?;
+        let to_outlets = self.reserve_in_outlets(bytes, but)?;
+        let publication = Arc::new(publication.into_owned());
+        // The outlets first: what a client publishes in answer to it then follows it there, too.
+        for permit in to_outlets {
+            permit.send(Arc::clone(&publication));
+        }
+        to_shards.send(&publication);
+        Ok(())
+    }
+
+    fn reserve_in_outlets(
+        &self,
+        bytes: usize,
+        but: Option<usize>,
+    ) -> Result<Vec<OutletPermit<'_>>, SendError> {
+        let mut permits = Vec::with_capacity(self.outlets.len());
+        for (index, outlet) in self.outlets.iter().enumerate() {
+            if Some(index) != but {
+                permits.push(OutletPermit::reserve(outlet.as_ref(), bytes)?);
+            }
+        }
+        Ok(permits)
+    }
+
+    #[inline]
+    fn reserve_in_shards<'s>(
+        &'s self,
+        bytes: usize,
+        origin: Origin<'s>,
+    ) -> Result<ShardPermits<'s>, SendError> {
+        let own = match origin {
+            Origin::Hub | Origin::Outlet(_) => None,
+            Origin::Handler { shard: own, excess } => {
+                self.shards.iter().try_for_each(ShardLink::check_open)?;
+                if let Some(excess) = excess {
+                    let others = self.shards.len() - 1;
+                    excess.check(others, bytes * others)?;
+                    return Ok(ShardPermits::Beyond { shared: self, own, excess });
+                }
+                Some(own)
+            }
+        };
         let mut rooms = Vec::with_capacity(self.shards.len());
         for (index, shard) in self.shards.iter().enumerate() {
-            if Some(index) != but {
+            if Some(index) != own {
                 rooms.push((shard, shard.mailbox.reserve(bytes)?));
             }
         }
-        for (shard, room) in rooms {
-            if room.send(Envelope::Publish(Arc::clone(publication))).is_err() {
-                // It has ended just now. The others get it, so it was accepted.
-                shard.counters.count_dropped(1);
+        Ok(ShardPermits::Rooms(rooms))
+    }
+
+    /// Sends an envelope of one shard to another one, with room or beyond it; the excess allows it.
+    pub(crate) fn send_anyway(
+        &self,
+        shard: usize,
+        envelope: Envelope,
+        excess: &mut Excess,
+    ) -> Result<(), SendError> {
+        let bytes = envelope.size();
+        let mailbox = &self.shards[shard].mailbox;
+        match mailbox.reserve(bytes) {
+            Ok(room) => room.send(envelope),
+            Err(SendError::Overloaded) => {
+                mailbox.send_beyond(envelope)?;
+                excess.add(shard, bytes);
+                Ok(())
             }
+            Err(error) => Err(error),
         }
-        Ok(())
     }
 
     pub(crate) fn subscriber_count(&self, topic: &str) -> usize {

@@ -192,7 +192,7 @@ fn what_a_bell_was_rung_for_is_seen_by_who_hears_it_and_it_rings_once_until_then
 fn a_connection_is_counted_before_it_can_end() {
     explore("counting connections", || {
         let (mailbox, mut shard) = shard::<Envelope>(4, 100);
-        let hub = Hub::new(Node::random(), Box::new([mailbox]), HashMap::new());
+        let hub = Hub::new(Node::random(), Box::new([mailbox]), Box::default(), HashMap::new());
         let acceptor = {
             let hub = hub.clone();
             thread::spawn(move || {

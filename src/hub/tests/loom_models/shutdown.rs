@@ -12,7 +12,7 @@ use crate::sync::thread;
 /// A server's hub and its shards.
 fn server<const N: usize>() -> (Hub, [Shard<Envelope>; N]) {
     let (mailboxes, shards): (Vec<_>, Vec<_>) = (0..N).map(|_| shard(4, 100)).unzip();
-    let hub = Hub::new(Node::random(), mailboxes.into(), HashMap::new());
+    let hub = Hub::new(Node::random(), mailboxes.into(), Box::default(), HashMap::new());
     let Ok(shards) = shards.try_into() else { unreachable!("as many shards as mailboxes") };
     (hub, shards)
 }
