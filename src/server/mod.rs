@@ -24,5 +24,6 @@ pub use self::running::{Running, Server};
 pub(crate) use self::thread::OnShardThread;
 pub use self::thread::{ShardEnded, ShardThread};
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;
