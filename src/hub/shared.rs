@@ -153,6 +153,8 @@ impl Shared {
         }
     }
 
+    /// Apart, so that a handler on the only shard does not pay for it.
+    #[inline(never)]
     fn send_everywhere(
         &self,
         publication: Cow<'_, Publication>,
