@@ -9,11 +9,13 @@ use std::sync::Arc;
 use super::delivery::{BroadcastDelivery, Delivery};
 use super::envelope::{Audience, EndpointIndex, Envelope, Publication};
 use super::id::{ConnectionId, Node};
+use super::injector::Injector;
 use super::mailbox::Mailbox;
-use super::shared::Shared;
+use super::outlet::Outlet;
+use super::shared::{Origin, ShardLink, Shared};
 use super::shutdown::{Progress, Shutdown};
 use super::ticket::{Tally, Ticket};
-use super::topics::{SubscriberCounts, topic_name};
+use super::topics::topic_name;
 use crate::error::SendError;
 use crate::message::{AsMessage, Close, CloseCode, ClosedBy, Message};
 use crate::protocol::frame;
@@ -52,11 +54,18 @@ impl Hub {
     pub(crate) fn new(
         node: Node,
         mailboxes: Box<[Arc<Mailbox<Envelope>>]>,
+        outlets: Box<[Arc<dyn Outlet>]>,
         endpoints: HashMap<String, EndpointIndex>,
     ) -> Self {
-        let subscribers = mailboxes.iter().map(|_| SubscriberCounts::default()).collect();
+        let shards = mailboxes.into_iter().map(ShardLink::new).collect();
         let shutdown = Progress::default();
-        Self { shared: Arc::new(Shared { node, mailboxes, endpoints, subscribers, shutdown }) }
+        Self { shared: Arc::new(Shared { node, shards, outlets, endpoints, shutdown }) }
+    }
+
+    /// The injector of each outlet.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the first outlet but those of tests"))]
+    pub(crate) fn injectors(&self) -> impl Iterator<Item = Injector> {
+        (0..self.shared.outlets.len()).map(|outlet| Injector::new(Arc::clone(&self.shared), outlet))
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -231,7 +240,8 @@ impl Hub {
         tally: Option<Tally>,
     ) -> Result<(), SendError> {
         let parcel = Parcel::new(message).into();
-        self.shared.publish(&Arc::new(Publication { audience, except, parcel, tally }), None)
+        let publication = Publication { audience, except, parcel, tally };
+        self.shared.accept_publication(publication, Origin::Hub).map(drop)
     }
 
     fn publish_reported(&self, audience: Audience, message: Message<'_>) -> BroadcastDelivery {
@@ -279,7 +289,7 @@ impl Hub {
     /// [`ConnectionId::shard`](ConnectionId::shard); those that are still upgrading included.
     #[must_use]
     pub fn connection_counts(&self) -> Vec<usize> {
-        self.shared.mailboxes.iter().map(|mailbox| mailbox.connection_count()).collect()
+        self.shared.shards.iter().map(|shard| shard.counters.connection_count()).collect()
     }
 
     /// How many accepted messages were dropped so far: for connections that were gone by then, or
@@ -287,7 +297,7 @@ impl Hub {
     /// it missed.
     #[must_use]
     pub fn dropped_count(&self) -> u64 {
-        self.shared.mailboxes.iter().map(|mailbox| mailbox.dropped_count()).sum()
+        self.shared.shards.iter().map(|shard| shard.counters.dropped_count()).sum()
     }
 
     /// How much work that handlers left to be done was cut so far: futures of
@@ -297,7 +307,7 @@ impl Hub {
     /// that the full pool did not accept. Each is logged.
     #[must_use]
     pub fn cancelled_count(&self) -> u64 {
-        self.shared.mailboxes.iter().map(|mailbox| mailbox.cancelled_count()).sum()
+        self.shared.shards.iter().map(|shard| shard.counters.cancelled_count()).sum()
     }
 
     /// Begins to shut the server down, from any thread or handler, and returns at once. The plan is
@@ -332,6 +342,7 @@ impl Hub {
         if id.node() != self.shared.node {
             return Err(SendError::Gone);
         }
-        self.shared.mailboxes.get(id.shard()).map(AsRef::as_ref).ok_or(SendError::Gone)
+        let shard = self.shared.shards.get(id.shard()).ok_or(SendError::Gone)?;
+        Ok(&shard.mailbox)
     }
 }

@@ -1,13 +1,13 @@
 //! A shard's inbox: bounded in envelopes and in bytes, lock-free while it has room, and it wakes
 //! its shard once per burst.
 //!
-//! **Permit first.** A sender reserves room in a counter before it sends; so a broadcast can reserve
-//! in all mailboxes and then send, or send to none. The channel itself is never found full.
+//! **Permit first.** A sender reserves room in a counter before it sends. A broadcast reserves in
+//! all mailboxes and then sends, or sends to none. The channel itself is never found full.
 //!
 //! **The line.** A shard whose handlers have to send something for which there is no room appends
-//! it to the line, a queue behind a lock ([`Mailbox::send_beyond`]). Each shard bounds what it
-//! sends so (see `Links`), and reads no input meanwhile. While the line is not empty, nobody gets
-//! room in the channel.
+//! it to the line, a queue behind a lock ([`Mailbox::send_beyond`]). Each shard bounds what it sends
+//! so (see `Outbound`), and reads no input meanwhile. While the line is not empty, nobody gets room
+//! in the channel.
 //!
 //! **Order.** Channel and line are one queue: if a send has returned before another one begins, the
 //! inbox takes the first one first.
@@ -24,7 +24,8 @@
 //!
 //! **Waking.** A sender pushes, then wakes the shard: see [`Doorbell`].
 //!
-//! Knows envelopes by their size in bytes only. Must not know what is in them.
+//! Knows envelopes by their size in bytes, room and wake-ups. Must not know what is in an envelope,
+//! nor count anything else.
 
 use std::collections::VecDeque;
 use std::ops::DerefMut;
@@ -33,7 +34,7 @@ use std::sync::{Arc, PoisonError};
 use super::doorbell::Doorbell;
 use super::id::Address;
 use crate::error::SendError;
-use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::channel::{self, Receiver, Sender};
 use crate::sync::{Mutex, Waker, thread};
 
@@ -58,13 +59,6 @@ pub(crate) struct Mailbox<T> {
     reserved: AtomicU64,
     limit_count: u64,
     limit_bytes: u64,
-    /// How many connections the shard has, those on their way to it included. Not exact while they
-    /// come and go; it only guides where a new one is placed.
-    connection_count: AtomicUsize,
-    /// How many messages were dropped after they had been accepted.
-    dropped_count: AtomicU64,
-    /// How much work that handlers left to be done was cut.
-    cancelled_count: AtomicU64,
 }
 
 /// The receiving side, owned by the shard.
@@ -118,9 +112,6 @@ pub(crate) fn mailbox<T>(
         reserved: AtomicU64::new(0),
         limit_count: limit_count as u64,
         limit_bytes: (limit_bytes as u64).min(BYTES_MASK),
-        connection_count: AtomicUsize::new(0),
-        dropped_count: AtomicU64::new(0),
-        cancelled_count: AtomicU64::new(0),
     });
     let (line, ahead_count) = Default::default();
     let inbox = Inbox { receiver, line, ahead_count, woken: heard, mailbox: Arc::clone(&mailbox) };
@@ -188,41 +179,6 @@ impl<T> Mailbox<T> {
         self.reserved.load(Ordering::Relaxed) & LINE != 0
     }
 
-    // Counters. Relaxed, all of them: each stands for itself, and nothing is read on its strength.
-
-    /// Counts messages that were dropped after they had been accepted.
-    pub(crate) fn count_dropped(&self, count: u64) {
-        self.dropped_count.fetch_add(count, Ordering::Relaxed);
-    }
-
-    pub(crate) fn dropped_count(&self) -> u64 {
-        self.dropped_count.load(Ordering::Relaxed)
-    }
-
-    /// Counts work of a handler that was cut.
-    pub(crate) fn count_cancelled(&self) {
-        self.cancelled_count.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn cancelled_count(&self) -> u64 {
-        self.cancelled_count.load(Ordering::Relaxed)
-    }
-
-    /// Counts a connection that the shard gets.
-    pub(crate) fn add_connection(&self) {
-        self.connection_count.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// One that was counted has ended.
-    pub(crate) fn remove_connection(&self) {
-        let before = self.connection_count.fetch_sub(1, Ordering::Relaxed);
-        debug_assert!(before > 0, "a connection ended that was not counted");
-    }
-
-    pub(crate) fn connection_count(&self) -> usize {
-        self.connection_count.load(Ordering::Relaxed)
-    }
-
     // Closing.
 
     /// Ends reservations for good.
@@ -252,17 +208,6 @@ impl<T> Mailbox<T> {
 }
 
 impl<T> Permit<'_, T> {
-    /// Sends an envelope that carries a connection, which counts from here on.
-    ///
-    /// # Errors
-    /// As of [`send`](Self::send); then it does not count.
-    pub(crate) fn send_connection(self, envelope: T) -> Result<(), SendError> {
-        let mailbox = self.mailbox;
-        // First: it may end before this thread goes on.
-        mailbox.add_connection();
-        self.send(envelope).inspect_err(|_| mailbox.remove_connection())
-    }
-
     /// Sends the envelope. A shard whose thread has ended takes nothing.
     ///
     /// # Errors

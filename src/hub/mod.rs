@@ -3,13 +3,17 @@
 //! Knows addresses and encoded frames. Must not know what a connection is.
 
 mod answer;
+mod counters;
 pub(crate) mod credit;
 mod delivery;
 mod doorbell;
 mod envelope;
+mod excess;
 mod handle;
 mod id;
+pub(crate) mod injector;
 pub(crate) mod mailbox;
+mod outlet;
 mod shared;
 mod shutdown;
 mod stream;
@@ -19,10 +23,12 @@ pub(crate) mod waker;
 
 pub use self::delivery::{BroadcastDelivery, Delivery};
 pub(crate) use self::envelope::{Audience, EndpointIndex, Envelope, Publication};
+pub(crate) use self::excess::Excess;
 pub use self::handle::Hub;
 pub(crate) use self::id::{Address, Node, SHARD_COUNT_MAX, SLOT_COUNT_MAX, Slot};
 pub use self::id::{ConnectionId, ParseIdError};
-pub(crate) use self::shared::Shared;
+pub(crate) use self::outlet::Outlet;
+pub(crate) use self::shared::{Accepted, Origin, ShardLink, Shared};
 pub(crate) use self::shutdown::Schedule;
 pub use self::shutdown::{Shutdown, ShutdownReport};
 pub use self::stream::{Piece, Stream};

@@ -4,9 +4,9 @@
 //! needs no bound of its own: a waker that has notified the shard does not notify it again before
 //! the shard has rearmed it, so at most one notification of each waker is under way.
 //!
-//! **Rearming.** The shard clears `is_woken`, *then* looks. Both sides use read-modify-writes of one
-//! atomic. A notification that finds it clear reaches the shard; one that comes before the clearing
-//! needs not: the look that follows sees what it was for.
+//! **Rearming.** The shard clears `is_woken`, *then* looks. Both sides use read-modify-writes of
+//! one atomic. A notification that finds it clear reaches the shard; one that comes before the
+//! clearing needs not: the look that follows sees what it was for.
 //!
 //! Knows one connection's address. Must not know why it is looked at.
 

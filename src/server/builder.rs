@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::http::Response;
 use crate::http::network::Networks;
 use crate::hub::mailbox::mailbox;
-use crate::hub::{Hub, Node, SHARD_COUNT_MAX};
+use crate::hub::{Hub, Node, Outlet, SHARD_COUNT_MAX};
 use crate::shard::{
     self, Bound, ClientLimits, ConnectionQuota, Pool, PortUse, Service, ShardParts, WAKER,
 };
@@ -37,6 +37,7 @@ pub struct Builder {
     root: Router,
     proxies: Vec<String>,
     readiness: Option<String>,
+    outlets: Vec<Arc<dyn Outlet>>,
 }
 
 impl Server {
@@ -299,6 +300,13 @@ impl Builder {
         Ok(Server { parts, local_addr })
     }
 
+    /// Adds a destination of publications beside the shards.
+    #[cfg(test)]
+    pub(super) fn outlet(mut self, outlet: Arc<dyn Outlet>) -> Self {
+        self.outlets.push(outlet);
+        self
+    }
+
     /// Checks what was gathered and prepares the shards, without listeners.
     pub(crate) fn prepare(self, by_default: Shards) -> Result<Parts, Error> {
         let parallelism = thread::available_parallelism()?.get();
@@ -336,7 +344,7 @@ impl Builder {
             mailboxes.push(sender);
             shard_parts.push(ShardParts { index, poll, listener: None, inbox });
         }
-        let hub = Hub::new(Node::random(), mailboxes.into(), paths);
+        let hub = Hub::new(Node::random(), mailboxes.into(), self.outlets.into(), paths);
         let quota = ConnectionQuota::new(derived.connection_count);
         let client_limits = ClientLimits::new(of_server);
         let service =

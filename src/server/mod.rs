@@ -23,3 +23,7 @@ pub use self::router::Router;
 pub use self::running::{Running, Server};
 pub(crate) use self::thread::OnShardThread;
 pub use self::thread::{ShardEnded, ShardThread};
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;

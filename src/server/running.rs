@@ -144,7 +144,7 @@ impl Drop for Guard {
         }
         let shared = self.hub.shared();
         log::error!("shard {} ended before its time; the server shuts down", self.shard);
-        shared.mailboxes[self.shard].close();
+        shared.shards[self.shard].mailbox.close();
         if !self.has_begun {
             // Its loop would have said so: nothing will come from here.
             shared.shutdown.add_quiet();

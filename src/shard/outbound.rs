@@ -1,4 +1,4 @@
-//! A shard's ways to the other shards' mailboxes.
+//! A shard's ways to the other shards' mailboxes, and to the outlets beside them.
 //!
 //! What a handler sends is in the mailbox when its call returns, also if there is no room for it:
 //! then it stands in the mailbox's line, and this shard counts it. What a shard has standing in
@@ -7,51 +7,24 @@
 //!
 //! It does not wait here: what another shard or a thread sends meanwhile would overtake it.
 
-use std::sync::Arc;
-
 use crate::config::Limits;
 use crate::error::SendError;
-use crate::hub::{Envelope, Hub, Publication};
+use crate::hub::{Accepted, Envelope, Excess, Hub, Origin, Publication, ShardLink};
 
 #[derive(Debug)]
 pub(in crate::shard) struct Outbound {
     hub: Hub,
     own: usize,
-    /// What this shard has sent beyond the room of each mailbox whose line was not empty since.
-    excesses: Box<[Excess]>,
-    /// The sum of all.
+    /// What this shard has sent beyond the room of the others' mailboxes.
     excess: Excess,
-    limit: Excess,
     is_quiet: bool,
-}
-
-/// Envelopes for which there was no room.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Excess {
-    count: usize,
-    bytes: usize,
-}
-
-impl Excess {
-    fn add(&mut self, bytes: usize) {
-        self.count += 1;
-        self.bytes += bytes;
-    }
 }
 
 impl Outbound {
     pub(in crate::shard) fn new(hub: Hub, own: usize, limits: &Limits) -> Self {
-        let shard_count = hub.shared().mailboxes.len();
-        // A broadcast needs room for all others at once.
-        let limit_count = limits.mailbox_count.max(shard_count);
-        Self {
-            hub,
-            own,
-            excesses: vec![Excess::default(); shard_count].into(),
-            excess: Excess::default(),
-            limit: Excess { count: limit_count, bytes: limits.mailbox_bytes },
-            is_quiet: false,
-        }
+        let shard_count = hub.shared().shards.len();
+        let excess = Excess::new(shard_count, limits.mailbox_count, limits.mailbox_bytes);
+        Self { hub, own, excess, is_quiet: false }
     }
 
     /// The server shuts down: from now on this shard sends nothing for which there is no room.
@@ -64,7 +37,7 @@ impl Outbound {
     /// Whether another shard has not taken what was sent beyond the room.
     #[inline]
     pub(in crate::shard) fn is_blocked(&self) -> bool {
-        self.excess.count > 0
+        !self.excess.is_empty()
     }
 
     /// Sends to another shard, also if there is no room, within the bounds of that.
@@ -73,86 +46,41 @@ impl Outbound {
         shard: usize,
         envelope: Envelope,
     ) -> Result<(), SendError> {
-        let Some(mailbox) = self.hub.shared().mailboxes.get(shard) else {
+        let shared = self.hub.shared();
+        let Some(ShardLink { mailbox, .. }) = shared.shards.get(shard) else {
             return Err(SendError::Gone);
         };
         if mailbox.is_closed() {
             return Err(SendError::ShuttingDown);
         }
-        self.check_room(1, envelope.size())?;
-        self.send_anyway(shard, envelope)
-    }
-
-    /// Sends, with room or without; the bounds allow it.
-    fn send_anyway(&mut self, shard: usize, envelope: Envelope) -> Result<(), SendError> {
-        let size = envelope.size();
-        let mailbox = &self.hub.shared().mailboxes[shard];
-        match mailbox.reserve(size) {
-            Ok(room) => room.send(envelope),
-            Err(SendError::Overloaded) if self.is_quiet => Err(SendError::ShuttingDown),
-            Err(SendError::Overloaded) => {
-                mailbox.send_beyond(envelope)?;
-                self.excesses[shard].add(size);
-                self.excess.add(size);
-                Ok(())
-            }
-            Err(error) => Err(error),
+        let bytes = envelope.size();
+        self.excess.check(1, bytes)?;
+        if self.is_quiet {
+            let room = mailbox.reserve(bytes).map_err(|_| SendError::ShuttingDown)?;
+            return room.send(envelope);
         }
+        shared.send_anyway(shard, envelope, &mut self.excess)
     }
 
-    /// Whether there is no other shard.
+    /// Sends a publication to all other shards and to all outlets, or to none. Returns it for this
+    /// shard's own connections.
     #[inline]
-    pub(in crate::shard) fn are_none(&self) -> bool {
-        self.excesses.len() == 1
-    }
-
-    /// Whether a shard takes nothing any more: then nothing can be published.
-    #[inline]
-    pub(in crate::shard) fn are_closed(&self) -> bool {
-        self.hub.shared().mailboxes.iter().any(|mailbox| mailbox.is_closed())
-    }
-
-    /// Sends a publication to all other shards, or to none.
     pub(in crate::shard) fn publish(
         &mut self,
-        publication: &Arc<Publication>,
-    ) -> Result<(), SendError> {
-        if self.are_closed() {
-            return Err(SendError::ShuttingDown);
+        publication: Publication,
+    ) -> Result<Accepted, SendError> {
+        let excess = if self.is_quiet { None } else { Some(&mut self.excess) };
+        let origin = Origin::Handler { shard: self.own, excess };
+        match self.hub.shared().accept_publication(publication, origin) {
+            Err(_) if self.is_quiet => Err(SendError::ShuttingDown),
+            accepted => accepted,
         }
-        if self.is_quiet {
-            let published = self.hub.shared().publish(publication, Some(self.own));
-            return published.map_err(|_| SendError::ShuttingDown);
-        }
-        let others = self.excesses.len() - 1;
-        // What may be sent beyond the room to all of them may be sent.
-        self.check_room(others, publication.parcel.plain().len() * others)?;
-        let own = self.own;
-        for shard in (0..=others).filter(|&shard| shard != own) {
-            if self.send_anyway(shard, Envelope::Publish(Arc::clone(publication))).is_err() {
-                // It has ended just now. The others get it, so it was accepted.
-                self.hub.shared().mailboxes[shard].count_dropped(1);
-            }
-        }
-        Ok(())
-    }
-
-    fn check_room(&self, count: usize, bytes: usize) -> Result<(), SendError> {
-        let Self { excess, limit, .. } = self;
-        let fits = excess.count + count <= limit.count
-            && (excess.count == 0 || excess.bytes + bytes <= limit.bytes);
-        if fits { Ok(()) } else { Err(SendError::Overloaded) }
     }
 
     /// Looks whether the other shards have taken what was sent beyond the room.
     pub(in crate::shard) fn look(&mut self) {
-        for (mailbox, excess) in self.hub.shared().mailboxes.iter().zip(&mut self.excesses) {
-            if excess.count > 0 && !mailbox.has_line() {
-                let Excess { count, bytes } = std::mem::take(excess);
-                self.excess.count -= count;
-                self.excess.bytes -= bytes;
-            }
-        }
+        let shards = &self.hub.shared().shards;
+        self.excess.remove_taken(|shard| shards[shard].mailbox.has_line());
     }
 }
 
@@ -167,12 +95,7 @@ impl Drop for Outbound {
 impl Outbound {
     /// Panics unless the account of what was sent beyond the room is right, and within its bounds.
     pub(in crate::shard) fn check_invariants(&self) {
-        let Self { excesses, excess, limit, own, .. } = self;
-        let count: usize = excesses.iter().map(|excess| excess.count).sum();
-        let bytes: usize = excesses.iter().map(|excess| excess.bytes).sum();
-        assert_eq!(*excess, Excess { count, bytes }, "what was sent beyond the room");
-        assert!(count <= limit.count, "too much was sent beyond the room");
-        assert_eq!(excesses[*own], Excess::default(), "a shard sends nothing to itself");
+        self.excess.check_invariants(self.own);
     }
 }
 
@@ -194,7 +117,7 @@ mod tests {
             .map(|poll| Waker::new(poll.registry(), mio::Token(0)).expect("a waker"))
             .map(|waker| mailbox(waker, limits.mailbox_count, limits.mailbox_bytes))
             .unzip();
-        let hub = Hub::new(Node::random(), mailboxes.into(), std::collections::HashMap::new());
+        let hub = Hub::new(Node::random(), mailboxes.into(), Box::default(), Default::default());
         let mut outbound = Outbound::new(hub, 0, &limits);
         let send = |outbound: &mut Outbound, generation| {
             outbound.send(1, Envelope::Abort { to: Address::new(0, generation) })
@@ -223,12 +146,9 @@ mod tests {
         }
         outbound.quiet();
         let publish = |outbound: &mut Outbound| {
-            outbound.publish(&Arc::new(Publication {
-                audience: Audience::Everyone(0),
-                except: None,
-                parcel: Parcel::new(Message::Text("")).into(),
-                tally: None,
-            }))
+            let parcel = Parcel::new(Message::Text("")).into();
+            let audience = Audience::Everyone(0);
+            outbound.publish(Publication { audience, except: None, parcel, tally: None }).map(drop)
         };
         assert_eq!(send(&mut outbound, 6), Err(SendError::ShuttingDown));
         assert_eq!(publish(&mut outbound), Err(SendError::ShuttingDown));

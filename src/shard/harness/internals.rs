@@ -186,7 +186,7 @@ impl Members {
     /// Without descriptors, of which each member takes one.
     pub fn new(count: usize, sharing_count: usize) -> io::Result<(Self, Vec<UnixStream>)> {
         let (_, mailbox, inbox) = post()?;
-        let hub = Hub::new(Node::random(), Box::new([mailbox]), Default::default());
+        let hub = Hub::new(Node::random(), Box::new([mailbox]), Box::default(), Default::default());
         let limits = LimitTable::new(vec![Limits::default()], Limits::default());
         let shard = Shard::new(0, limits, hub, inbox, clock::now());
         let mut members = Self { shard };

@@ -15,7 +15,7 @@ impl EventLoop {
         let shard = &self.shard;
         shard.check_invariants(&self.life);
         assert!(self.control.is_empty(), "an answer to a control frame is left");
-        if shard.shared().mailboxes.len() == 1 {
+        if shard.shared().shards.len() == 1 {
             self.check_places();
         }
         for (slot, connection) in shard.connections() {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use self::queue::Queue;
 pub(in crate::shard) use self::queue::{
-    Begun, Flushed, REFER_BYTES, begun_bytes, count_messages, pongs_first,
+    Begun, Dropped, Flushed, REFER_BYTES, begun_bytes, count_messages, pongs_first,
 };
 pub(in crate::shard) use self::spares::Spares;
 use crate::error::SendError;
@@ -140,10 +140,9 @@ impl Outbox {
         self.0.as_ref().map_or(0, |queue| queue.begun_bytes().max(queue.exempt_bytes))
     }
 
-    /// Drops the oldest data frame that counts and has not begun to leave; `false` if there is
-    /// none.
-    pub(in crate::shard) fn drop_oldest(&mut self) -> bool {
-        self.0.as_mut().is_some_and(|queue| queue.drop_oldest())
+    /// Drops the oldest data frame that counts and has not begun to leave; `None` if there is none.
+    pub(in crate::shard) fn drop_oldest(&mut self) -> Option<Dropped> {
+        self.0.as_mut()?.drop_oldest()
     }
 
     /// Queues all that was queued in another one.

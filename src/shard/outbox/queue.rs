@@ -43,6 +43,20 @@ pub(super) struct Queue {
     pub(super) held_bytes: usize,
 }
 
+/// A message that was dropped. Its ticket is settled by the caller, who first counts it: the sender
+/// may look at the counter at once.
+#[derive(Debug)]
+#[must_use = "it is to be counted, then settled"]
+pub(in crate::shard) struct Dropped(Option<Ticket>);
+
+impl Dropped {
+    pub(in crate::shard) fn settle(self) {
+        if let Some(ticket) = self.0 {
+            ticket.settle(Err(SendError::Overloaded));
+        }
+    }
+}
+
 /// What nothing may come before or between: what is left of a frame that has begun to leave, or of
 /// the HTTP before the first frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -137,7 +151,10 @@ impl Queue {
 
     /// Queues whole frames.
     #[inline(always)]
-    #[allow(clippy::inline_always, reason = "the call alone costs a tenth of queueing shared frames")]
+    #[allow(
+        clippy::inline_always,
+        reason = "the call alone costs a tenth of queueing shared frames"
+    )]
     pub(super) fn push(&mut self, frames: Bytes) {
         if frames.len() < REFER_BYTES {
             self.push_slice(&frames);
@@ -249,17 +266,18 @@ impl Queue {
         count
     }
 
-    /// Drops the oldest data frame that has not begun to leave; `false` if there is none.
-    pub(super) fn drop_oldest(&mut self) -> bool {
-        if self.drop_oldest_of_segments() {
-            return true;
+    /// Drops the oldest data frame that has not begun to leave; `None` if there is none.
+    pub(super) fn drop_oldest(&mut self) -> Option<Dropped> {
+        let dropped = self.drop_oldest_of_segments();
+        if dropped.is_some() {
+            return dropped;
         }
         // Only now: a tail that is ended for each message would make a segment of each.
         self.end_tail();
         self.drop_oldest_of_segments()
     }
 
-    pub(super) fn drop_oldest_of_segments(&mut self) -> bool {
+    fn drop_oldest_of_segments(&mut self) -> Option<Dropped> {
         let (first, mut skip) = self.place_of(self.begun_bytes().max(self.exempt_bytes));
         for at in first..self.segments.len() {
             let segment = &mut self.segments[at];
@@ -277,9 +295,7 @@ impl Queue {
                 let mut tail = frames.split_off(skip);
                 tail.advance(frame);
                 self.bytes -= frame;
-                if let Some(ticket) = segment.ticket.take() {
-                    ticket.settle(Err(SendError::Overloaded));
-                }
+                let dropped = Dropped(segment.ticket.take());
                 let is_spent = frames.is_empty();
                 match (is_spent, tail.is_empty()) {
                     (true, true) => drop(self.segments.remove(at)),
@@ -287,11 +303,11 @@ impl Queue {
                     (false, true) => {}
                     (false, false) => self.segments.insert(at + 1, tail.into()),
                 }
-                return true;
+                return Some(dropped);
             }
             skip = 0;
         }
-        false
+        None
     }
 
     /// Hands to the kernel what it takes.

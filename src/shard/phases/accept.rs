@@ -42,13 +42,13 @@ impl EventLoop {
             let own = self.shard.index();
             let shared = self.shard.shared();
             let target = place(shared, own);
-            let mailbox = &shared.mailboxes[target];
+            let link = &shared.shards[target];
             if target != own
-                && let Ok(room) = mailbox.reserve(0)
+                && let Ok(room) = link.mailbox.reserve(0)
             {
                 let socket = transport.into_fd();
                 // It fails only if that shard has ended.
-                let _ = room.send_connection(Envelope::Adopt { socket, peer });
+                let _ = link.send_connection(room, Envelope::Adopt { socket, peer });
                 continue;
             }
             self.shard.count_connection();

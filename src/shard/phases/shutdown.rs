@@ -43,7 +43,7 @@ impl EventLoop {
         if self.life == ShutdownStage::Quieting {
             self.shard.quiet();
             let shared = self.shard.shared();
-            let shard_count = shared.mailboxes.len();
+            let shard_count = shared.shards.len();
             let are_all_quiet = shared.shutdown.are_all_quiet(shard_count);
             if are_all_quiet || has_expired {
                 self.begin_closing_all();
@@ -57,7 +57,7 @@ impl EventLoop {
     /// When this shard's shutdown goes on, as far as no event tells.
     pub(in crate::shard) fn shutdown_due(&self) -> Option<Instant> {
         let schedule = self.shard.schedule()?;
-        let shard_count = self.shard.shared().mailboxes.len();
+        let shard_count = self.shard.shared().shards.len();
         Some(match &self.life {
             ShutdownStage::Running => schedule.accepts_until,
             ShutdownStage::Spreading(spread) => {
@@ -136,7 +136,7 @@ impl EventLoop {
     }
 
     fn close_whose_turn_it_is(&mut self, schedule: Schedule, now: Instant) {
-        let shard_count = self.shard.shared().mailboxes.len();
+        let shard_count = self.shard.shared().shards.len();
         while let ShutdownStage::Spreading(spread) = &mut self.life
             && let Some(next_at) = spread.next_at(schedule, self.shard.index(), shard_count)
             && next_at <= now

@@ -108,7 +108,7 @@ impl Shard {
             assert!(is_everyone || is_topic, "a member knows its place");
         }
         assert_eq!(membership_count, 0, "memberships without members");
-        let told = &self.hub.shared().subscribers[self.index];
+        let told = &self.link().subscribers;
         let mut topic_count = 0;
         for (name, count) in audiences.topics() {
             assert_eq!(told.of(name), count, "how many subscribe to {name}");

@@ -59,6 +59,17 @@ impl Shard {
         }
     }
 
+    /// No connection is left: what is still in the mailbox, the rest of messages in pieces, came
+    /// too late. It is lost.
+    pub(in crate::shard) fn lose_mail(&mut self) {
+        let counters = &self.hub.shared().shards[self.index].counters;
+        self.inbox.end(Envelope::size, |envelope| {
+            counters.count_dropped(envelope.message_count());
+            // After it was counted: this settles its ticket.
+            drop(envelope);
+        });
+    }
+
     /// Does what an envelope asks for; perhaps while a handler runs, and perhaps to its connection.
     pub(in crate::shard) fn open(&mut self, envelope: Envelope) {
         match envelope {
@@ -155,20 +166,13 @@ impl Shard {
         }
     }
 
-    /// Nobody is left: what is still in the mailbox, the rest of messages in pieces, came too late.
-    pub(in crate::shard) fn lose_mail(&mut self) {
-        let mut lost_count = 0;
-        self.inbox.end(Envelope::size, |envelope| lost_count += envelope.message_count());
-        self.count_dropped(lost_count);
-    }
-
     /// Counts a connection that is about to come to this shard.
     pub(in crate::shard) fn count_connection(&self) {
-        self.inbox.mailbox().add_connection();
+        self.link().counters.add_connection();
     }
 
     /// It has not come, or is gone.
     pub(in crate::shard) fn uncount_connection(&self) {
-        self.inbox.mailbox().remove_connection();
+        self.link().counters.remove_connection();
     }
 }

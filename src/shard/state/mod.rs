@@ -31,7 +31,7 @@ use slab::Slab;
 
 use crate::config::Limits;
 use crate::hub::mailbox::Inbox;
-use crate::hub::{Address, ConnectionId, Envelope, Hub, Schedule, Shared, Slot};
+use crate::hub::{Address, ConnectionId, Envelope, Hub, Schedule, ShardLink, Shared, Slot};
 use crate::shard::connection::Connection;
 use crate::shard::fanout::Fanout;
 use crate::shard::fanout::audience::Position;
@@ -231,6 +231,11 @@ impl Shard {
         self.fanout.audiences.everybody()
     }
 
+    /// What all threads know of this shard.
+    pub(in crate::shard) fn link(&self) -> &ShardLink {
+        &self.hub.shared().shards[self.index]
+    }
+
     /// The slot of a connection that is still there.
     #[inline]
     pub(in crate::shard) fn find(&self, address: Address) -> Option<Slot> {
@@ -305,11 +310,11 @@ impl Shard {
         if count == 0 {
             return;
         }
-        self.hub.shared().mailboxes[self.index].count_dropped(count);
+        self.link().counters.count_dropped(count);
     }
 
     /// Counts work of a handler that is cut.
     pub(in crate::shard) fn count_cancelled(&self) {
-        self.hub.shared().mailboxes[self.index].count_cancelled();
+        self.link().counters.count_cancelled();
     }
 }

@@ -142,11 +142,12 @@ impl Shard {
                     let connection = &mut self.connections[slot];
                     let outbox = connection.back();
                     let before = outbox.bytes();
-                    if !outbox.drop_oldest() {
+                    let Some(dropped) = outbox.drop_oldest() else {
                         return Err(SendError::Overloaded);
-                    }
+                    };
                     self.queued_bytes = self.queued_bytes + outbox.bytes() - before;
                     self.count_dropped(1);
+                    dropped.settle();
                 }
                 return Ok(());
             }

@@ -92,7 +92,7 @@ impl Shard {
     /// Tells all threads how many subscribers a topic has here.
     fn tell_count(&self, index: AudienceIndex, count: usize) {
         if let Some(name) = self.fanout.audiences.name(index) {
-            self.hub.shared().subscribers[self.index].set(name, count);
+            self.link().subscribers.set(name, count);
         }
     }
 
@@ -120,17 +120,8 @@ impl Shard {
         }
         let parcel = self.encoder.encode(message).into();
         let publication = Publication { audience, except, parcel, tally };
-        if self.outbound.are_none() {
-            if self.outbound.are_closed() {
-                return Err(SendError::ShuttingDown);
-            }
-            self.publish_here(&publication);
-        } else {
-            // All shards hold the same one, so that its second form is made once.
-            let publication = Arc::new(publication);
-            self.outbound.publish(&publication)?;
-            self.publish_here(&publication);
-        }
+        let publication = self.outbound.publish(publication)?;
+        self.publish_here(&publication);
         Ok(())
     }
 

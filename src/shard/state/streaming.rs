@@ -8,7 +8,6 @@ use bytes::Bytes;
 use crate::error::SendError;
 use crate::hub::credit::Credit;
 use crate::hub::ticket::Ticket;
-use crate::hub::waker::ConnectionWaker;
 use crate::hub::{Address, Slot};
 use crate::message::{Close, CloseCode, ClosedBy};
 use crate::protocol::frame;
@@ -39,22 +38,18 @@ impl Shard {
     /// Begins a message in pieces. What was published before comes before it.
     pub(in crate::shard) fn begin_stream(&mut self, slot: Slot) -> Result<Arc<Credit>, SendError> {
         self.catch_up(slot);
-        let connection = &mut self.connections[slot];
+        let connection = &self.connections[slot];
         if !connection.is_open() {
             return Err(SendError::Closed);
         }
         if connection.has_stream() {
             return Err(SendError::Overloaded);
         }
-        let doorbell = Arc::clone(self.hub.shared().mailboxes[self.index].doorbell());
-        let connection_waker = ConnectionWaker::new(connection.address(), doorbell);
-        let credit = Credit::new(
-            connection_waker,
-            self.limits[connection.endpoint()].outbox_high_water_bytes,
-        );
+        let limit_bytes = self.limits_of(slot).outbox_high_water_bytes;
+        let credit = Credit::new(self.waker_of(slot), limit_bytes);
         let held = Outbox::default();
         let streaming = Streaming { credit: Arc::clone(&credit), has_begun: false, held };
-        connection.begin_stream(streaming);
+        self.connections[slot].begin_stream(streaming);
         Ok(credit)
     }
 

@@ -13,7 +13,7 @@ use crate::shard::state::Shard;
 impl Shard {
     /// What wakes a connection: the shard looks at it again.
     pub(in crate::shard) fn waker_of(&self, slot: Slot) -> Arc<ConnectionWaker> {
-        let doorbell = Arc::clone(self.hub.shared().mailboxes[self.index].doorbell());
+        let doorbell = Arc::clone(self.link().mailbox.doorbell());
         ConnectionWaker::new(self.connections[slot].address(), doorbell)
     }
 

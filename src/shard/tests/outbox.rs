@@ -15,7 +15,7 @@ use crate::hub::Delivery;
 use crate::hub::ticket::Ticket;
 use crate::message::Message;
 use crate::protocol::frame;
-use crate::shard::outbox::{Flushed, Outbox, Spares};
+use crate::shard::outbox::{Dropped, Flushed, Outbox, Spares};
 use crate::shard::{ClientEnd, pipe};
 use crate::transport::Transport;
 
@@ -218,7 +218,8 @@ impl Pair {
                 let is_free =
                     |queued: &Queued| queued.left == 0 && !queued.is_control() && !queued.is_exempt;
                 let oldest = self.model.iter().position(is_free);
-                assert_eq!(self.outbox.drop_oldest(), oldest.is_some());
+                let settled = self.outbox.drop_oldest().map(Dropped::settle);
+                assert_eq!(settled.is_some(), oldest.is_some());
                 let dropped = oldest.and_then(|at| self.model.remove(at));
                 if let Some(told) = dropped.and_then(|queued| queued.told) {
                     self.fates[told] = Some(Err(SendError::Overloaded));

@@ -46,7 +46,7 @@ fn mailboxes(count: usize) -> (Hub, Vec<Inbox<Envelope>>) {
     let boxes = (0..count).map(|_| mailbox(waker(), 1000, 10 << 20));
     let (mailboxes, inboxes): (Vec<_>, Vec<_>) = boxes.unzip();
     let endpoints = [("/".to_owned(), 0)].into();
-    (Hub::new(Node::random(), mailboxes.into(), endpoints), inboxes)
+    (Hub::new(Node::random(), mailboxes.into(), Box::default(), endpoints), inboxes)
 }
 
 /// As many shards of one server as encodings are listed for; a connection for each of these.

@@ -182,7 +182,7 @@ impl World {
         let poll = mio::Poll::new().expect("a poll");
         let waker = crate::sync::Waker::new(poll.registry(), mio::Token(0)).expect("a waker");
         let (mailbox, inbox) = mailbox(waker, 8, 1000);
-        let hub = Hub::new(Node::random(), Box::new([mailbox]), HashMap::new());
+        let hub = Hub::new(Node::random(), Box::new([mailbox]), Box::default(), HashMap::new());
         let limits = LimitTable::new(vec![limits.clone(), limits.clone()], limits);
         Self {
             shard: Shard::new(0, limits, hub, inbox, clock::now()),

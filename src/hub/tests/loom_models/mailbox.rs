@@ -1,11 +1,12 @@
-//! The mailbox: waking, bounds, closing, the end of a shard; and the woken.
+//! The mailbox: waking, bounds, closing, the end of a shard; and connection wakers.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{explore, shard};
 use crate::error::SendError;
 use crate::hub::waker::ConnectionWaker;
-use crate::hub::{Address, Envelope};
+use crate::hub::{Address, Envelope, Hub, Node};
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::thread;
 
@@ -190,25 +191,31 @@ fn what_a_bell_was_rung_for_is_seen_by_who_hears_it_and_it_rings_once_until_then
 #[test]
 fn a_connection_is_counted_before_it_can_end() {
     explore("counting connections", || {
-        let (mailbox, mut shard) = shard::<()>(4, 100);
+        let (mailbox, mut shard) = shard::<Envelope>(4, 100);
+        let hub = Hub::new(Node::random(), Box::new([mailbox]), Box::default(), HashMap::new());
         let acceptor = {
-            let mailbox = Arc::clone(&mailbox);
-            thread::spawn(move || mailbox.reserve(0).and_then(|room| room.send_connection(())))
+            let hub = hub.clone();
+            thread::spawn(move || {
+                let link = &hub.shared().shards[0];
+                // It stands for a socket.
+                let envelope = Envelope::Abort { to: Address::new(1, 2) };
+                link.mailbox.reserve(0).and_then(|room| link.send_connection(room, envelope))
+            })
         };
         let observed = Arc::new(AtomicUsize::new(0));
         let observer = {
-            let (mailbox, observed) = (Arc::clone(&mailbox), Arc::clone(&observed));
+            let (hub, observed) = (hub.clone(), Arc::clone(&observed));
             thread::spawn(move || {
-                observed.fetch_max(mailbox.connection_count(), Ordering::Relaxed);
+                observed.fetch_max(hub.shared().connection_count(), Ordering::Relaxed);
             })
         };
         shard.inbox.mailbox().close();
-        while let Some(()) = shard.inbox.take_promised(|()| 0) {
-            shard.inbox.mailbox().remove_connection();
+        while shard.inbox.take_promised(Envelope::size).is_some() {
+            hub.shared().shards[0].counters.remove_connection();
         }
         drop(shard);
         assert!(acceptor.join().is_ok() && observer.join().is_ok());
-        assert_eq!(mailbox.connection_count(), 0);
+        assert_eq!(hub.shared().connection_count(), 0);
         assert!(observed.load(Ordering::Relaxed) <= 1, "the count went below zero");
     });
 }

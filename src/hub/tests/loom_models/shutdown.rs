@@ -12,7 +12,7 @@ use crate::sync::thread;
 /// A server's hub and its shards.
 fn server<const N: usize>() -> (Hub, [Shard<Envelope>; N]) {
     let (mailboxes, shards): (Vec<_>, Vec<_>) = (0..N).map(|_| shard(4, 100)).unzip();
-    let hub = Hub::new(Node::random(), mailboxes.into(), HashMap::new());
+    let hub = Hub::new(Node::random(), mailboxes.into(), Box::default(), HashMap::new());
     let Ok(shards) = shards.try_into() else { unreachable!("as many shards as mailboxes") };
     (hub, shards)
 }
@@ -32,7 +32,7 @@ fn a_shutdown_that_meets_other_mail_is_seen() {
         let sender = {
             let hub = hub.clone();
             thread::spawn(move || {
-                let room = hub.shared().mailboxes[0].reserve(0).expect("room");
+                let room = hub.shared().shards[0].mailbox.reserve(0).expect("room");
                 assert_eq!(room.send(envelope()), Ok(()));
             })
         };
@@ -60,7 +60,7 @@ fn what_shards_send_to_each_other_before_they_are_quiet_is_found_by_who_closes_t
             thread::spawn(move || {
                 let shared = hub.shared();
                 // Its handlers send for the last time; then it is quiet.
-                let room = shared.mailboxes[1 - own].reserve(0).expect("room");
+                let room = shared.shards[1 - own].mailbox.reserve(0).expect("room");
                 assert_eq!(room.send(envelope()), Ok(()));
                 shared.shutdown.add_quiet();
                 while !shared.shutdown.are_all_quiet(2) {

@@ -18,7 +18,7 @@ fn stream(limit_bytes: usize) -> (Stream<[u8]>, Arc<Credit>, Shard<Envelope>) {
     let address = Address::new(1, 2);
     let credit =
         Credit::new(ConnectionWaker::new(address, Arc::clone(mailbox.doorbell())), limit_bytes);
-    let hub = Hub::new(node, Box::new([mailbox]), HashMap::new());
+    let hub = Hub::new(node, Box::new([mailbox]), Box::default(), HashMap::new());
     let stream = Stream::new(hub, ConnectionId::new(node, 0, address), Arc::clone(&credit));
     (stream, credit, shard)
 }

@@ -28,7 +28,7 @@ fn a_broadcast_is_told_once_and_of_every_connection() {
         let shards = [Ok(()), Err(SendError::Overloaded)].map(|outcome| {
             let tally = tally.clone();
             thread::spawn(move || {
-                // One connection takes the endpoint_limits way, another one's share is settled later.
+                // One connection takes the quick way, another one's share is settled later.
                 let share = Ticket::share(&tally);
                 tally.count(Ok(()));
                 drop(tally);
