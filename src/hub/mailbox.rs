@@ -5,9 +5,9 @@
 //! all mailboxes and then sends, or sends to none. The channel itself is never found full.
 //!
 //! **The line.** A shard whose handlers have to send something for which there is no room appends
-//! it to the line, a queue behind a lock ([`Mailbox::send_beyond`]). Each shard bounds what it sends
-//! so (see `Outbound`), and reads no input meanwhile. While the line is not empty, nobody gets room
-//! in the channel.
+//! it to the line, a queue behind a lock ([`Mailbox::send_beyond`]). Each shard bounds what it
+//! sends so (see `Outbound`), and reads no input meanwhile. While the line is not empty, nobody
+//! gets room in the channel.
 //!
 //! **Order.** Channel and line are one queue: if a send has returned before another one begins, the
 //! inbox takes the first one first.
