@@ -19,6 +19,9 @@ use crate::transport::{Input, More};
 /// The most requests answered for one connection in a turn.
 const REQUEST_BUDGET: usize = 64;
 
+/// How often a connection is read outside of the phase, at most.
+const LAST_READ_COUNT: usize = 16;
+
 /// Why handling input stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::shard) enum Stop {
@@ -92,11 +95,17 @@ impl EventLoop {
         self.buffer = buffer;
     }
 
-    /// Gives one connection a turn, outside of the phase.
+    /// Serves one connection outside of the phase, with what is there at once: a transport may hand
+    /// out a request in parts.
     pub(in crate::shard) fn receive_from_one(&mut self, slot: Slot) {
         let mut buffer = std::mem::take(&mut self.buffer);
-        self.shard.connection_mut(slot).unmark_ready();
-        self.receive_checked(slot, &mut buffer);
+        for _ in 0..LAST_READ_COUNT {
+            self.shard.connection_mut(slot).unmark_ready();
+            self.receive_checked(slot, &mut buffer);
+            if !self.shard.connection(slot).is_ready() {
+                break;
+            }
+        }
         self.buffer = buffer;
     }
 
