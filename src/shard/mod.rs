@@ -192,11 +192,17 @@ impl EventLoop {
     /// All phases but the first, at the time that the shard was told.
     fn turn(&mut self, events: &mut Events) {
         self.receive(events);
-        self.accept();
+        if self.listener.as_ref().is_some_and(|listener| listener.is_ready) {
+            self.accept();
+        }
         self.take_mail();
-        self.advance_shutdown();
+        if let Some(schedule) = self.shard.follow_shutdown() {
+            self.advance_shutdown(schedule);
+        }
         self.fire_timers(events);
-        self.shard.fan_out(self.budgets.fanout_count);
+        if self.shard.has_publications() {
+            self.shard.fan_out(self.budgets.fanout_count);
+        }
         self.flush();
         self.reap();
         if self.is_over() {
@@ -284,7 +290,8 @@ impl EventLoop {
     pub(crate) fn next_due(&self) -> Option<Instant> {
         let listener = self.listener.as_ref().filter(|listener| listener.is_ready);
         let resting_until = listener.and_then(|listener| listener.resting_until);
-        earlier(earlier(self.shard.next_timer_due(), resting_until), self.shutdown_due())
+        let shutdown_due = self.shard.schedule().and_then(|schedule| self.shutdown_due(schedule));
+        earlier(earlier(self.shard.next_timer_due(), resting_until), shutdown_due)
     }
 
     /// Phase 4: clears `armed`, *then* takes what is there, at most a budget of it.
@@ -384,6 +391,14 @@ impl EventLoop {
             ping_at = now + interval;
         }
         self.shard.arm(slot, ping_at.min(dead_at));
+    }
+
+    /// Calls `on_close` for all connections whose end is decided, if there are any.
+    #[inline]
+    pub(in crate::shard) fn run_pending_closes(&mut self) {
+        if self.shard.has_pending_close() {
+            self.close_all_pending();
+        }
     }
 
     /// Phase 7: hands every dirty outbox to the kernel, once; then tells those that have drained,

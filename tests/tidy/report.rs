@@ -46,7 +46,7 @@ const MOVED: [(&str, &str); 35] = [
     ("src/shard/upgrade.rs", "src/shard/phases/upgrade.rs"),
     ("src/shard/visit.rs", "src/shard/dispatch/scope.rs"),
     ("src/shard/visitors.rs", "src/shard/quota/clients.rs"),
-    ("src/shard/watch.rs", "src/shard/state/slow_handlers.rs"),
+    ("src/shard/watch.rs", "src/shard/state/service.rs"),
 ];
 
 fn place(file: &str) -> &str {

@@ -47,18 +47,6 @@ impl Connection {
         self.flags.has_opened
     }
 
-    /// Whether it is open and nothing is under way in either direction: what comes next is the
-    /// beginning of a frame, which may be handled at once, and answered.
-    #[inline]
-    pub(in crate::shard) fn is_idle(&self) -> bool {
-        self.is_open()
-            && self.flags.are_clear()
-            && self.encoding().is_plain()
-            && self.protocol.is_dormant()
-            && self.backlog.is_empty()
-            && self.outbox.is_empty()
-    }
-
     /// What an open connection is a member of; `None` if it is not open.
     #[inline]
     pub(in crate::shard) fn membership(&self) -> Option<&Membership> {

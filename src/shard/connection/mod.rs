@@ -7,9 +7,7 @@ pub(in crate::shard) mod flags;
 mod input;
 #[cfg(feature = "testing")]
 mod invariants;
-mod io;
 mod lifecycle;
-mod liveness;
 mod membership;
 mod output;
 pub(in crate::shard) mod phase;
@@ -17,8 +15,9 @@ mod progress;
 mod request;
 pub(in crate::shard) mod stream;
 
+use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub(in crate::shard) use self::flags::{Admission, Flags, Yielding};
 pub(in crate::shard) use self::input::WAITING_BYTES;
@@ -29,8 +28,8 @@ use crate::hub::{Address, EndpointIndex};
 use crate::protocol::Protocol;
 use crate::protocol::parcel::Encoding;
 use crate::routing::Params;
-use crate::shard::outbox::Outbox;
-use crate::transport::Transport;
+use crate::shard::outbox::{Flushed, Outbox, Spares};
+use crate::transport::{Acknowledged, Input, Output, Transport};
 
 /// A connection's state. What an idle one weighs is asserted in `footprint.rs`.
 ///
@@ -46,7 +45,7 @@ use crate::transport::Transport;
 /// * Input (`input`): [`read`](Self::read), then the protocol, then
 ///   [`keep_input`](Self::keep_input) with the rest.
 /// * Output (`output`): the outbox, and what a message in pieces holds back.
-/// * Signs of life (`liveness`, `progress`): [`touch`](Self::touch) whenever the peer was heard.
+/// * Signs of life (here and in `progress`): [`touch`](Self::touch) whenever the peer was heard.
 #[derive(Debug)]
 pub(in crate::shard) struct Connection {
     transport: Transport,
@@ -123,6 +122,18 @@ impl Connection {
         self.peer
     }
 
+    /// Whether it is open and nothing is under way in either direction: what comes next is the
+    /// beginning of a frame, which may be handled at once, and answered.
+    #[inline]
+    pub(in crate::shard) fn is_idle(&self) -> bool {
+        self.is_open()
+            && self.flags.are_clear()
+            && self.encoding().is_plain()
+            && self.protocol.is_dormant()
+            && self.backlog.is_empty()
+            && self.outbox.is_empty()
+    }
+
     /// The form of messages that it takes.
     #[inline]
     pub(in crate::shard) fn encoding(&self) -> Encoding {
@@ -163,5 +174,107 @@ impl Connection {
     /// What not every connection has; from now on this one does.
     pub(in crate::shard) fn details(&mut self) -> &mut Details {
         self.details.get_or_insert_default()
+    }
+}
+
+/// The one way of its bytes in and out.
+impl Connection {
+    #[inline]
+    pub(in crate::shard) fn read(&mut self, buffer: &mut [u8]) -> Input {
+        self.transport.read(buffer)
+    }
+
+    /// Writes past the outbox, which is empty.
+    #[inline]
+    pub(in crate::shard) fn write(&mut self, bytes: &[u8]) -> Output {
+        self.transport.write(bytes)
+    }
+
+    /// As [`write`](Self::write).
+    pub(in crate::shard) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> Output {
+        self.transport.write_vectored(slices)
+    }
+
+    /// Writes what is in the outbox, and then what the transport has of its own.
+    #[inline]
+    pub(in crate::shard) fn flush(&mut self, spares: &mut Spares) -> Flushed {
+        let flushed = self.outbox.write(&mut self.transport, spares);
+        self.flags.is_blocked = flushed == Flushed::Blocked;
+        flushed
+    }
+
+    /// How much of what the last write has left begun to leave: see
+    /// [`Transport::held_bytes`](crate::transport::Transport::held_bytes).
+    #[inline]
+    pub(in crate::shard) fn held_bytes(&self) -> usize {
+        self.transport.held_bytes()
+    }
+
+    pub(in crate::shard) fn acknowledged(&self) -> Option<Acknowledged> {
+        self.transport.acknowledged()
+    }
+
+    /// Ends our side, behind all that was written. What the transport has of its own for that may
+    /// have to wait.
+    pub(in crate::shard) fn finish(&mut self) {
+        self.transport.finish();
+        self.flags.is_blocked = self.transport.has_output();
+    }
+
+    /// Ends our side at once.
+    pub(in crate::shard) fn shut_down_write(&mut self) {
+        self.transport.shut_down_write();
+    }
+
+    /// Ends both sides at once.
+    pub(in crate::shard) fn shut_down(&mut self) {
+        self.transport.shut_down();
+    }
+}
+
+/// When the peer was last heard, and how often it was pinged since.
+impl Connection {
+    /// The peer was heard, or took something.
+    #[inline]
+    pub(in crate::shard) fn touch(&mut self, now: Instant) {
+        self.heard_at = now;
+        self.ping_count = 0;
+    }
+
+    /// When the peer counts as dead, unless it is heard before. A peer that nobody has pinged all
+    /// that time, because the shard was held up, gets the time to answer.
+    pub(in crate::shard) fn dead_at(
+        &mut self,
+        dead_after: Duration,
+        ping_after: Duration,
+        now: Instant,
+    ) -> Instant {
+        if self.heard_at + dead_after <= now && self.ping_count == 0 {
+            self.heard_at = now.checked_sub(ping_after).unwrap_or(now);
+        }
+        self.heard_at + dead_after
+    }
+
+    /// It was not heard, but takes what is sent to it: it counts as heard, and as pinged.
+    pub(in crate::shard) fn touch_pinged(&mut self, now: Instant) {
+        (self.heard_at, self.ping_count) = (now, 1);
+    }
+
+    /// How far apart its pings are: up to a tenth less, so that pings do not come in herds.
+    pub(in crate::shard) fn ping_interval(&self, ping_after: Duration) -> Duration {
+        let spread = u32::try_from(self.address.slot() % 64).unwrap_or_default();
+        ping_after - ping_after / 640 * spread
+    }
+
+    /// When the next ping is due.
+    pub(in crate::shard) fn ping_at(&self, interval: Duration) -> Instant {
+        self.heard_at + interval * (u32::from(self.ping_count) + 1)
+    }
+
+    /// A ping is sent. Returns whether it is the first since the peer was heard.
+    #[must_use]
+    pub(in crate::shard) fn count_ping(&mut self) -> bool {
+        self.ping_count = self.ping_count.saturating_add(1);
+        self.ping_count == 1
     }
 }

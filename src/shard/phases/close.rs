@@ -6,8 +6,9 @@ use crate::shard::EventLoop;
 use crate::shard::connection::CloseHandshake;
 
 impl EventLoop {
-    /// Calls `on_close` for all whose end is decided.
-    pub(in crate::shard) fn run_pending_closes(&mut self) {
+    /// Calls `on_close` for all connections whose end is decided.
+    #[cold]
+    pub(in crate::shard) fn close_all_pending(&mut self) {
         while let Some(slot) = self.shard.take_pending_close() {
             if !self.shard.connection(slot).is_close_pending() {
                 // It was closed within its own turn.

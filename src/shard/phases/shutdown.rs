@@ -14,16 +14,10 @@ use crate::shard::connection::{CloseHandshake, Closing, Heard, Phase};
 use crate::shard::stage::{ShutdownStage, Spread, last_call_until};
 
 impl EventLoop {
-    /// Goes on with the server's shutdown, if one has begun.
-    #[inline]
-    pub(in crate::shard) fn advance_shutdown(&mut self) {
-        if let Some(schedule) = self.shard.follow_shutdown() {
-            self.go_down(schedule, self.shard.now());
-        }
-    }
-
+    /// Goes on with the server's shutdown.
     #[cold]
-    fn go_down(&mut self, schedule: Schedule, now: Instant) {
+    pub(in crate::shard) fn advance_shutdown(&mut self, schedule: Schedule) {
+        let now = self.shard.now();
         let has_expired = schedule.ends_at <= now;
         if self.life == ShutdownStage::Running && schedule.accepts_until <= now {
             self.begin_spreading(schedule);
@@ -55,8 +49,8 @@ impl EventLoop {
     }
 
     /// When this shard's shutdown goes on, as far as no event tells.
-    pub(in crate::shard) fn shutdown_due(&self) -> Option<Instant> {
-        let schedule = self.shard.schedule()?;
+    #[cold]
+    pub(in crate::shard) fn shutdown_due(&self, schedule: Schedule) -> Option<Instant> {
         let shard_count = self.shard.shared().shards.len();
         Some(match &self.life {
             ShutdownStage::Running => schedule.accepts_until,

@@ -125,11 +125,6 @@ impl Shard {
 
 /// The loop's turn with the mailbox.
 impl Shard {
-    /// Clears `armed`; whether it was set. *Then* the loop takes what is there.
-    pub(in crate::shard) fn disarm_mailbox(&self) -> bool {
-        self.inbox.disarm()
-    }
-
     /// How many connections are to be looked at again.
     pub(in crate::shard) fn woken_count(&self) -> usize {
         self.inbox.woken_count()

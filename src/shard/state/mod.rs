@@ -5,20 +5,17 @@
 //! arrive, nor what a handler is. The fields are private to this module and those below it.
 
 mod close;
-mod cork;
 #[cfg(feature = "testing")]
 mod invariants;
 mod kept_input;
-mod lists;
 mod mail;
 mod output;
 mod publish;
 mod report;
 mod send;
+mod service;
 mod slots;
-mod slow_handlers;
 mod streaming;
-mod time;
 mod waiting;
 mod write;
 
@@ -45,29 +42,30 @@ use crate::shard::reports::Reports;
 use crate::shard::stopwatch::Stopwatch;
 use crate::shard::timers::Wheel;
 use crate::transport::Input;
+use crate::transport::readiness::Readiness;
 
 /// The connections of one thread, and everything that may be done to them while a handler runs.
 ///
 /// Nothing here calls a handler, frees a connection or sleeps. So a handler may reach all of it.
 /// The methods are of these kinds:
 ///
-/// * **Facts** (here and in `time`): [`connection`](Self::connection), [`find`](Self::find),
+/// * **Facts**: [`connection`](Self::connection), [`find`](Self::find),
 ///   [`limits_of`](Self::limits_of), [`is_congested`](Self::is_congested), [`now`](Self::now), ..
 /// * **The way of a connection** (`slots`, `waiting`, `close`), in this order:
 ///   [`insert`](Self::insert), [`begin_request`](Self::begin_request),
 ///   [`open_connection`](Self::open_connection), [`begin_close`](Self::begin_close) or
 ///   [`lose`](Self::lose), [`begin_closing`](Self::begin_closing), [`kill`](Self::kill),
 ///   [`remove`](Self::remove).
-/// * **The current service** (`cork`, `send`, `write`): [`enter`](Self::enter) begins it. Then the
-///   connection's own output gathers: [`send_own`](Self::send_own), [`reply`](Self::reply), ..
+/// * **The current service** (`service`, `send`, `write`): [`enter`](Self::enter) begins it. Then
+///   the connection's own output gathers: [`send_own`](Self::send_own), [`reply`](Self::reply), ..
 ///   [`exit`](Self::exit) writes it, and [`settle`](Self::settle) does what follows. On the fast
 ///   path nothing can follow: [`enter_fast`](Self::enter_fast), [`exit_fast`](Self::exit_fast).
 /// * **Commands to any connection**, at any time (`send`, `output`, `publish`, `streaming`):
 ///   [`send_to`](Self::send_to), [`publish`](Self::publish), [`subscribe`](Self::subscribe), ..
 ///   A handler's command comes after [`take_over`](Self::take_over).
-/// * **Lists** (`lists`): [`make_ready`](Self::make_ready), .. put a connection on one;
+/// * **Lists**: [`make_ready`](Self::make_ready), .. put a connection on one;
 ///   `take_..` takes those off it with which a phase has to do something.
-/// * **The mailbox** (`mail`) and what is told to all (`report`, `slow_handlers`).
+/// * **The mailbox** (`mail`) and what is told to all (`report`).
 ///
 /// A turn of the loop is: [`begin_turn`](Self::begin_turn); a service for each connection of
 /// [`take_ready`](Self::take_ready); [`take_envelopes`](Self::take_envelopes);
@@ -293,6 +291,11 @@ impl Shard {
         self.outbound.is_blocked()
     }
 
+    /// Clears `armed`; whether it was set. *Then* the loop takes what is there.
+    pub(in crate::shard) fn disarm_mailbox(&self) -> bool {
+        self.inbox.disarm()
+    }
+
     /// Looks whether the other shards take anything again.
     #[inline]
     pub(in crate::shard) fn look_at_shards(&mut self) {
@@ -316,5 +319,200 @@ impl Shard {
     /// Counts work of a handler that is cut.
     pub(in crate::shard) fn count_cancelled(&self) {
         self.link().counters.count_cancelled();
+    }
+}
+
+/// What time it is, timers, and the server's shutdown as far as the shard has heard of it.
+impl Shard {
+    /// The time of the turn.
+    #[inline]
+    pub(in crate::shard) fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// A turn begins at this time.
+    pub(in crate::shard) fn begin_turn(&mut self, now: Instant) {
+        self.now = now;
+        self.watch.restart();
+    }
+
+    /// Tells the time between two turns.
+    #[cfg(feature = "testing")]
+    pub(in crate::shard) fn set_now(&mut self, now: Instant) {
+        self.now = now;
+    }
+
+    // Timers.
+
+    /// Sees to it that the timer fires at this instant, or before.
+    pub(in crate::shard) fn arm(&mut self, slot: Slot, due: Instant) {
+        self.wheel.arm(slot, due);
+    }
+
+    /// The connection's phase ends by force at this instant, or its waiting does.
+    pub(in crate::shard) fn set_deadline(&mut self, slot: Slot, deadline: Instant) {
+        self.connections[slot].set_deadline(deadline);
+        self.wheel.arm(slot, deadline);
+    }
+
+    #[inline]
+    pub(in crate::shard) fn is_timer_due(&self) -> bool {
+        self.wheel.is_due(self.now)
+    }
+
+    /// When the next timer is due.
+    pub(in crate::shard) fn next_timer_due(&self) -> Option<Instant> {
+        self.wheel.next_due()
+    }
+
+    /// Takes the timers that are due. Their connections may be gone.
+    pub(in crate::shard) fn expire_timers(&mut self, fired: &mut Vec<Slot>) {
+        self.wheel.expire(self.now, fired);
+        self.summarise();
+    }
+
+    // The shutdown.
+
+    /// Notes how far the server's shutdown has come; when its stages are due, if it has begun.
+    #[inline]
+    pub(in crate::shard) fn follow_shutdown(&mut self) -> Option<Schedule> {
+        let schedule = self.hub.shared().shutdown.schedule(self.now)?;
+        self.schedule = Some(schedule);
+        Some(schedule)
+    }
+
+    /// When the stages of the shutdown are due, as far as this shard has heard of it.
+    pub(in crate::shard) fn schedule(&self) -> Option<Schedule> {
+        self.schedule
+    }
+
+    /// The end of the server's grace, if it shuts down and that is not only announced.
+    #[inline]
+    pub(in crate::shard) fn grace_end(&self) -> Option<Instant> {
+        let schedule = self.schedule.filter(|schedule| schedule.accepts_until <= self.now)?;
+        Some(schedule.ends_at)
+    }
+}
+
+/// What puts a connection on a list.
+impl Shard {
+    /// Notes what happened to a connection's transport; the connection, if it is to be read.
+    #[inline]
+    pub(in crate::shard) fn notice(
+        &mut self,
+        address: Address,
+        readiness: Readiness,
+    ) -> Option<Slot> {
+        let slot = address.slot();
+        let connection = self.connections.get_mut(slot)?;
+        if connection.address() != address {
+            return None;
+        }
+        let Readiness { is_readable, is_writable, has_ended } = readiness;
+        if has_ended {
+            connection.note_peer_end();
+        }
+        if connection.is_blocked() && is_writable {
+            self.unblock(slot);
+        }
+        (is_readable || has_ended).then_some(slot)
+    }
+
+    pub(in crate::shard) fn make_ready(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot];
+        if connection.mark_ready() {
+            self.ready.push(connection.address());
+        }
+    }
+
+    pub(in crate::shard) fn make_dirty(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot];
+        if connection.mark_dirty() {
+            self.dirty.push(connection.address());
+        }
+    }
+}
+
+/// What takes connections off the lists.
+impl Shard {
+    /// Whether input waits, or may.
+    #[inline]
+    pub(in crate::shard) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Takes the ready list, which is to be [put back](Self::put_back_ready). The connections keep
+    /// their marks until they are read.
+    pub(in crate::shard) fn take_ready(&mut self) -> Vec<Address> {
+        std::mem::take(&mut self.ready)
+    }
+
+    /// Puts the ready list back without its first connections, which were read; before those that
+    /// have become ready meanwhile.
+    pub(in crate::shard) fn put_back_ready(&mut self, mut ready: Vec<Address>, done_count: usize) {
+        ready.drain(..done_count);
+        ready.append(&mut self.ready);
+        self.ready = ready;
+    }
+
+    /// Whether publications are to be delivered.
+    #[inline]
+    pub(in crate::shard) fn has_publications(&self) -> bool {
+        !self.fanout.is_empty()
+    }
+
+    /// Whether a connection's end is decided and `on_close` is to be called.
+    #[inline]
+    pub(in crate::shard) fn has_pending_close(&self) -> bool {
+        !self.pending_closes.is_empty()
+    }
+
+    /// Whether a budget, or the end of a turn, left output to be delivered, or reported as drained.
+    pub(in crate::shard) fn has_undelivered(&self) -> bool {
+        !self.fanout.is_empty() || !self.dirty.is_empty() || !self.drained.is_empty()
+    }
+
+    /// Hands all outboxes of the dirty list to the kernel, once each.
+    #[inline]
+    pub(in crate::shard) fn flush_dirty(&mut self) {
+        if !self.dirty.is_empty() {
+            self.flush_all_dirty();
+        }
+    }
+
+    fn flush_all_dirty(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for address in dirty.drain(..) {
+            if let Some(slot) = self.find(address) {
+                self.flush(slot);
+            }
+        }
+        // Keeps the allocation; what has become dirty meanwhile is the next turn's.
+        dirty.append(&mut self.dirty);
+        self.dirty = dirty;
+    }
+
+    /// Takes the drained list: each is to be [begun](Self::begin_drain).
+    pub(in crate::shard) fn take_drained(&mut self) -> Vec<Address> {
+        std::mem::take(&mut self.drained)
+    }
+
+    /// `on_drain` is called now; the connection, if it is still there and open.
+    pub(in crate::shard) fn begin_drain(&mut self, address: Address) -> Option<Slot> {
+        let slot = self.find(address)?;
+        let connection = &mut self.connections[slot];
+        connection.unmark_drained();
+        connection.is_open().then_some(slot)
+    }
+
+    /// Takes a connection whose end is decided; it may have ended since.
+    pub(in crate::shard) fn take_pending_close(&mut self) -> Option<Slot> {
+        self.pending_closes.pop()
+    }
+
+    /// Takes a connection that is to be [removed](Self::remove).
+    pub(in crate::shard) fn take_dead(&mut self) -> Option<Slot> {
+        debug_assert!(self.pending_closes.is_empty(), "whoever leaves is told before the reaping");
+        self.dead.pop()
     }
 }

@@ -17,19 +17,6 @@ use crate::shard::state::Shard;
 use crate::transport::Output;
 
 impl Shard {
-    /// Hands the fast cork to the kernel: nothing waits before it.
-    #[inline(always)]
-    #[allow(clippy::inline_always, reason = "the call alone costs a thirtieth of a short echo")]
-    pub(super) fn write_fast_cork(&mut self, slot: Slot) {
-        let content = self.cork.fast.content();
-        let output = self.connections[slot].write(content);
-        if output != Output::Bytes(content.len()) {
-            self.cork.close_fast();
-            self.end_cork_write(slot, output);
-        }
-        self.cork.fast.clear();
-    }
-
     /// Hands the cork to the kernel; what it does not take goes to the outbox.
     pub(super) fn write_cork(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot];
@@ -49,7 +36,7 @@ impl Shard {
 
     /// What is left to do when a write of the cork was not small, or not whole.
     #[cold]
-    fn end_cork_write(&mut self, slot: Slot, output: Output) {
+    pub(super) fn end_cork_write(&mut self, slot: Slot, output: Output) {
         let bytes = self.cork.bytes();
         let was_high = bytes.len() > self.limits_of(slot).outbox_high_water_bytes;
         let Output::Bytes(written) = output else {

@@ -1,16 +1,20 @@
-//! The output of the current service: what a handler sends to its own connection until the service
-//! ends.
+//! The current service: its beginning and end, what the handler sends to its own connection until
+//! then, and how long it takes.
 //!
 //! Knows the cork, the outbox behind which it stands, and when it is written. Must not know what a
 //! handler is.
 
 use bytes::Bytes;
 
+use crate::clock;
 use crate::hub::{EndpointIndex, Slot};
 use crate::message::Message;
 use crate::shard::limits::EndpointLimits;
 use crate::shard::outbox::{REFER_BYTES, count_messages, pongs_first};
+use crate::shard::reports::Kind;
 use crate::shard::state::Shard;
+use crate::shard::stopwatch::STRIDE_MAX;
+use crate::transport::Output;
 
 impl Shard {
     /// Begins a connection's service: from here on its own output goes to the cork.
@@ -90,6 +94,19 @@ impl Shard {
     #[inline]
     pub(in crate::shard) fn close_fast_cork(&mut self) {
         self.cork.close_fast();
+    }
+
+    /// Hands the fast cork to the kernel: nothing waits before it.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "the call alone costs a thirtieth of a short echo")]
+    fn write_fast_cork(&mut self, slot: Slot) {
+        let content = self.cork.fast.content();
+        let output = self.connections[slot].write(content);
+        if output != Output::Bytes(content.len()) {
+            self.cork.close_fast();
+            self.end_cork_write(slot, output);
+        }
+        self.cork.fast.clear();
     }
 
     /// How much the fast cork may take of what the current connection's handler sends to it: none
@@ -186,5 +203,69 @@ impl Shard {
             self.count_dropped(count_messages(&self.cork.bytes()[self.cork.http_bytes()..]));
         }
         self.cork.clear();
+    }
+}
+
+/// Handlers that keep the shard for long are reported: the clock is read around their services.
+impl Shard {
+    /// A service of a connection of this endpoint begins, which may stay on the fast path.
+    #[inline]
+    pub(in crate::shard) fn begin_fast_service(&mut self, endpoint: EndpointIndex) {
+        if self.watch.endpoint != endpoint {
+            self.stop_watch();
+            self.watch.endpoint = endpoint;
+        }
+    }
+
+    /// It stayed there.
+    #[inline]
+    pub(in crate::shard) fn end_fast_service(&mut self) {
+        self.watch.turns_left -= 1;
+        if self.watch.turns_left == 0 {
+            self.read_stopwatch();
+        }
+    }
+
+    /// The handler of this endpoint is asked about an upgrade in this service.
+    pub(in crate::shard) fn note_asked(&mut self, endpoint: EndpointIndex) {
+        self.watch.ask(endpoint);
+    }
+
+    /// A service of this connection has ended that did not.
+    pub(in crate::shard) fn end_service(&mut self, slot: Slot) {
+        // It may have found its endpoint in this turn. A connection whose upgrade was refused has
+        // none, but a handler was asked.
+        let asked = self.watch.asked.take();
+        self.watch.endpoint = asked.unwrap_or_else(|| self.connections[slot].asked());
+        self.read_stopwatch();
+    }
+
+    /// What follows is no service on the fast path of the same endpoint.
+    pub(in crate::shard) fn stop_watch(&mut self) {
+        if self.watch.turns_left < self.watch.stride {
+            self.read_stopwatch();
+        }
+    }
+
+    fn read_stopwatch(&mut self) {
+        let now = clock::coarse();
+        if now == self.watch.since {
+            self.watch.step(STRIDE_MAX.min(2 * self.watch.stride));
+            return;
+        }
+        self.watch.step(1);
+        let held = now.since(std::mem::replace(&mut self.watch.since, now));
+        let endpoint = self.watch.endpoint;
+        // Without an endpoint no handler had the shard: its thread did not run.
+        if held > self.limits[endpoint].slow_handler && endpoint != self.limits.no_endpoint() {
+            // In the middle of a turn: nothing is allocated unless somebody listens.
+            let (path, shard, millis) = (self.hub.path_of(endpoint), self.index, held.as_millis());
+            let case = format_args!(
+                "the handler of {path} kept shard {shard} for {millis} ms: the others had to wait"
+            );
+            if let Some(due) = self.reports.add(self.now, Kind::Slow(endpoint), case) {
+                self.wheel.look_at(due);
+            }
+        }
     }
 }
