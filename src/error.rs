@@ -2,6 +2,8 @@
 //! message that was not accepted), [`HeaderError`] (a header that cannot be sent), `Violation` (the
 //! peer misbehaved), `Refusal` (a request that is not granted). The tables from a fault to what
 //! goes on the wire stand here and nowhere else.
+//!
+//! Knows codes and statuses. Must not know where a fault is found, nor what is done about it.
 
 use std::net::SocketAddr;
 use std::{fmt, io};

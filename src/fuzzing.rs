@@ -1,5 +1,8 @@
-//! The door through which the targets in `fuzz/`, and nothing else, reach the rooms without input
+//! The way by which the targets in `fuzz/`, and nothing else, reach the parts without input
 //! or output. Compiled only with `--cfg fuzzing`, which cargo-fuzz sets; no part of the API.
+//!
+//! Knows what each target feeds and what must hold then. Must not know sockets, nor the shard's
+//! loop.
 
 #[path = "protocol/tests/operations.rs"]
 mod operations;

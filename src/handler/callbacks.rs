@@ -1,4 +1,6 @@
 //! [`Callbacks`]: a handler made of closures.
+//!
+//! Knows the trait that it implements. Must not know who calls it.
 
 use std::fmt;
 

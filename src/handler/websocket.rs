@@ -1,4 +1,7 @@
 //! [`WebSocket`]: a connection, as its handler sees it.
+//!
+//! Knows what a handler may ask for, by [`Reach`](super::Reach). Must not know the shard that does
+//! it.
 
 use std::borrow::Cow;
 use std::fmt;

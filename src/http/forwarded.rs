@@ -3,6 +3,8 @@
 //!
 //! Each proxy appends whom it got the request from; what stands left of that is hearsay. So the
 //! list is walked from the right, for as long as whoever wrote an entry is a trusted proxy.
+//!
+//! Knows the two headers and which proxies are trusted. Must not know connections.
 
 use std::net::IpAddr;
 

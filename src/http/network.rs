@@ -1,4 +1,6 @@
 //! Networks of addresses: [`Networks`], by which trusted proxies are recognised.
+//!
+//! Knows addresses and prefixes. Must not know what is decided by them.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,7 @@
 //! [`ConnectionId`]: an id that is an address.
+//!
+//! Knows how node, shard, slot and generation stand in a number and in a text. Must not know
+//! connections, nor who is asked for one.
 
 use std::fmt;
 use std::str::FromStr;

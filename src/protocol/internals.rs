@@ -1,4 +1,7 @@
-//! The protocol's own rooms behind the door of [`crate::internals`].
+//! What [`crate::internals`] shows of the protocol.
+//!
+//! Knows what benchmarks and fuzz targets measure of the protocol. Must not know sockets; nothing
+//! that serves may know it.
 
 use std::mem::MaybeUninit;
 use std::time::Instant;

@@ -1,4 +1,6 @@
 //! [`Builder`]: the root router, what only a server has, and the binding of its address.
+//!
+//! Knows what a server is put together from, and in which order. Must not know what a shard does.
 
 use std::io::{self, ErrorKind};
 use std::net::ToSocketAddrs;

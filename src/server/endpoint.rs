@@ -1,4 +1,6 @@
 //! [`Endpoint`]: a handler, and what holds for it alone.
+//!
+//! Knows a handler, limits and origins. Must not know paths, nor shards.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,5 +1,7 @@
 //! From routers within routers to the flat lists that a shard serves: full paths, and for every
 //! endpoint all that it inherits.
+//!
+//! Knows routers and what is inherited. Must not know how a path is found, nor shards.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,4 +1,6 @@
 //! [`Router`]: what is served below one prefix, and what all of it shares.
+//!
+//! Knows a tree of prefixes. Must not know what comes of it.
 
 use std::fmt;
 

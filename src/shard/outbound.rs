@@ -6,6 +6,8 @@
 //! pressure reaches those who cause it.
 //!
 //! It does not wait here: what another shard or a thread sends meanwhile would overtake it.
+//!
+//! Knows mailboxes and what stands in their lines. Must not know connections.
 
 use crate::config::Limits;
 use crate::error::SendError;

@@ -1,6 +1,8 @@
 //! One client: what it was told to do, as bytes into its pipe; what came out, as [`Received`].
 //!
 //! Its WebSocket is tungstenite's: a second opinion on all that the server sends.
+//!
+//! Knows bytes of a pipe and what tungstenite makes of them. Must not know shards.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};

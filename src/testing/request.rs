@@ -1,4 +1,6 @@
 //! [`TestRequest`] and what is answered to it.
+//!
+//! Knows what a test asks and what came back. Must not know how the server runs.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,6 +1,8 @@
 //! The one place where application code is called: handlers, and the destructors of sessions.
 //!
 //! A panic in any of them is caught here and ends that connection with 1011.
+//!
+//! Knows handlers, sessions and futures. Must not know events, nor when a connection is served.
 
 pub(in crate::shard) mod erased;
 mod later;

@@ -1,5 +1,7 @@
 //! What the test kit does with a shard instead of running it on a thread: it gives it turns one by
 //! one, tells it the time, hands it connections in memory and tells what happened to them.
+//!
+//! Knows the loop and what an event would say. Must not know what a test expects.
 
 use std::io;
 use std::net::SocketAddr;

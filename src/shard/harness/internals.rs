@@ -1,5 +1,8 @@
-//! The shard's own rooms behind the door of [`crate::internals`]: an outbox, a wheel, a mailbox,
+//! What [`crate::internals`] shows of a shard: an outbox, a wheel, a mailbox,
 //! and a shard with members but without a loop.
+//!
+//! Knows single parts of a shard and how to set them up. Must not know tests; nothing that serves
+//! may know it.
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -19,7 +19,7 @@ const KEPT_BYTES: usize = 4 << 20;
 /// The output of the current service.
 ///
 /// * Getters: [`is_of`](Self::is_of), [`bytes`](Self::bytes), [`http_bytes`](Self::http_bytes),
-///   [`message_bytes`](Self::message_bytes), [`lends`](Self::lends).
+///   [`message_bytes`](Self::message_bytes).
 /// * Commands: [`begin`](Self::begin), then [`append`](Self::append) and its kin or
 ///   [`fast`](Self::fast), [`clear`](Self::clear), then [`end`](Self::end), when it is empty.
 #[derive(Debug)]

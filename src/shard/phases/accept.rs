@@ -4,6 +4,8 @@
 //! A connection beyond these limits is over the limit. It has a slot like any other and gets pages,
 //! but no upgrade. There are few places over the limit; when all are taken, a newer connection gets
 //! that of an older one that says nothing. Without such a one it is dropped without a word.
+//!
+//! Knows the listener, addresses and the quotas. Must not know requests and frames.
 
 use std::net::{IpAddr, SocketAddr};
 

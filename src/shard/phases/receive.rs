@@ -4,6 +4,9 @@
 //! Those to whom something has happened have their turns where that is told, without a list, unless
 //! others wait already. Most turns are plain: of an open connection with nothing under way, on a
 //! shard with nothing under way between connections, and handlers that do nothing but reply.
+//!
+//! Knows the order in which connections are read, the budgets, and what each phase of a connection
+//! reads. Must not know what a handler does.
 
 use mio::Events;
 

@@ -3,6 +3,8 @@
 //! ```text
 //! Running (announced) ─► Spreading ─► Quieting ─► Closing
 //! ```
+//!
+//! Knows the schedule and the stages. Must not know how a connection is closed.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,7 @@
 //! A connection before its messages flow: requests are parsed, routed and answered, with a page, a
 //! refusal, or the upgrade.
+//!
+//! Knows requests, routes and what was decided about them. Must not know frames.
 
 use std::mem::MaybeUninit;
 

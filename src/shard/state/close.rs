@@ -1,5 +1,8 @@
 //! What may be decided about a connection's end at any time, also while a handler runs. Nothing is
 //! called or freed here.
+//!
+//! Knows phases, deadlines and what is lost with a connection. Must not know handlers, nor what
+//! `on_close` does.
 
 use std::time::Instant;
 

@@ -1,5 +1,7 @@
 //! What is for many: who belongs to an audience, what is published to it, and how its members get
 //! that.
+//!
+//! Knows the log, audiences and outboxes. Must not know who publishes, nor sockets.
 
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
 //! Messages that are sent to a connection in pieces. While one is on its way, whatever else is for
 //! the connection is held back behind it; control frames pass.
+//!
+//! Knows credits and what is held back. Must not know who writes the pieces.
 
 use std::sync::Arc;
 
