@@ -1,6 +1,6 @@
 //! Every limit of the server and its endpoints, with its unit, its default and the reason for it.
 //!
-//! Knows numbers and how they relate; nothing of the things they limit.
+//! Knows numbers and how they relate. Must not know the things that they limit.
 
 use std::time::Duration;
 

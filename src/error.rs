@@ -2,6 +2,9 @@
 //! message that was not accepted), [`HeaderError`] (a header that cannot be sent), `Violation` (the
 //! peer misbehaved), `Refusal` (a request that is not granted). The tables from a fault to what
 //! goes on the wire stand here and nowhere else.
+//!
+//! Knows close codes and HTTP statuses. Must not know connections, requests, or how an error is
+//! sent.
 
 use std::net::SocketAddr;
 use std::{fmt, io};

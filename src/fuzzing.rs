@@ -1,5 +1,8 @@
-//! The door through which the targets in `fuzz/`, and nothing else, reach the rooms without input
-//! or output. Compiled only with `--cfg fuzzing`, which cargo-fuzz sets; no part of the API.
+//! The parsers without input or output, for the targets in `fuzz/` and nothing else. Compiled only
+//! with `--cfg fuzzing`, which cargo-fuzz sets; no part of the API.
+//!
+//! Knows the parsers of `http` and `protocol`. Must not know shards, the hub, handlers or
+//! transports.
 
 #[path = "protocol/tests/operations.rs"]
 mod operations;

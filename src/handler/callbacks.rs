@@ -1,4 +1,6 @@
 //! [`Callbacks`]: a handler made of closures.
+//!
+//! Knows the [`Handler`] trait. Must not know how or where a handler is called.
 
 use std::fmt;
 

@@ -1,4 +1,6 @@
 //! [`Dependencies`]: the values that an endpoint's handler finds by their type.
+//!
+//! Knows types and their values. Must not know handlers, endpoints or shards.
 
 use std::any::{Any, TypeId, type_name};
 use std::collections::BTreeMap;

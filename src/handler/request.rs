@@ -1,4 +1,7 @@
 //! [`Request`] and [`Upgrade`]: what [`on_upgrade`](super::Handler::on_upgrade) sees and decides.
+//!
+//! Knows a parsed request, routing's params and responses. Must not know sockets, shards, or how an
+//! upgrade is carried out.
 
 use std::any::Any;
 use std::borrow::Cow;

@@ -1,4 +1,7 @@
 //! [`WebSocket`]: a connection, as its handler sees it.
+//!
+//! Knows [`Reach`], the context, messages and the hub's futures. Must not know shards, frames or
+//! sockets.
 
 use std::borrow::Cow;
 use std::fmt;

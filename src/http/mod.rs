@@ -1,7 +1,7 @@
 //! The little HTTP that a WebSocket server speaks: a request's [`Head`] as parsed, a [`Response`]
 //! as given by the embedder, and its encoding (RFC 9110, RFC 9112).
 //!
-//! Knows text; knows neither which paths exist nor where the bytes come from.
+//! Knows text. Must not know which paths exist, nor where the bytes come from.
 
 pub(crate) mod forwarded;
 pub(crate) mod host;

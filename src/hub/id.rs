@@ -1,4 +1,7 @@
 //! [`ConnectionId`]: an id that is an address.
+//!
+//! Knows the four parts of an id and their text form. Must not know what a connection is, nor
+//! whether one lives.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,6 @@
-//! The protocol's own rooms behind the door of [`crate::internals`].
+//! The protocol's part of [`crate::internals`], for benchmarks.
+//!
+//! Knows the engine, the handshake and the protocol. Must not know sockets, shards or handlers.
 
 use std::mem::MaybeUninit;
 use std::time::Instant;

@@ -5,6 +5,8 @@
 //! 6.2.2). In the form that is compared, everything is encoded that may not stand in a path as it
 //! is, nothing is that need not be, and hex digits are upper case. Reserved characters stay as they
 //! were sent: `%2F` is no slash.
+//!
+//! Knows characters of paths. Must not know endpoints, handlers or requests.
 
 use std::borrow::Cow;
 

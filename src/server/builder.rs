@@ -1,4 +1,7 @@
 //! [`Builder`]: the root router, what only a server has, and the binding of its address.
+//!
+//! Knows routers, shards' parts, mailboxes and the processors' count. Must not know connections,
+//! protocols or frames.
 
 use std::io::{self, ErrorKind};
 use std::net::ToSocketAddrs;

@@ -1,4 +1,7 @@
 //! [`Router`]: what is served below one prefix, and what all of it shares.
+//!
+//! Knows endpoints, pages and settings. Must not know what a router inherits from those around it,
+//! nor shards.
 
 use std::fmt;
 

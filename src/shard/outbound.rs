@@ -6,6 +6,8 @@
 //! pressure reaches those who cause it.
 //!
 //! It does not wait here: what another shard or a thread sends meanwhile would overtake it.
+//!
+//! Knows the hub's links, envelopes and excess. Must not know `Shard`, connections or handlers.
 
 use crate::config::Limits;
 use crate::error::SendError;

@@ -15,6 +15,8 @@
 //! Loom shows stale reads, lost updates and lost wake-ups. It runs read-modify-writes in the order
 //! of their threads' steps, which hardware need not: an ordering that matters only there
 //! (`Progress::add_quiet`) rests on the reason that stands beside it.
+//!
+//! Knows the libraries behind its names. Must not know who shares what.
 
 #[cfg(all(test, loom))]
 mod model;

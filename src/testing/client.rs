@@ -1,6 +1,9 @@
 //! One client: what it was told to do, as bytes into its pipe; what came out, as [`Received`].
 //!
 //! Its WebSocket is tungstenite's: a second opinion on all that the server sends.
+//!
+//! Knows the client's half of HTTP and RFC 6455, and one end of a pipe. Must not know the server's
+//! protocol, handlers or phases.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};

@@ -1,4 +1,6 @@
 //! [`TestRequest`] and what is answered to it.
+//!
+//! Knows the text of requests and answers. Must not know the server, frames or time.
 
 use std::borrow::Cow;
 use std::fmt;

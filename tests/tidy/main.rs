@@ -105,14 +105,15 @@ fn fields_of_shards_and_connections_are_private() {
 const HEADER_FROM_LINES: usize = 80;
 
 #[test]
-#[ignore = "the headers are being written"]
 fn headers_say_what_a_module_knows() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut faults = Vec::new();
     for file in tree().files {
         let text = fs::read_to_string(root.join(&file)).expect("text");
         let header: String = text.lines().map_while(|line| line.strip_prefix("//!")).collect();
-        let is_meant = file.ends_with("/mod.rs") || text.lines().count() > HEADER_FROM_LINES;
+        // The crate's root documents the API, for its users.
+        let is_meant = file != "src/lib.rs"
+            && (file.ends_with("/mod.rs") || text.lines().count() > HEADER_FROM_LINES);
         if is_meant && !(header.contains("Knows") && header.contains("ust not know")) {
             faults.push(file);
         }

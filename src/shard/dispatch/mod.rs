@@ -1,6 +1,9 @@
 //! The one place where application code is called: handlers, and the destructors of sessions.
 //!
 //! A panic in any of them is caught here and ends that connection with 1011.
+//!
+//! Knows handlers, sessions, replies, and the shard's state. Must not know events, the phases or
+//! `EventLoop`.
 
 pub(in crate::shard) mod erased;
 mod later;

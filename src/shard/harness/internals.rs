@@ -1,5 +1,7 @@
-//! The shard's own rooms behind the door of [`crate::internals`]: an outbox, a wheel, a mailbox,
-//! and a shard with members but without a loop.
+//! The shard's part of [`crate::internals`], for benchmarks: an outbox, a wheel, a mailbox, and a
+//! shard with members but without a loop.
+//!
+//! Knows mailboxes, outboxes, timers and a shard's state. Must not know the phases or dispatch.
 
 use std::io;
 use std::os::fd::OwnedFd;

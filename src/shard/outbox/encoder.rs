@@ -1,6 +1,8 @@
 //! Where a shard encodes frames for others: one after another in shared blocks, which are used
 //! again when the frames in them are gone. So a message to another shard allocates nothing as long
 //! as not too many are on their way.
+//!
+//! Knows messages, frames and parcels. Must not know connections, or where a frame goes.
 
 use bytes::BytesMut;
 

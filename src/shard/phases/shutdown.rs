@@ -3,6 +3,9 @@
 //! ```text
 //! Running (announced) ─► Spreading ─► Quieting ─► Closing
 //! ```
+//!
+//! Knows the plan of the shutdown, stages, and the closing of connections. Must not know how output
+//! reaches the kernel, nor other shards' connections.
 
 use std::time::{Duration, Instant};
 

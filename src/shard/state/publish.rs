@@ -1,5 +1,8 @@
 //! What is for many: who belongs to an audience, what is published to it, and how its members get
 //! that.
+//!
+//! Knows audiences, the log, other shards' mailboxes, and outboxes. Must not know handlers
+//! (`dispatch`) or the loop.
 
 use std::sync::Arc;
 
