@@ -3,7 +3,8 @@
 //! peer misbehaved), `Refusal` (a request that is not granted). The tables from a fault to what
 //! goes on the wire stand here and nowhere else.
 //!
-//! Knows codes and statuses. Must not know where a fault is found, nor what is done about it.
+//! Knows close codes and HTTP statuses. Must not know connections, requests, or how an error is
+//! sent.
 
 use std::net::SocketAddr;
 use std::{fmt, io};

@@ -1,8 +1,8 @@
-//! The way by which the targets in `fuzz/`, and nothing else, reach the parts without input
-//! or output. Compiled only with `--cfg fuzzing`, which cargo-fuzz sets; no part of the API.
+//! The parsers without input or output, for the targets in `fuzz/` and nothing else. Compiled only
+//! with `--cfg fuzzing`, which cargo-fuzz sets; no part of the API.
 //!
-//! Knows what each target feeds and what must hold then. Must not know sockets, nor the shard's
-//! loop.
+//! Knows the parsers of `http` and `protocol`. Must not know shards, the hub, handlers or
+//! transports.
 
 #[path = "protocol/tests/operations.rs"]
 mod operations;

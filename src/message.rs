@@ -1,8 +1,7 @@
 //! What travels: [`Message`] and everything that can be sent as one, [`Close`] and its
 //! [`CloseCode`].
 //!
-//! Knows RFC 6455's two kinds of message and its close codes: the words that all modules share.
-//! Must not know frames, nor connections.
+//! Knows RFC 6455's two kinds of message and its close codes. Must not know frames or connections.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,6 +1,6 @@
 //! [`Callbacks`]: a handler made of closures.
 //!
-//! Knows the trait that it implements. Must not know who calls it.
+//! Knows the [`Handler`] trait. Must not know how or where a handler is called.
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! [`Dependencies`]: the values that an endpoint's handler finds by their type.
 //!
-//! Knows values and their types. Must not know endpoints, nor when a value is asked for.
+//! Knows types and their values. Must not know handlers, endpoints or shards.
 
 use std::any::{Any, TypeId, type_name};
 use std::collections::BTreeMap;

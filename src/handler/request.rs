@@ -1,7 +1,7 @@
 //! [`Request`] and [`Upgrade`]: what [`on_upgrade`](super::Handler::on_upgrade) sees and decides.
 //!
-//! Knows what a request says and how it may be answered. Must not know connections, nor how a
-//! decision is carried out.
+//! Knows a parsed request, routing's params and responses. Must not know sockets, shards, or how an
+//! upgrade is carried out.
 
 use std::any::Any;
 use std::borrow::Cow;

@@ -1,7 +1,7 @@
 //! [`WebSocket`]: a connection, as its handler sees it.
 //!
-//! Knows what a handler may ask for, by [`Reach`](super::Reach). Must not know the shard that does
-//! it.
+//! Knows [`Reach`], the context, messages and the hub's futures. Must not know shards, frames or
+//! sockets.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,10 +1,11 @@
 //! Who the client is behind proxies that speak HTTP: `Forwarded` (RFC 7239) and the older
 //! `X-Forwarded-For`.
 //!
-//! Each proxy appends whom it got the request from; what stands left of that is hearsay. So the
-//! list is walked from the right, for as long as whoever wrote an entry is a trusted proxy.
+//! Each proxy appends the address that it got the request from; entries to the left of it cannot be
+//! checked. So the list is read from the right, as long as a trusted proxy wrote the entry.
 //!
-//! Knows the two headers and which proxies are trusted. Must not know connections.
+//! Knows the two headers and the trusted networks. Must not know connections, nor what the address
+//! is used for.
 
 use std::net::IpAddr;
 

@@ -1,6 +1,6 @@
 //! Networks of addresses: [`Networks`], by which trusted proxies are recognised.
 //!
-//! Knows addresses and prefixes. Must not know what is decided by them.
+//! Knows IP addresses and prefixes. Must not know requests, nor what a match is used for.
 
 use std::net::IpAddr;
 

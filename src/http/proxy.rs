@@ -1,8 +1,8 @@
 //! The PROXY protocol, versions 1 and 2: what a proxy that passes bytes on says first, to tell
 //! whose bytes they are (haproxy's `proxy-protocol.txt`). Bytes in, an address out.
 //!
-//! Knows the two forms of the preface. Must not know whom to believe: only the caller knows the
-//! peer.
+//! Knows the two versions' bytes. Must not know which proxies are trusted: only the caller knows
+//! the peer.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

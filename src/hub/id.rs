@@ -1,7 +1,7 @@
 //! [`ConnectionId`]: an id that is an address.
 //!
-//! Knows how node, shard, slot and generation stand in a number and in a text. Must not know
-//! connections, nor who is asked for one.
+//! Knows the four parts of an id and their text form. Must not know what a connection is, nor
+//! whether one lives.
 
 use std::fmt;
 use std::str::FromStr;

@@ -4,7 +4,8 @@
 //! header has come and is right. It is at rest when that frame ends, so that it sees another one
 //! only if the server closes meanwhile.
 //!
-//! Knows messages. Must not know headers and masks.
+//! Knows messages, and the one header that it begins with. Must not know sockets, clocks or
+//! handlers.
 
 use super::event::{Event, Received, Step};
 use super::frame::{self, Header};

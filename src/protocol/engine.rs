@@ -6,7 +6,7 @@
 //! the frames' headers; they are checked on the way, and so is text, so that what will be refused
 //! is refused at once, before more of it has to be stored.
 //!
-//! Knows frames and the closing handshake. Must not know sockets, clocks and limits in time.
+//! Knows frames, tungstenite and the closing handshake. Must not know sockets, clocks or deadlines.
 
 use std::fmt;
 use std::io::{self, Read, Write};

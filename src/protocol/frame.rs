@@ -1,7 +1,7 @@
 //! Frames on the wire (RFC 6455 section 5.2): reading a client's header, removing its mask, and
 //! encoding the frames that the server sends.
 //!
-//! Knows single frames. Must not know what came before a frame, nor the state of a connection.
+//! Knows headers, masks and opcodes. Must not know which frame may follow which, nor connections.
 
 use bytes::{BufMut, Bytes, BytesMut};
 #[cfg(target_arch = "x86_64")]

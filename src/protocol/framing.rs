@@ -1,7 +1,7 @@
 //! Where the peer's bytes stand: within a header, a payload, a message; and what a header may say
 //! there. The same for all ways through the protocol that remember anything.
 //!
-//! Knows headers, order and limits. Must not know what a payload means.
+//! Knows headers, their order and limits. Must not know what a payload means.
 
 use super::frame::{self, CONTINUATION, HEADER_BYTES_MAX, Header};
 use crate::config::Limits;

@@ -1,7 +1,6 @@
-//! What [`crate::internals`] shows of the protocol.
+//! The protocol's part of [`crate::internals`], for benchmarks.
 //!
-//! Knows what benchmarks and fuzz targets measure of the protocol. Must not know sockets; nothing
-//! that serves may know it.
+//! Knows the engine, the handshake and the protocol. Must not know sockets, shards or handlers.
 
 use std::mem::MaybeUninit;
 use std::time::Instant;

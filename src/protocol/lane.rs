@@ -6,7 +6,7 @@
 //! The other frame that most connections see, once, is the peer's Close: a whole one with which
 //! nothing is wrong only has to be answered.
 //!
-//! Knows one frame. Must not know any state: so it cannot disagree with the engine about one.
+//! Knows one frame. Must not know any state, so that it cannot disagree with the engine about it.
 
 use std::str;
 

@@ -6,7 +6,7 @@
 //!
 //! Control frames are the [engine](super::engine)'s, one fresh engine for each, and so is closing.
 //!
-//! Knows frames, messages and UTF-8. Must not know handlers and clocks.
+//! Knows frames, messages and UTF-8. Must not know handlers, sockets or clocks.
 
 use super::engine::{Engine, Output};
 use super::event::{Event, Piece, Received, Step};

@@ -1,7 +1,8 @@
 //! Text that comes in parts: UTF-8 is refused at the first byte after which it cannot become valid
 //! any more (RFC 6455 section 8.1, RFC 3629), not only where a frame or a message ends.
 //!
-//! Knows bytes and masks. Must not know limits, nor where a message has to end.
+//! Knows bytes, masks and the opcode of a header. Must not know limits, or where a message has to
+//! end.
 
 use std::str;
 

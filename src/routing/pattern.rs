@@ -6,7 +6,7 @@
 //! is, nothing is that need not be, and hex digits are upper case. Reserved characters stay as they
 //! were sent: `%2F` is no slash.
 //!
-//! Knows paths. Must not know what is served at one.
+//! Knows characters of paths. Must not know endpoints, handlers or requests.
 
 use std::borrow::Cow;
 

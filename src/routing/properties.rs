@@ -1,4 +1,6 @@
 //! What stands in paths and queries, against a plain reading of the rules.
+//!
+//! Knows this folder's patterns, routes and queries. Must not know handlers.
 
 use proptest::prelude::*;
 

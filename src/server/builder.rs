@@ -1,6 +1,7 @@
 //! [`Builder`]: the root router, what only a server has, and the binding of its address.
 //!
-//! Knows what a server is put together from, and in which order. Must not know what a shard does.
+//! Knows routers, shards' parts, mailboxes and the processors' count. Must not know connections,
+//! protocols or frames.
 
 use std::io::{self, ErrorKind};
 use std::net::ToSocketAddrs;

@@ -1,6 +1,7 @@
 //! [`Endpoint`]: a handler, and what holds for it alone.
 //!
-//! Knows a handler, limits and origins. Must not know paths, nor shards.
+//! Knows the handler, erased to its type, and the settings. Must not know its path, nor what it
+//! inherits.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,7 +1,8 @@
 //! From routers within routers to the flat lists that a shard serves: full paths, and for every
 //! endpoint all that it inherits.
 //!
-//! Knows routers and what is inherited. Must not know how a path is found, nor shards.
+//! Knows routers, endpoints and the tables that a shard serves. Must not know addresses, threads or
+//! connections.
 
 use std::collections::HashMap;
 use std::sync::Arc;

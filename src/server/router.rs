@@ -1,6 +1,7 @@
 //! [`Router`]: what is served below one prefix, and what all of it shares.
 //!
-//! Knows a tree of prefixes. Must not know what comes of it.
+//! Knows endpoints, pages and settings. Must not know what a router inherits from those around it,
+//! nor shards.
 
 use std::fmt;
 

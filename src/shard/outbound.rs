@@ -7,7 +7,7 @@
 //!
 //! It does not wait here: what another shard or a thread sends meanwhile would overtake it.
 //!
-//! Knows mailboxes and what stands in their lines. Must not know connections.
+//! Knows the hub's links, envelopes and excess. Must not know `Shard`, connections or handlers.
 
 use crate::config::Limits;
 use crate::error::SendError;

@@ -16,7 +16,7 @@
 //! of their threads' steps, which hardware need not: an ordering that matters only there
 //! (`Progress::add_quiet`) rests on the reason that stands beside it.
 //!
-//! Knows where each primitive comes from. Must not know what is built from them.
+//! Knows the libraries behind its names. Must not know who shares what.
 
 #[cfg(all(test, loom))]
 mod model;

@@ -1,4 +1,6 @@
 //! What stands in, within a model, for what loom does not know.
+//!
+//! Knows loom. Must not know what is built of these parts.
 
 use std::future::Future;
 use std::io;

@@ -2,7 +2,8 @@
 //!
 //! Its WebSocket is tungstenite's: a second opinion on all that the server sends.
 //!
-//! Knows bytes of a pipe and what tungstenite makes of them. Must not know shards.
+//! Knows the client's half of HTTP and RFC 6455, and one end of a pipe. Must not know the server's
+//! protocol, handlers or phases.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};

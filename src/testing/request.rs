@@ -1,6 +1,6 @@
 //! [`TestRequest`] and what is answered to it.
 //!
-//! Knows what a test asks and what came back. Must not know how the server runs.
+//! Knows the text of requests and answers. Must not know the server, frames or time.
 
 use std::borrow::Cow;
 use std::fmt;

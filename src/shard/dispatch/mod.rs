@@ -2,7 +2,8 @@
 //!
 //! A panic in any of them is caught here and ends that connection with 1011.
 //!
-//! Knows handlers, sessions and futures. Must not know events, nor when a connection is served.
+//! Knows handlers, sessions, replies, and the shard's state. Must not know events, the phases or
+//! `EventLoop`.
 
 pub(in crate::shard) mod erased;
 mod later;

@@ -1,7 +1,7 @@
-//! What the test kit does with a shard instead of running it on a thread: it gives it turns one by
-//! one, tells it the time, hands it connections in memory and tells what happened to them.
+//! The test kit's driver of a shard without a thread: it gives the shard turns one by one, tells it
+//! the time, hands it connections in memory and reports what happened to them.
 //!
-//! Knows the loop and what an event would say. Must not know what a test expects.
+//! Knows the event loop and transports in memory. Must not know handlers, nor what the bytes mean.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,8 +1,7 @@
-//! What [`crate::internals`] shows of a shard: an outbox, a wheel, a mailbox,
-//! and a shard with members but without a loop.
+//! The shard's part of [`crate::internals`], for benchmarks: an outbox, a wheel, a mailbox, and a
+//! shard with members but without a loop.
 //!
-//! Knows single parts of a shard and how to set them up. Must not know tests; nothing that serves
-//! may know it.
+//! Knows mailboxes, outboxes, timers and a shard's state. Must not know the phases or dispatch.
 
 use std::io;
 use std::os::fd::OwnedFd;

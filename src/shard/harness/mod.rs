@@ -1,7 +1,8 @@
 //! What drives, checks and measures shards from within the crate: the test kit's turns, the
 //! invariants, and what benchmarks reach.
 //!
-//! Knows everything of a shard. Must not know tests; nothing that serves may know it.
+//! Knows everything of a shard. Must not know applications' types, and must not be known by
+//! anything that serves.
 
 #[cfg(feature = "testing")]
 mod drive;

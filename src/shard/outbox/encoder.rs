@@ -2,7 +2,7 @@
 //! again when the frames in them are gone. So a message to another shard allocates nothing as long
 //! as not too many are on their way.
 //!
-//! Knows messages and memory. Must not know whom a frame is for.
+//! Knows messages, frames and parcels. Must not know connections, or where a frame goes.
 
 use bytes::BytesMut;
 

@@ -1,7 +1,9 @@
 //! A connection's output queue: what the kernel did not take at once.
 //!
-//! Knows bytes, and as much of frames as it needs to drop whole ones. Must not know connections,
-//! nor how much may be queued. An empty outbox holds no memory.
+//! An empty outbox holds no memory.
+//!
+//! Knows bytes, and as much of frames as it needs to drop whole ones. Must not know `Shard`,
+//! connections or handlers.
 
 pub(in crate::shard) mod cork;
 pub(in crate::shard) mod encoder;

@@ -1,7 +1,7 @@
 //! Queues that nobody needs at the moment. What is queued and sent within a turn, as a message from
 //! one connection to another is, allocates nothing: its outbox borrows a queue from here.
 //!
-//! Knows empty queues and how much they hold. Must not know what is queued.
+//! Knows empty queues and their memory. Must not know connections, frames or `Shard`.
 
 use super::queue::{Begun, Queue, Segment};
 

@@ -1,11 +1,12 @@
-//! How connections come in: sockets are accepted, here or for a shard with fewer connections, and
-//! given a slot, unless there are too many: in all, or from one client address.
+//! Admission of sockets: they are accepted, here or for a shard with fewer connections, and given a
+//! slot, unless there are too many: in all, or from one client address.
 //!
 //! A connection beyond these limits is over the limit. It has a slot like any other and gets pages,
-//! but no upgrade. There are few places over the limit; when all are taken, a newer connection gets
-//! that of an older one that says nothing. Without such a one it is dropped without a word.
+//! but no upgrade. Few connections may be over the limit. When there are too many of them, a new
+//! one takes the slot of an older one that has sent nothing. Without such a one it is dropped
+//! silently.
 //!
-//! Knows the listener, addresses and the quotas. Must not know requests and frames.
+//! Knows listeners, quotas, placement and slots. Must not know requests, endpoints or frames.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,12 +1,12 @@
 //! Phase 2: connections are read, their protocol fed, their handlers run; each within a budget of
 //! bytes and messages, after which it waits on the ready list for the next turn.
 //!
-//! Those to whom something has happened have their turns where that is told, without a list, unless
-//! others wait already. Most turns are plain: of an open connection with nothing under way, on a
-//! shard with nothing under way between connections, and handlers that do nothing but reply.
+//! A connection is read as soon as its event is taken up, without a list. Only if connections are
+//! left from the last turn do all go through the ready list. Most services take the fast path: that
+//! of an open connection with nothing under way, on a quiescent shard, whose handler only replies.
 //!
-//! Knows the order in which connections are read, the budgets, and what each phase of a connection
-//! reads. Must not know what a handler does.
+//! Knows connections' phases, the protocol's events and budgets. Must not know how output reaches
+//! the kernel, nor what a frame looks like.
 
 use mio::Events;
 

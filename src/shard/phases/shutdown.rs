@@ -4,7 +4,8 @@
 //! Running (announced) ─► Spreading ─► Quieting ─► Closing
 //! ```
 //!
-//! Knows the schedule and the stages. Must not know how a connection is closed.
+//! Knows the plan of the shutdown, stages, and the closing of connections. Must not know how output
+//! reaches the kernel, nor other shards' connections.
 
 use std::time::{Duration, Instant};
 

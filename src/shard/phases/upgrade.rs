@@ -1,7 +1,8 @@
 //! A connection before its messages flow: requests are parsed, routed and answered, with a page, a
 //! refusal, or the upgrade.
 //!
-//! Knows requests, routes and what was decided about them. Must not know frames.
+//! Knows HTTP heads, routes, decisions and reports. Must not know frames, nor how output reaches
+//! the kernel.
 
 use std::mem::MaybeUninit;
 

@@ -1,8 +1,8 @@
 //! What may be decided about a connection's end at any time, also while a handler runs. Nothing is
 //! called or freed here.
 //!
-//! Knows phases, deadlines and what is lost with a connection. Must not know handlers, nor what
-//! `on_close` does.
+//! Knows phases of a connection, close codes and the lists. Must not know handlers (`dispatch`) or
+//! the loop: `on_close` is called by `phases`.
 
 use std::time::Instant;
 

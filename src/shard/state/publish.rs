@@ -1,7 +1,8 @@
 //! What is for many: who belongs to an audience, what is published to it, and how its members get
 //! that.
 //!
-//! Knows the log, audiences and outboxes. Must not know who publishes, nor sockets.
+//! Knows audiences, the log, other shards' mailboxes, and outboxes. Must not know handlers
+//! (`dispatch`) or the loop.
 
 use std::sync::Arc;
 

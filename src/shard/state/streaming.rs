@@ -1,7 +1,8 @@
 //! Messages that are sent to a connection in pieces. While one is on its way, whatever else is for
 //! the connection is held back behind it; control frames pass.
 //!
-//! Knows credits and what is held back. Must not know who writes the pieces.
+//! Knows streams' credit, the connection's held output, and framing. Must not know handlers
+//! (`dispatch`) or the loop.
 
 use std::sync::Arc;
 
