@@ -56,6 +56,7 @@ pub(crate) struct Piece<'b> {
 }
 
 impl Piece<'_> {
+    #[inline]
     pub(crate) fn as_fragment(&self) -> Fragment<'_> {
         Fragment::new(self.received.as_message(), self.is_first, self.is_last)
     }
