@@ -19,7 +19,7 @@ use crate::shard::outbox::cork::CORK_BYTES;
 use crate::shard::{EventLoop, SocketEvent};
 use crate::transport::{Input, More};
 
-/// The most requests answered for one connection in a turn.
+/// The most requests answered in one service.
 const REQUEST_BUDGET: usize = 64;
 
 /// Why handling input stopped.
@@ -52,7 +52,7 @@ impl EventLoop {
         self.run_pending_closes();
     }
 
-    /// Nobody waits: those to whom something has happened have their turns.
+    /// The ready list is empty: each connection with an event is served at once.
     #[inline(never)]
     fn receive_from_heard(&mut self, news: impl IntoIterator<Item: SocketEvent>) {
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -70,7 +70,7 @@ impl EventLoop {
         self.buffer = buffer;
     }
 
-    /// Those who wait have their turns.
+    /// Serves the connections of the ready list.
     fn receive_from_ready(&mut self) {
         let mut buffer = std::mem::take(&mut self.buffer);
         let ready = self.shard.take_ready();
@@ -95,7 +95,7 @@ impl EventLoop {
         self.buffer = buffer;
     }
 
-    /// Gives one connection a turn, outside of the phase.
+    /// Serves one connection, outside of the phase.
     pub(in crate::shard) fn receive_from_one(&mut self, slot: Slot) {
         let mut buffer = std::mem::take(&mut self.buffer);
         self.shard.connection_mut(slot).unmark_ready();
@@ -144,7 +144,7 @@ impl EventLoop {
         self.may_use_fast_path()
     }
 
-    /// The turn of one that was idle, and said nothing.
+    /// The service of an idle connection without input.
     #[cold]
     fn receive_nothing(&mut self, slot: Slot, input: Input) {
         self.shard.enter(slot);
@@ -152,7 +152,7 @@ impl EventLoop {
         self.go_on(slot, intake, input, input.more());
     }
 
-    /// The turn of one that is not open, or of which something is kept, or that has to wait.
+    /// The service of one that is not open, or of which something is kept, or that has to wait.
     #[cold]
     fn receive_checked(&mut self, slot: Slot, buffer: &mut [u8]) {
         let connection = self.shard.connection_mut(slot);
@@ -182,7 +182,7 @@ impl EventLoop {
         self.go_on(slot, intake, input, more);
     }
 
-    /// The turn of one to which everything was said: of what the peer sends, only its end counts.
+    /// The service of one that gets nothing more: of what the peer sends, only its end counts.
     #[cold]
     fn discard_input(&mut self, slot: Slot, buffer: &mut [u8]) {
         let connection = self.shard.connection_mut(slot);
@@ -205,7 +205,7 @@ impl EventLoop {
         }
     }
 
-    /// The rest of a connection's turn, if there is more to it than plain messages.
+    /// The rest of a connection's service, once it has left the fast path.
     #[cold]
     fn go_on(&mut self, slot: Slot, mut intake: Intake<'_>, input: Input, more: More) {
         let stop = self.handle_input(slot, &mut intake);
@@ -216,7 +216,7 @@ impl EventLoop {
         }
     }
 
-    /// The end of a connection's turn, if there is more to it than writing.
+    /// The end of a connection's service, if there is more to it than writing.
     #[cold]
     fn end_turn(&mut self, slot: Slot, rest: &[u8], stop: Stop, input: Input) {
         self.shard.connection_mut(slot).keep_input(rest);

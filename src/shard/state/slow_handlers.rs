@@ -1,6 +1,7 @@
-//! Handlers that keep the shard for long are reported: the clock is read around their turns.
+//! Handlers that keep the shard for long are reported: the clock is read around their
+//! services.
 //!
-//! Knows turns, connections and their endpoints. Must not know what is done in a turn.
+//! Knows services, connections and their endpoints. Must not know what is done in a service.
 
 use crate::clock;
 use crate::hub::{EndpointIndex, Slot};
@@ -9,7 +10,7 @@ use crate::shard::state::Shard;
 use crate::shard::stopwatch::STRIDE_MAX;
 
 impl Shard {
-    /// A turn of a connection of this endpoint begins, which may be plain.
+    /// A service of a connection of this endpoint begins, most likely on the fast path.
     #[inline]
     pub(in crate::shard) fn begin_fast_service(&mut self, endpoint: EndpointIndex) {
         if self.watch.endpoint != endpoint {
@@ -18,7 +19,7 @@ impl Shard {
         }
     }
 
-    /// It was plain.
+    /// It stayed on the fast path.
     #[inline]
     pub(in crate::shard) fn end_fast_service(&mut self) {
         self.watch.turns_left -= 1;
@@ -27,21 +28,21 @@ impl Shard {
         }
     }
 
-    /// The handler of this endpoint is asked about an upgrade in this turn.
+    /// The handler of this endpoint is asked about an upgrade in this service.
     pub(in crate::shard) fn note_asked(&mut self, endpoint: EndpointIndex) {
         self.watch.ask(endpoint);
     }
 
-    /// A turn of this connection has ended that was not.
+    /// A service of this connection has ended that left the fast path.
     pub(in crate::shard) fn end_service(&mut self, slot: Slot) {
-        // It may have found its endpoint in this turn. A connection whose upgrade was refused has
-        // none, but a handler was asked.
+        // It may have found its endpoint in this service. A connection whose upgrade was refused
+        // has none, but a handler was asked.
         let asked = self.watch.asked.take();
         self.watch.endpoint = asked.unwrap_or_else(|| self.connections[slot].asked());
         self.read_stopwatch();
     }
 
-    /// What follows is no turn on the fast path of the same endpoint.
+    /// What follows is no service on the fast path of the same endpoint.
     pub(in crate::shard) fn stop_watch(&mut self) {
         if self.watch.turns_left < self.watch.stride {
             self.read_stopwatch();
@@ -59,7 +60,7 @@ impl Shard {
         let endpoint = self.watch.endpoint;
         // Without an endpoint no handler had the shard: its thread did not run.
         if held > self.limits[endpoint].slow_handler && endpoint != self.limits.no_endpoint() {
-            // In the middle of a turn: nothing is allocated unless somebody listens.
+            // In the middle of a service: nothing is allocated unless somebody listens.
             let (path, shard, millis) = (self.hub.path_of(endpoint), self.index, held.as_millis());
             let case = format_args!(
                 "the handler of {path} kept shard {shard} for {millis} ms: the others had to wait"

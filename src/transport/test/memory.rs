@@ -1,5 +1,5 @@
 //! Connections in memory, for the test kit: a bounded pipe each way between a client and its
-//! [`Transport`](super::Transport), which behaves as a socket does: short writes when it
+//! [`Transport`](crate::transport::Transport), which behaves as a socket does: short writes when it
 //! is full, the end when the peer has ended its side, broken when the peer is gone. As an
 //! edge-triggered epoll, it has news only of what changes.
 //!
@@ -177,7 +177,7 @@ impl Pipe {
 }
 
 impl ServerEnd {
-    /// A pipe has no events: whoever drives the shard tells it what happened.
+    /// A pipe has no events: the driver of the shard tells it what happened.
     pub(super) fn register(&self, registry: &Registry, token: Token) {
         self.0.borrow_mut().registered = Some((registry.as_raw_fd(), token));
     }
