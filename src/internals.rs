@@ -1,8 +1,8 @@
-//! The door through which the benchmarks of the parts (`benches/parts`, `benches/budget`), and
-//! nothing else, reach the rooms behind the API. Compiled only with the feature `__internals`; no
+//! What the benchmarks of the parts (`benches/parts`, `benches/budget`), and nothing else, use of
+//! the modules behind the API. Compiled only with the feature `__internals`; no
 //! part of the API, and no promise.
 //!
-//! Few operations, each on many items, so that the door itself weighs nothing; and each lets its
+//! Few operations, each on many items, so that the call itself weighs nothing; and each lets its
 //! caller see what it did, so that what is measured is also checked.
 
 pub use crate::protocol::internals::{Receiver, answer_upgrade};

@@ -5,7 +5,7 @@
 use crate::panics::contain;
 use crate::sync::oneshot;
 
-/// Tells the future. That wakes whoever waits for it, which is the application's code: what panics
+/// Tells the future. That wakes its waiter, which is the application's code: what panics
 /// there has to harm no shard.
 #[derive(Debug)]
 pub(crate) struct Answer<T>(Option<oneshot::Sender<T>>);

@@ -10,7 +10,7 @@ use super::waker::ConnectionWaker;
 use crate::error::SendError;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Who is told what became of a piece.
+/// Reports what became of a piece.
 pub(super) type PieceAnswer = Answer<Result<(), SendError>>;
 
 /// What the handle and the connection share: how much is on its way, and whether either has given
@@ -65,7 +65,7 @@ impl Credit {
 
     /// The handle gives up.
     pub(super) fn abandon(&self) {
-        // Relaxed: the bell carries it.
+        // Relaxed: the doorbell orders it.
         self.is_abandoned.store(true, Ordering::Relaxed);
         self.waker.notify();
     }
@@ -106,7 +106,7 @@ impl PieceTicket {
 
     pub(super) fn settle(mut self, outcome: Result<(), SendError>) {
         let answer = self.answer.take();
-        // First the credit: who is told may send the next piece at once.
+        // First the credit: the sender may send the next piece as soon as it is woken.
         drop(self);
         if let Some(mut answer) = answer {
             answer.tell(outcome);

@@ -19,7 +19,7 @@ use crate::sync::thread::{self, Thread};
 /// The message is on its way already: the future only tells. It resolves to `Ok` when the kernel
 /// has taken the last byte of the message, else to the reason why the connection did not get it. It
 /// needs no particular runtime, belongs to no thread, and resolves also when the server stops.
-/// Dropping it cancels nothing. Whoever waits is woken on a shard's thread: a waker must return
+/// Dropping it cancels nothing. The waiter is woken on a shard's thread: a waker must return
 /// soon, as all wakers should.
 #[must_use = "it tells whether the message was delivered"]
 pub struct Delivery(Eventual<Result<(), SendError>>);

@@ -1,9 +1,9 @@
 //! [`Doorbell`]: wakes a shard, once per burst, and tells it which connections to look at.
 //!
-//! **Waking.** A sender pushes, then sets `armed`; whoever finds it clear wakes the shard, which
-//! clears it, *then* takes. Both are read-modify-writes of one atomic, so they are ordered: if
-//! the sender's comes first, the shard's clear sees it and with it the pushed envelope; if it comes
-//! second, it finds `armed` clear and wakes. No wake-up is lost.
+//! **Waking.** A sender pushes, then sets `armed`; the sender that finds it clear wakes the shard,
+//! which clears it, *then* takes. Both are read-modify-writes of one atomic, so they are ordered:
+//! if the sender's comes first, the shard's clear sees it and with it the pushed envelope; if it
+//! comes second, it finds `armed` clear and wakes. No wake-up is lost.
 //!
 //! Knows addresses. Must not know envelopes.
 

@@ -143,7 +143,7 @@ impl<T> Mailbox<T> {
                 && (held == 0 || (held & BYTES_MASK) + (cost & BYTES_MASK) <= self.limit_bytes);
             (now & (end | LINE) == 0 && fits).then_some(now + cost)
         };
-        // Acquire: whoever sees the room that `take` gave back sees the channel's free slot, too.
+        // Acquire: a sender that sees what `take` gave back sees the channel's free slot, too.
         match self.reserved.fetch_update(Ordering::Acquire, Ordering::Relaxed, reserve) {
             Ok(_) => Ok(Permit { mailbox: self, cost }),
             Err(now) if now & end != 0 => Err(SendError::ShuttingDown),
@@ -189,7 +189,7 @@ impl<T> Mailbox<T> {
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        // Relaxed: whoever asks may be told too late in any case; a reservation tells for sure.
+        // Relaxed: the answer may come too late in any case; a reservation tells for sure.
         self.reserved.load(Ordering::Relaxed) & CLOSED != 0
     }
 
@@ -295,7 +295,8 @@ impl<T> Inbox<T> {
     fn fetch_line(&mut self) -> bool {
         let mut line = lock(&self.mailbox.line);
         if line.is_empty() {
-            // Relaxed: who finds it clear gets room, and what it sends comes after all this.
+            // Relaxed: a sender that finds it clear gets a permit, and what it sends comes after
+            // all this.
             self.mailbox.reserved.fetch_and(!LINE, Ordering::Relaxed);
             return false;
         }
@@ -379,7 +380,7 @@ impl<T> Drop for Inbox<T> {
         self.mailbox.reserved.fetch_and(!LINE, Ordering::Relaxed);
         let left = std::mem::take(&mut *line);
         drop(line);
-        // Now: who is told by it may do anything.
+        // Now: the futures that it wakes may do anything.
         drop(left);
         while !self.is_settled() {
             match self.receiver.try_recv() {

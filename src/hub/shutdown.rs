@@ -28,18 +28,18 @@ use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// 1. For as long as [`announce`](Self::announce) says, everything goes on, but the
 ///    [readiness page](crate::Builder::readiness) answers 503: load balancers send nobody any more.
 /// 2. Nobody new is let in: a request for an upgrade gets status 503 with `Retry-After` from now
-///    on. The listeners close, and whoever waits in their queues is accepted first. If there is a
-///    `spread`, they take the first 250 ms of it for that, in which TCP handshakes under way are
-///    completed and no others begin: a newcomer's kernel tries again after a second, and then
-///    reaches another process on the same port, or is refused. Without that time Linux resets a
-///    handshake that is under way when the listener closes.
+///    on. The listeners close, and connections that wait in their queues are accepted first. If
+///    there is a `spread`, they take the first 250 ms of it for that, in which TCP handshakes under
+///    way are completed and no others begin: a newcomer's kernel tries again after a second, and
+///    then reaches another process on the same port, or is refused. Without that time Linux resets
+///    a handshake that is under way when the listener closes.
 /// 3. Over the time of [`spread`](Self::spread) the connections get their Close frames, one after
 ///    another at even intervals, so that the clients do not come back as a herd. Until its turn
 ///    has come a connection is served as ever. What was queued for it is delivered before the
 ///    Close frame; answers that come later and messages in pieces are waited for.
 /// 4. Then nothing is read any more, and nothing new is accepted for sending: what handlers have
-///    sent to other shards arrives, and those who are left get their Close frames, all at once:
-///    without a `spread` that is everybody.
+///    sent to other shards arrives, and the connections that are left get their Close frames, all
+///    at once: without a `spread` that is everybody.
 /// 5. It is over when all connections are gone, at the latest at the end of the grace; what is left
 ///    then is dropped, and counted in the report.
 ///
@@ -181,14 +181,14 @@ impl Progress {
     /// Every shard asks in every turn: this must cost next to nothing.
     #[inline]
     pub(crate) fn has_begun(&self) -> bool {
-        // Acquire: whoever sees it finds the plan.
+        // Acquire: a thread that sees it finds the plan.
         self.has_begun.load(Ordering::Acquire)
     }
 
     /// A shard has handed over all that its handlers had sent to others, or will never do so.
     pub(crate) fn add_quiet(&self) {
-        // Release: whoever sees it sees what was handed over. Acquire: with it, what those before
-        // this one have handed over, so that one look at the sum is enough.
+        // Release: a thread that sees it sees what was handed over. Acquire: with it, what those
+        // before this one have handed over, so that one look at the sum is enough.
         self.quiet_count.fetch_add(1, Ordering::AcqRel);
     }
 

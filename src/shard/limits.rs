@@ -14,7 +14,7 @@ use crate::shard::outbox::cork::CORK_BYTES;
 #[derive(Clone, Debug)]
 pub(crate) struct LimitTable(Arc<[Limits]>);
 
-/// What follows from an endpoint's limits, for each turn of each connection.
+/// What follows from an endpoint's limits, for each service of each connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EndpointLimits {
     pub(in crate::shard) lane: Lane,

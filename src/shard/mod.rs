@@ -64,7 +64,7 @@ const LISTENER: Token = Token(usize::MAX - 1);
 
 /// The most events taken from the kernel in a turn.
 const EVENT_BUDGET: usize = 1024;
-/// The receive buffer, in bytes: also the most that one connection is read in a turn.
+/// The receive buffer, in bytes: also the most that is read in one service.
 const RECEIVE_BYTES: usize = 128 << 10;
 // A request's head is parsed there as a whole.
 const _: () = assert!(HEAD_BYTES_MAX < RECEIVE_BYTES);
@@ -234,7 +234,7 @@ impl EventLoop {
         None
     }
 
-    /// Puts those who are to be read on the ready list.
+    /// Puts the connections that are to be read on the ready list.
     fn dispatch_events(&mut self, news: impl IntoIterator<Item: SocketEvent>) {
         for news in news {
             if let Some(slot) = self.dispatch_event(&news) {
@@ -440,7 +440,7 @@ impl EventLoop {
         self.shard.check_accounts();
     }
 
-    /// Whether there is room for what handlers send to other shards.
+    /// Whether handlers may be called: the shard is not congested and not in the quieting stage.
     fn may_receive(&self) -> bool {
         !self.shard.is_congested() && self.life != ShutdownStage::Quieting
     }

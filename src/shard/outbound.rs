@@ -3,7 +3,7 @@
 //! What a handler sends is in the mailbox when its call returns, also if there is no room for it:
 //! then it stands in the mailbox's line, and this shard counts it. What a shard has standing in
 //! lines is bounded. Until it was taken the shard reads from none of its connections, so that the
-//! pressure reaches those who cause it.
+//! pressure reaches the connections that cause it.
 //!
 //! It does not wait here: what another shard or a thread sends meanwhile would overtake it.
 //!

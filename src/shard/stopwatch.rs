@@ -13,12 +13,12 @@ pub(in crate::shard) const STRIDE_MAX: u8 = 8;
 pub(in crate::shard) struct Stopwatch {
     /// When the clock was last looked at.
     pub(in crate::shard) since: Moment,
-    /// Whose turns they were since.
+    /// Whose services they were since.
     pub(in crate::shard) endpoint: EndpointIndex,
-    /// The endpoint that was asked for an upgrade in this turn.
+    /// The endpoint that was asked for an upgrade in this service.
     pub(in crate::shard) asked: Option<EndpointIndex>,
-    /// After how many turns it is looked at. It grows as long as they take no time that shows, so
-    /// that slow ones are told apart.
+    /// After how many services it is looked at. It grows as long as they take no time that shows,
+    /// so that slow ones are told apart.
     pub(in crate::shard) stride: u8,
     pub(in crate::shard) turns_left: u8,
 }
@@ -28,7 +28,7 @@ impl Stopwatch {
         Self { since: clock::coarse(), endpoint, asked: None, stride: 1, turns_left: 1 }
     }
 
-    /// The handler of this endpoint is asked about an upgrade in this turn.
+    /// The handler of this endpoint is asked about an upgrade in this service.
     pub(in crate::shard) fn ask(&mut self, endpoint: EndpointIndex) {
         self.asked = Some(endpoint);
     }
@@ -38,7 +38,7 @@ impl Stopwatch {
         *self = Self::new(self.endpoint);
     }
 
-    /// The next look is after so many turns.
+    /// The next look is after so many services.
     pub(in crate::shard) fn step(&mut self, stride: u8) {
         (self.stride, self.turns_left) = (stride, stride);
     }

@@ -1,4 +1,4 @@
-//! What a connection receives: reading, what is kept from one turn to the next, waiting.
+//! What a connection receives: reading, what is kept from one service to the next, waiting.
 //!
 //! Knows bytes and the protocol that takes them. Must not know who handles what comes of them.
 

@@ -122,8 +122,8 @@ impl Application {
     }
 
     /// Hands out the messages that lie in the input of a connection that is open and dormant; see
-    /// [`HandlerScope::run`]. The room is opened, to be so large if that is known. A panic ends the
-    /// connection.
+    /// [`HandlerScope::run`]. The fast cork is opened, with this limit if it is known. A panic ends
+    /// the connection.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "the call alone costs a twentieth of a short echo")]
     pub(in crate::shard) fn run(

@@ -116,7 +116,7 @@ impl Pool {
         let work = move || {
             let mut reports = Reports::default();
             for (job, alive) in queue {
-                // What the work itself does is caught by whoever made the job.
+                // What the work itself does is caught by the maker of the job.
                 if contain(job) {
                     let (kind, now) = (Kind::OffloadPanicked, clock::now());
                     let case = format_args!("what offloaded work returned panicked in drop");

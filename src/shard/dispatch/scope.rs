@@ -17,7 +17,7 @@ use crate::protocol::{Doubt, Lane};
 use crate::shard::connection::CloseHandshake;
 use crate::shard::state::Shard;
 
-/// Input that is handled in a connection's turn.
+/// Input that is handled in one service.
 pub(crate) struct Intake<'b> {
     /// What is left of it.
     pub(in crate::shard) bytes: &'b mut [u8],
@@ -32,7 +32,7 @@ pub(crate) enum RunEnd<'b> {
     /// The input is used up, or the budget is. Nothing else has changed.
     Plain,
     /// The last handler's reply, perhaps none, is still to be sent: the handler did more than to
-    /// reply at once, or there is no room.
+    /// reply at once, or the fast cork is full.
     Reply(Reply<'b>),
     /// What comes next is not for the lane.
     Doubt(Doubt<'b>),
@@ -59,7 +59,7 @@ pub(crate) struct HandlerScope<'s> {
 
 impl HandlerScope<'_> {
     /// Hands out the messages that lie in the input, one after another, as long as nothing comes
-    /// of it but replies for which there is room.
+    /// of it but replies that fit into the fast cork.
     ///
     /// Each handler has a loop of its own, of which it is a part: it is not called, nor is its
     /// reply looked at, by way of memory.

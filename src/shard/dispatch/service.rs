@@ -29,7 +29,7 @@ pub(crate) struct Service {
     pub(crate) client_limits: Option<ClientLimits>,
 }
 
-/// A handler, with what it is given and what is demanded of those who ask for it.
+/// A handler, with what it is given and what is demanded of requests for it.
 pub(crate) struct ServedEndpoint {
     pub(crate) handler: Box<dyn ErasedHandler>,
     pub(crate) dependencies: Dependencies,

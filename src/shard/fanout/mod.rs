@@ -4,10 +4,10 @@
 //! Publications are appended to a **log**, encoded once, neighbours to the same audience in one
 //! buffer. If some members take another encoding, a run of neighbours is kept in both forms. Each
 //! connection remembers how far in the log it is; *catching up* gives it references to what is for
-//! it and it has not got. Whoever sends to a connection directly lets it catch up first, so that
-//! sends and publications keep their order whatever way they take; and so does whoever changes what
-//! it is a member of, so that a subscription counts from its own place in that order. Otherwise a
-//! **pass** visits all members once a turn, in slices; what all have got is dropped.
+//! it and it has not got. A direct send to a connection, and a change of its memberships, first
+//! lets it catch up: so sends and publications keep their order, and a subscription counts from its
+//! own place in that order. Otherwise a **pass** looks at all members once a turn, in slices; what
+//! all have got is dropped.
 //!
 //! Knows the log and where the pass stands; must not know how frames reach a connection.
 

@@ -19,7 +19,7 @@ const KEPT_BYTES: usize = 4 << 20;
 /// The output of the current service.
 ///
 /// * Getters: [`is_of`](Self::is_of), [`bytes`](Self::bytes), [`http_bytes`](Self::http_bytes),
-///   [`message_bytes`](Self::message_bytes).
+///   [`message_bytes`](Self::message_bytes), [`share`](Self::share).
 /// * Commands: [`begin`](Self::begin), then [`append`](Self::append) and its kin or
 ///   [`fast`](Self::fast), [`clear`](Self::clear), then [`end`](Self::end), when it is empty.
 #[derive(Debug)]
@@ -145,10 +145,10 @@ impl Cork {
     }
 }
 
-/// Where replies gather as long as nothing stands in their way.
+/// The cork's part for replies on the fast path.
 ///
-/// While it is open, what is appended needs no other question asked. What happens otherwise closes
-/// it, and moves what is in it to the cork: that was sent before.
+/// While it is open, `append` checks nothing but the space that is left. Any other operation first
+/// moves the content to the cork and closes this part, which keeps program order.
 #[derive(Debug)]
 pub(in crate::shard) struct FastCork {
     bytes: Box<[u8]>,

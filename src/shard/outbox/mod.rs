@@ -162,7 +162,7 @@ impl Outbox {
         }
     }
 
-    /// Gives up everything; whoever waits for it is told why.
+    /// Gives up everything. Its tickets get the reason.
     pub(in crate::shard) fn give_up(&mut self, why: SendError) {
         if let Some(queue) = self.0.take() {
             for ticket in queue.segments.into_iter().filter_map(|segment| segment.ticket) {

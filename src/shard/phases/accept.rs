@@ -59,7 +59,7 @@ impl EventLoop {
         }
     }
 
-    /// Accepts whoever is waiting, and then nobody any more: closing the socket would reset those
+    /// Accepts the sockets that wait, and then none any more: closing the socket would reset those
     /// in its queue. Who connects from now on is refused by the kernel, or reaches another process.
     pub(in crate::shard) fn stop_accepting(&mut self) {
         if let Some(listener) = &mut self.listener {

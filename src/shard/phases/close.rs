@@ -11,7 +11,7 @@ impl EventLoop {
     pub(in crate::shard) fn close_all_pending(&mut self) {
         while let Some(slot) = self.shard.take_pending_close() {
             if !self.shard.connection(slot).is_close_pending() {
-                // It was closed within its own turn.
+                // It was closed within its own service.
                 continue;
             }
             self.shard.enter(slot);
@@ -22,7 +22,7 @@ impl EventLoop {
     }
 
     /// Calls `on_close` if the end is decided, and says the last words; once a handler's answer
-    /// that comes later has come, if there is one. It is the turn of `slot`.
+    /// that comes later has come, if there is one. `slot` is being served.
     pub(in crate::shard) fn close_if_pending(&mut self, slot: Slot) {
         if self.waits_for_answer(slot) {
             return;

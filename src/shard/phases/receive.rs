@@ -19,7 +19,7 @@ use crate::shard::outbox::cork::CORK_BYTES;
 use crate::shard::{EventLoop, SocketEvent};
 use crate::transport::{Input, More};
 
-/// The most requests answered for one connection in a turn.
+/// The most requests answered in one service.
 const REQUEST_BUDGET: usize = 64;
 
 /// How often a connection is read outside of the phase, at most.
@@ -55,7 +55,7 @@ impl EventLoop {
         self.run_pending_closes();
     }
 
-    /// Nobody waits: those to whom something has happened have their turns.
+    /// The ready list is empty: each connection with an event is served at once.
     #[inline(never)]
     fn receive_from_heard(&mut self, news: impl IntoIterator<Item: SocketEvent>) {
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -73,7 +73,7 @@ impl EventLoop {
         self.buffer = buffer;
     }
 
-    /// Those who wait have their turns.
+    /// Serves the connections of the ready list.
     fn receive_from_ready(&mut self) {
         let mut buffer = std::mem::take(&mut self.buffer);
         let ready = self.shard.take_ready();
@@ -98,8 +98,7 @@ impl EventLoop {
         self.buffer = buffer;
     }
 
-    /// Serves one connection outside of the phase, with what is there at once: a transport may hand
-    /// out a request in parts.
+    /// Serves one connection, outside of the phase.
     pub(in crate::shard) fn receive_from_one(&mut self, slot: Slot) {
         let mut buffer = std::mem::take(&mut self.buffer);
         for _ in 0..LAST_READ_COUNT {
@@ -153,7 +152,7 @@ impl EventLoop {
         self.may_use_fast_path()
     }
 
-    /// The turn of one that was idle, and said nothing.
+    /// The service of an idle connection without input.
     #[cold]
     fn receive_nothing(&mut self, slot: Slot, input: Input) {
         self.shard.enter(slot);
@@ -161,7 +160,7 @@ impl EventLoop {
         self.go_on(slot, intake, input, input.more());
     }
 
-    /// The turn of one that is not open, or of which something is kept, or that has to wait.
+    /// The service of one that is not open, or of which something is kept, or that has to wait.
     #[cold]
     fn receive_checked(&mut self, slot: Slot, buffer: &mut [u8]) {
         let connection = self.shard.connection_mut(slot);
@@ -191,7 +190,7 @@ impl EventLoop {
         self.go_on(slot, intake, input, more);
     }
 
-    /// The turn of one to which everything was said: of what the peer sends, only its end counts.
+    /// The service of one that gets nothing more: of what the peer sends, only its end counts.
     #[cold]
     fn discard_input(&mut self, slot: Slot, buffer: &mut [u8]) {
         let connection = self.shard.connection_mut(slot);
@@ -214,7 +213,7 @@ impl EventLoop {
         }
     }
 
-    /// The rest of a connection's turn, if there is more to it than plain messages.
+    /// The rest of a connection's service, once it has left the fast path.
     #[cold]
     fn go_on(&mut self, slot: Slot, mut intake: Intake<'_>, input: Input, more: More) {
         let stop = self.handle_input(slot, &mut intake);
@@ -225,7 +224,7 @@ impl EventLoop {
         }
     }
 
-    /// The end of a connection's turn, if there is more to it than writing.
+    /// The end of a connection's service, if there is more to it than writing.
     #[cold]
     fn end_turn(&mut self, slot: Slot, rest: &[u8], stop: Stop, input: Input) {
         self.shard.connection_mut(slot).keep_input(rest);

@@ -123,8 +123,8 @@ impl EventLoop {
         }
     }
 
-    /// With nobody left anywhere, the next stage begins; for all shards, because whoever comes to
-    /// one that still lets somebody in may be placed here.
+    /// With nobody left anywhere, the next stage begins; for all shards, because a connection that
+    /// comes to one that still lets somebody in may be placed here.
     fn end_spread_if_alone(&self) {
         let shared = self.shard.shared();
         if shared.connection_count() == 0 {
@@ -166,7 +166,7 @@ impl EventLoop {
         self.turn_away_upgrading();
     }
 
-    /// Whoever has begun a request is told; whoever has not is closed.
+    /// A connection that has begun a request is refused; one that has not is closed.
     fn turn_away_upgrading(&mut self) {
         let slots: Vec<Slot> = self.shard.connections().map(|(slot, _)| slot).collect();
         for slot in slots {

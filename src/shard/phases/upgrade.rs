@@ -344,7 +344,7 @@ impl EventLoop {
         }
     }
 
-    /// Refuses a request that is not complete, outside of the connection's own turn.
+    /// Refuses a request that is not complete, outside of the connection's own service.
     pub(in crate::shard) fn turn_away(&mut self, slot: Slot, refusal: Refusal) {
         let backlog = self.shard.connection_mut(slot).take_input();
         self.report_unparsed(slot, &backlog, refusal);

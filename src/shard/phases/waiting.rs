@@ -24,7 +24,7 @@ impl EventLoop {
         self.shard.settle(slot);
     }
 
-    /// The turn of a connection that waits: input is read up to a bound, for the pings in it.
+    /// The service of a connection that waits: input is read up to a bound, for the pings in it.
     #[cold]
     pub(in crate::shard) fn receive_while_waiting(&mut self, slot: Slot, buffer: &mut [u8]) {
         let connection = self.shard.connection(slot);
@@ -58,7 +58,8 @@ impl EventLoop {
         }
     }
 
-    /// The turn of a connection that waits and whose peer has ended its side. The peer may read on.
+    /// The service of a connection that waits and whose peer has ended its side. The peer may read
+    /// on.
     fn wait_without_peer(&mut self, slot: Slot) {
         let connection = self.shard.connection(slot);
         if connection.is_upgrading() {

@@ -193,7 +193,8 @@ impl Stripe {
         result
     }
 
-    /// Forgets those who left long enough ago. Each costs one look, for one change that it made.
+    /// Forgets addresses that left long enough ago. Each costs one look, for one change that it
+    /// made.
     fn forget(&mut self, per_second: u32, now: Instant) {
         while let Some(&(source, left_at)) = self.left.front()
             && now.saturating_duration_since(left_at) >= MEMORY

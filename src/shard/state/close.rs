@@ -176,7 +176,8 @@ impl Shard {
         self.grace_end().unwrap_or_else(|| self.now + self.limits_of(slot).closing)
     }
 
-    /// After a connection's turn: goes on with closing when everything queued has been handed over.
+    /// After a connection's service: goes on with closing when everything queued has been handed
+    /// over.
     pub(in crate::shard) fn settle(&mut self, slot: Slot) {
         self.keep_input(slot);
         let connection = &mut self.connections[slot];

@@ -1,4 +1,4 @@
-//! How much input the connections of a shard keep from one turn to the next: messages that have
+//! How much input the connections of a shard keep from one service to the next: messages that have
 //! begun and not ended, requests that have not come as a whole, what waits to be handled.
 //!
 //! Each connection has bounds of its own. This is the bound of them all: what a crowd of clients

@@ -19,7 +19,7 @@
 //! mailbox holds. What arrives meanwhile was not sent before the call. Each envelope is taken once,
 //! so that a handler that publishes in a loop does no work that its shard would not have to do.
 //!
-//! The wake-ups are left alone: `armed` stays set, and the loop looks at the mailbox in its turn,
+//! The wake-ups are left alone: `armed` stays set, and the loop looks at the mailbox in its phase,
 //! also if it finds it empty then. So a burst still costs its senders one wake-up.
 //!
 //! Where the order ends: while the log is full, publications stay in the mailbox. Then a handler's
@@ -27,7 +27,7 @@
 //! subscriptions are not. And what a handler says to its own connection only (`send`, the reply)
 //! takes nothing over: an echo would pay for it.
 //!
-//! Knows envelopes and what they do to connections. Must not know when the loop takes its turn.
+//! Knows envelopes and what they do to connections. Must not know when the loop calls it.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -123,7 +123,7 @@ impl Shard {
     }
 }
 
-/// The loop's turn with the mailbox.
+/// The loop's phase with the mailbox.
 impl Shard {
     /// How many connections are to be looked at again.
     pub(in crate::shard) fn woken_count(&self) -> usize {

@@ -17,7 +17,7 @@ use crate::shard::outbox::{Outbox, REFER_BYTES};
 use crate::shard::state::Shard;
 
 impl Shard {
-    /// Appends a message to what the connection gets whose turn it is.
+    /// Appends a message to what the connection gets that is being served.
     ///
     /// # Errors
     /// As of [`push`](Self::push).
@@ -117,7 +117,7 @@ impl Shard {
     #[cold]
     fn overflow(&mut self, slot: Slot, bytes: usize) -> Result<(), SendError> {
         if self.cork.is_of(slot) {
-            // What was said in this turn may end with a message that is larger than the limit.
+            // What was sent in this service may end with a message that is larger than the limit.
             self.spill(slot);
             if self.fits(slot, bytes) {
                 return Ok(());

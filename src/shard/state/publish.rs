@@ -20,7 +20,7 @@ use crate::shard::outbox::outgoing::Outgoing;
 use crate::shard::state::Shard;
 use crate::transport::Output;
 
-/// How many runs queued for a member cost as much as the visit itself.
+/// How many runs queued for a member cost as much as the look at it.
 const RUNS_PER_VISIT: usize = 16;
 
 impl Shard {
@@ -137,7 +137,7 @@ impl Shard {
             Audience::Topic(topic) => audiences.find(topic),
         };
         let Some(index) = index.filter(|&index| audiences.member_count(index) > 0) else { return };
-        // Whoever is excepted lives here, or does not matter here.
+        // The excepted connection lives here, or does not matter here.
         let except = except.filter(|id| id.shard() == self.index);
         let twin = parcel.twin(self.encoding_for(index, except));
         self.fanout.append(index, except, parcel.plain().frame(), twin, tally.clone());

@@ -83,7 +83,7 @@ impl Shard {
         self.cork.fast.is_open()
     }
 
-    /// Appends a reply for which nothing stands in the way, if there is room for it.
+    /// Appends a reply to the fast cork, if that is open and the reply fits.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "the call alone costs a twentieth of a short echo")]
     pub(in crate::shard) fn append_fast(&mut self, reply: Message<'_>) -> bool {

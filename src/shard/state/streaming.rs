@@ -75,7 +75,7 @@ impl Shard {
             streaming.has_begun = true;
         }
         if self.cork.is_of(slot) {
-            // What its handler has said in this turn comes first.
+            // What its handler has sent in this service comes first.
             self.spill(slot);
         }
         self.enqueue(slot, piece, Some(ticket));

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::memory::ServerEnd;
 
-/// Who waits to be accepted. The listener and whoever lets them come share it.
+/// The connections that wait to be accepted. The listener and the test share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Arrivals(Rc<RefCell<Queue>>);
 
@@ -41,7 +41,7 @@ impl Arrivals {
         self.0.borrow_mut().failures.push_back(Errno::CONNABORTED);
     }
 
-    /// The listener is closed: whoever waits finds nobody.
+    /// The listener is closed: connections that wait are lost.
     pub(crate) fn clear(&self) {
         let waiting = std::mem::take(&mut self.0.borrow_mut().waiting);
         drop(waiting);

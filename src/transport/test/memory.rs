@@ -177,7 +177,7 @@ impl Pipe {
 }
 
 impl ServerEnd {
-    /// A pipe has no events: whoever drives the shard tells it what happened.
+    /// A pipe has no events: the driver of the shard tells it what happened.
     pub(super) fn register(&self, registry: &Registry, token: Token) {
         self.0.borrow_mut().registered = Some((registry.as_raw_fd(), token));
     }
