@@ -309,7 +309,7 @@ impl EventLoop {
             }
         }
         self.has_mail = !self.shard.take_envelopes(budget) || woken_count == budget;
-        self.adopt_newcomers();
+        self.adopt_handed_over();
     }
 
     /// Phase 5: looks at the connections whose timer has fired.

@@ -20,12 +20,12 @@ pub(in crate::shard) struct Stopwatch {
     /// After how many services it is looked at. It grows as long as they take no time that shows,
     /// so that slow ones are told apart.
     pub(in crate::shard) stride: u8,
-    pub(in crate::shard) turns_left: u8,
+    pub(in crate::shard) services_left: u8,
 }
 
 impl Stopwatch {
     pub(in crate::shard) fn new(endpoint: EndpointIndex) -> Self {
-        Self { since: clock::coarse(), endpoint, asked: None, stride: 1, turns_left: 1 }
+        Self { since: clock::coarse(), endpoint, asked: None, stride: 1, services_left: 1 }
     }
 
     /// The handler of this endpoint is asked about an upgrade in this service.
@@ -40,6 +40,6 @@ impl Stopwatch {
 
     /// The next look is after so many services.
     pub(in crate::shard) fn step(&mut self, stride: u8) {
-        (self.stride, self.turns_left) = (stride, stride);
+        (self.stride, self.services_left) = (stride, stride);
     }
 }

@@ -133,7 +133,7 @@ impl Connection {
     }
 
     /// Forgets all that was received and not handed out: the protocol begins anew.
-    pub(in crate::shard) fn forget_input(&mut self) {
+    pub(in crate::shard) fn clear_input(&mut self) {
         self.clear_backlog();
         self.protocol = Protocol::default();
     }

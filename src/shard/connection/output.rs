@@ -120,7 +120,7 @@ impl Connection {
     }
 
     /// Drops what waits; its senders are told why. Nothing presses any more.
-    pub(in crate::shard) fn give_up_output(&mut self, why: SendError) {
+    pub(in crate::shard) fn release_output(&mut self, why: SendError) {
         (self.flags.is_pressed, self.flags.is_blocked) = (false, false);
         self.outbox.give_up(why);
     }

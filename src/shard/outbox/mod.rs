@@ -101,7 +101,7 @@ impl Outbox {
     pub(in crate::shard) fn push(&mut self, frames: Bytes, ticket: Option<Ticket>) {
         match ticket {
             None => self.queue().push(frames),
-            Some(ticket) => self.queue().push_told(frames, ticket),
+            Some(ticket) => self.queue().push_with_ticket(frames, ticket),
         }
     }
 

@@ -166,7 +166,7 @@ impl Queue {
     }
 
     /// Queues a message somebody wants to be told of.
-    pub(super) fn push_told(&mut self, frame: Bytes, ticket: Ticket) {
+    pub(super) fn push_with_ticket(&mut self, frame: Bytes, ticket: Ticket) {
         self.bytes += frame.len();
         self.end_tail();
         let is_small = frame.len() < REFER_BYTES;

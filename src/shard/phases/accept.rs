@@ -75,8 +75,8 @@ impl EventLoop {
     }
 
     /// Adopts the sockets that other shards have accepted for this one.
-    pub(in crate::shard) fn adopt_newcomers(&mut self) {
-        while let Some((socket, peer)) = self.shard.take_newcomer() {
+    pub(in crate::shard) fn adopt_handed_over(&mut self) {
+        while let Some((socket, peer)) = self.shard.take_handed_over() {
             self.adopt(Transport::from_fd(socket), peer);
         }
     }

@@ -45,10 +45,10 @@ impl EventLoop {
         }
         self.shard.begin_closing(slot, close_handshake.closing());
         if close_handshake == CloseHandshake::Fail {
-            self.shard.forget_input(slot);
+            self.shard.clear_input(slot);
         }
         if close_handshake == CloseHandshake::Nothing {
-            self.shard.kill(slot);
+            self.shard.release_slot(slot);
         }
     }
 
@@ -59,7 +59,7 @@ impl EventLoop {
         if makes_progress && self.shard.prolong_closing(slot) {
             return;
         }
-        self.shard.kill(slot);
+        self.shard.release_slot(slot);
     }
 
     /// Whether a leaving connection waits for its handler to answer, or for the end of a message.

@@ -204,7 +204,7 @@ impl EventLoop {
             Input::Nothing(More::No) => {}
             // Both sides have ended.
             _ if matches!(connection.phase(), Phase::Closing(Closing::PeerEnd)) => {
-                self.shard.kill(slot);
+                self.shard.release_slot(slot);
             }
             input => {
                 self.end_of_input(slot, input);

@@ -29,7 +29,7 @@ impl EventLoop {
             if self.listener.is_some() && last_call_until(schedule) <= now {
                 self.stop_accepting();
             }
-            self.close_whose_turn_it_is(schedule, now);
+            self.close_due(schedule, now);
             if schedule.spreads_until <= now {
                 self.life = ShutdownStage::Quieting;
             } else if self.listener.is_none() && !self.has_members() {
@@ -132,7 +132,7 @@ impl EventLoop {
         }
     }
 
-    fn close_whose_turn_it_is(&mut self, schedule: Schedule, now: Instant) {
+    fn close_due(&mut self, schedule: Schedule, now: Instant) {
         let shard_count = self.shard.shared().shards.len();
         while let ShutdownStage::Spreading(spread) = &mut self.life
             && let Some(next_at) = spread.next_at(schedule, self.shard.index(), shard_count)
@@ -156,7 +156,7 @@ impl EventLoop {
     /// closes every connection.
     fn begin_closing_all(&mut self) {
         self.shard.close_mailbox();
-        self.adopt_newcomers();
+        self.adopt_handed_over();
         self.life = ShutdownStage::Closing;
         let members: Vec<Slot> = self.shard.members().collect();
         for slot in members {

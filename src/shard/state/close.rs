@@ -93,7 +93,7 @@ impl Shard {
         }
         // For a kernel that still knows a peer: now both ends know.
         self.connections[slot].shut_down_write();
-        self.give_up_output(slot);
+        self.release_output(slot);
         self.make_ready(slot);
     }
 
@@ -106,35 +106,35 @@ impl Shard {
             // only nothing is sent any more.
             pending.cut_off();
             connection.shut_down();
-            self.give_up_output(slot);
+            self.release_output(slot);
             self.pending_closes.push(slot);
         } else if !connection.is_open() {
-            self.kill(slot);
+            self.release_slot(slot);
         }
     }
 
     /// Ends a connection for good: it is freed at the end of the turn. What was queued for it is
     /// counted as dropped.
-    pub(in crate::shard) fn kill(&mut self, slot: Slot) {
+    pub(in crate::shard) fn release_slot(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot];
         if connection.is_dead() {
             return;
         }
         connection.die();
-        self.forget_input(slot);
-        self.give_up_output(slot);
+        self.clear_input(slot);
+        self.release_output(slot);
         self.dead.push(slot);
     }
 
     /// Drops and counts what is queued for a connection: it cannot be delivered.
-    fn give_up_output(&mut self, slot: Slot) {
+    fn release_output(&mut self, slot: Slot) {
         self.break_stream(slot);
         let why = self.why_lost();
         let connection = &mut self.connections[slot];
         self.queued_bytes -= connection.outbox().bytes();
         let lost_count = connection.undelivered_count();
         self.count_dropped(lost_count);
-        self.connections[slot].give_up_output(why);
+        self.connections[slot].release_output(why);
     }
 
     /// What those are told whose messages are lost with a connection.
@@ -185,7 +185,7 @@ impl Shard {
             return;
         }
         match connection.phase() {
-            Phase::Closing(Closing::Outbox) => self.kill(slot),
+            Phase::Closing(Closing::Outbox) => self.release_slot(slot),
             Phase::Closing(Closing::OutboxThenEnd) => {
                 connection.finish();
                 connection.continue_closing(Closing::PeerEnd);

@@ -54,7 +54,7 @@ impl Shard {
             }
             Phase::Closing(Closing::PeerClose) => {
                 connection.continue_closing(Closing::OutboxThenEnd);
-                self.forget_input(slot);
+                self.clear_input(slot);
             }
             // What is read is discarded.
             Phase::Closing(_) | Phase::Dead => {}
@@ -62,8 +62,8 @@ impl Shard {
     }
 
     /// The connection's input does not count any more.
-    pub(in crate::shard) fn forget_input(&mut self, slot: Slot) {
-        self.connections[slot].forget_input();
+    pub(in crate::shard) fn clear_input(&mut self, slot: Slot) {
+        self.connections[slot].clear_input();
         self.keep_input(slot);
     }
 }

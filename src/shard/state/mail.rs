@@ -118,7 +118,7 @@ impl Shard {
                     self.abort(slot);
                 }
             }
-            Envelope::Adopt { socket, peer } => self.newcomers.push_back((socket, peer)),
+            Envelope::Adopt { socket, peer } => self.handed_over.push_back((socket, peer)),
         }
     }
 }
@@ -149,8 +149,8 @@ impl Shard {
     }
 
     /// Takes a socket that another shard has accepted for this one.
-    pub(in crate::shard) fn take_newcomer(&mut self) -> Option<(OwnedFd, SocketAddr)> {
-        self.newcomers.pop_front()
+    pub(in crate::shard) fn take_handed_over(&mut self) -> Option<(OwnedFd, SocketAddr)> {
+        self.handed_over.pop_front()
     }
 
     /// The mailbox takes nothing more; takes over what it has promised to take.

@@ -54,8 +54,8 @@ use crate::transport::readiness::Readiness;
 /// * **The way of a connection** (`slots`, `waiting`, `close`), in this order:
 ///   [`insert`](Self::insert), [`begin_request`](Self::begin_request),
 ///   [`open_connection`](Self::open_connection), [`begin_close`](Self::begin_close) or
-///   [`lose`](Self::lose), [`begin_closing`](Self::begin_closing), [`kill`](Self::kill),
-///   [`remove`](Self::remove).
+///   [`lose`](Self::lose), [`begin_closing`](Self::begin_closing),
+///   [`release_slot`](Self::release_slot), [`remove`](Self::remove).
 /// * **The current service** (`service`, `send`, `write`): [`enter`](Self::enter) begins it. Then
 ///   the connection's own output gathers: [`send_own`](Self::send_own), [`reply`](Self::reply), ..
 ///   [`exit`](Self::exit) writes it, and [`settle`](Self::settle) does what follows. On the fast
@@ -88,7 +88,7 @@ pub(in crate::shard) struct Shard {
     inbox: Inbox<Envelope>,
     /// Sockets that other shards have accepted for this one. They came by the mailbox; the loop
     /// adopts them. A shard gets none while it has more connections than the others.
-    newcomers: VecDeque<(OwnedFd, SocketAddr)>,
+    handed_over: VecDeque<(OwnedFd, SocketAddr)>,
     wheel: Wheel,
     fanout: Fanout,
     /// What a connection is about to get of the log.
@@ -132,7 +132,7 @@ impl Shard {
             limits,
             hub,
             inbox,
-            newcomers: VecDeque::new(),
+            handed_over: VecDeque::new(),
             now,
             schedule: None,
             connections: Slab::new(),

@@ -21,7 +21,7 @@ use crate::shard::state::Shard;
 use crate::transport::Output;
 
 /// How many runs queued for a member cost as much as the look at it.
-const RUNS_PER_VISIT: usize = 16;
+const RUNS_PER_MEMBER: usize = 16;
 
 impl Shard {
     // Membership.
@@ -188,7 +188,7 @@ impl Shard {
                 Due::One(position) if takes_all => Some(position),
                 Due::One(_) | Due::Many => {
                     self.collect_due(slot);
-                    budget = budget.saturating_sub(self.due.len() / RUNS_PER_VISIT);
+                    budget = budget.saturating_sub(self.due.len() / RUNS_PER_MEMBER);
                     match self.due[..] {
                         [position] if takes_all => Some(position),
                         _ => None,

@@ -220,8 +220,8 @@ impl Shard {
     /// It stayed there.
     #[inline]
     pub(in crate::shard) fn end_fast_service(&mut self) {
-        self.watch.turns_left -= 1;
-        if self.watch.turns_left == 0 {
+        self.watch.services_left -= 1;
+        if self.watch.services_left == 0 {
             self.read_stopwatch();
         }
     }
@@ -242,7 +242,7 @@ impl Shard {
 
     /// What follows is no service on the fast path of the same endpoint.
     pub(in crate::shard) fn stop_watch(&mut self) {
-        if self.watch.turns_left < self.watch.stride {
+        if self.watch.services_left < self.watch.stride {
             self.read_stopwatch();
         }
     }

@@ -108,7 +108,7 @@ fn who_is_told_that_the_connection_has_gone_sends_it_nothing_more() {
             assert_eq!(stream.write_async(&[7; 5]).wait(), Err(SendError::Gone));
             assert_eq!(stream.write(&[7; 5]), Err(SendError::Gone));
         });
-        // As `kill` does it: the stream ends, then what is queued is given up.
+        // As `release_slot` does it: the stream ends, then what is queued is given up.
         let tickets = tickets(&mut shard);
         credit.end();
         assert_eq!(tickets.len(), 1);
