@@ -6,6 +6,8 @@
 
 #[path = "testing/addresses.rs"]
 mod addresses;
+#[path = "testing/output.rs"]
+mod output;
 #[path = "testing/pressure.rs"]
 mod pressure;
 #[path = "testing/time.rs"]

@@ -13,7 +13,7 @@ pub(crate) enum Input {
     Bytes(usize, More),
     /// None now.
     Nothing(More),
-    /// The peer has ended its side.
+    /// The peer has ended its side; each later read says so, too.
     End,
     /// The connection is broken.
     Broken,
@@ -65,7 +65,7 @@ pub(crate) enum Output {
     /// now, an edge-triggered event tells when it does. See
     /// [`held_bytes`](super::Transport::held_bytes) for the bytes that follow.
     Bytes(usize),
-    /// The connection is broken.
+    /// The connection is broken, and nothing was taken by this call.
     Broken,
 }
 

@@ -181,7 +181,10 @@ impl Connection {
 impl Connection {
     #[inline]
     pub(in crate::shard) fn read(&mut self, buffer: &mut [u8]) -> Input {
-        self.transport.read(buffer)
+        let input = self.transport.read(buffer);
+        // A read may leave an answer of the transport's own.
+        self.flags.is_blocked |= self.transport.has_output();
+        input
     }
 
     /// Writes past the outbox, which is empty.

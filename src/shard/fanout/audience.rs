@@ -117,6 +117,10 @@ impl Audiences {
     ) -> Place {
         let audience = &mut self.audiences[index];
         if !encoding.is_plain() {
+            debug_assert!(
+                audience.encoded_count == 0 || audience.encoding == encoding,
+                "there is one second form"
+            );
             audience.encoding = encoding;
             audience.encoded_count += 1;
         }

@@ -90,6 +90,9 @@ impl Outbox {
         let queue = self.queue();
         (queue.begun, queue.held_bytes) = (begun, held_bytes);
         self.push(frames, ticket);
+        if held_bytes > 0 {
+            self.queue().end_tail();
+        }
     }
 
     /// Queues whole frames; with a ticket, the one frame of a message.
@@ -184,6 +187,7 @@ impl Outbox {
             && let Some(queue) = self.0.take()
         {
             spares.take_back(queue);
+            return flush(transport);
         }
         flushed
     }

@@ -117,3 +117,11 @@ fn a_frame_is_begun_exactly_when_it_has_left_in_part() {
         (0..=frames.len()).map(|written| Begun::default().after(&frames, written).bytes).collect();
     assert_eq!(left, [0, 3, 2, 1, 0, 2, 1, 0, 1, 0]);
 }
+
+#[test]
+fn what_a_transport_holds_of_a_short_rest_stays() {
+    let frames: Bytes = [text(&"a".repeat(100)), text(&"b".repeat(100))].concat().into();
+    let mut outbox = Outbox::default();
+    outbox.push_rest(frames.clone(), Begun::default(), frames.len(), None);
+    assert_eq!(outbox.kept_bytes(), frames.len());
+}

@@ -104,10 +104,12 @@ impl EventLoop {
         for _ in 0..LAST_READ_COUNT {
             self.shard.connection_mut(slot).unmark_ready();
             self.receive_checked(slot, &mut buffer);
-            if !self.shard.connection(slot).is_ready() {
-                break;
+            if !self.shard.take_back_ready(slot) {
+                self.buffer = buffer;
+                return;
             }
         }
+        self.shard.make_ready(slot);
         self.buffer = buffer;
     }
 

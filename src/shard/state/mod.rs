@@ -425,6 +425,17 @@ impl Shard {
         }
     }
 
+    /// Takes a connection off the ready list again that has just come on it. Returns whether it had.
+    pub(in crate::shard) fn take_back_ready(&mut self, slot: Slot) -> bool {
+        let connection = &mut self.connections[slot];
+        let is_last = connection.is_ready() && self.ready.last() == Some(&connection.address());
+        if is_last {
+            connection.unmark_ready();
+            self.ready.pop();
+        }
+        is_last
+    }
+
     pub(in crate::shard) fn make_dirty(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot];
         if connection.mark_dirty() {

@@ -176,6 +176,9 @@ impl Shard {
 
     /// The same for what was held back: each message of it was accepted before.
     pub(in crate::shard) fn queue_held(&mut self, slot: Slot, held: Outbox) {
+        if held.is_empty() {
+            return self.make_dirty(slot);
+        }
         let added = self.add_to_outbox(slot, |outbox| outbox.append(held));
         self.queued_bytes += added;
         self.make_dirty(slot);

@@ -172,6 +172,15 @@ impl Shard {
         self.queue(slot, |outbox| outbox.push_control(Bytes::copy_from_slice(frame)));
     }
 
+    /// How much of the cork is HTTP: all of it, as long as the connection has not opened.
+    pub(super) fn cork_http_bytes(&self, slot: Slot) -> usize {
+        if self.connections[slot].has_opened() {
+            self.cork.http_bytes()
+        } else {
+            self.cork.bytes().len()
+        }
+    }
+
     /// Moves the cork to the outbox, so that something can be queued after it.
     pub(in crate::shard) fn spill(&mut self, slot: Slot) {
         if self.cork.bytes().is_empty() {
@@ -181,9 +190,10 @@ impl Shard {
             self.discard_cork(slot);
             return;
         }
+        let http_bytes = self.cork_http_bytes(slot);
         let Self { connections, cork, spares, .. } = self;
         let outbox = connections[slot].outbox_mut();
-        let (http, frames) = cork.bytes().split_at(cork.http_bytes());
+        let (http, frames) = cork.bytes().split_at(http_bytes);
         if !http.is_empty() {
             outbox.seal(outbox.output_bytes() + http.len());
         }

@@ -43,7 +43,7 @@ impl Shard {
             self.discard_cork(slot);
             return self.lose_output(slot);
         };
-        let begun = Begun::http(self.cork.http_bytes()).after(bytes, written);
+        let begun = Begun::http(self.cork_http_bytes(slot)).after(bytes, written);
         let held_bytes = self.connections[slot].held_bytes();
         let rest = &bytes[written..];
         let (begun_part, frames) = rest.split_at(begun_bytes(rest, begun.bytes(), held_bytes));

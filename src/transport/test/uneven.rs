@@ -117,7 +117,13 @@ impl Uneven {
             if record.is_empty() {
                 return Output::Bytes(written);
             }
-            let Output::Bytes(taken) = self.write_inner(&record) else { return Output::Broken };
+            let Output::Bytes(taken) = self.write_inner(&record) else {
+                if written == 0 {
+                    return Output::Broken;
+                }
+                self.held = record;
+                return Output::Bytes(written);
+            };
             written += taken;
             self.held = record.split_off(taken);
             if !self.held.is_empty() {
