@@ -425,7 +425,7 @@ impl Shard {
         }
     }
 
-    /// Takes a connection that has just come on the ready list off it again. Returns whether it had.
+    /// Takes a connection that has just come on the ready list off it again; whether it had come.
     pub(in crate::shard) fn take_back_ready(&mut self, slot: Slot) -> bool {
         let connection = &mut self.connections[slot];
         let is_last = connection.is_ready() && self.ready.last() == Some(&connection.address());
