@@ -12,7 +12,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::{env, fs};
 
-use peregrine::{Builder, Handler, Message, Reply, Request, Response, Server, Upgrade, WebSocket};
+use peregrine::{
+    Handler, Message, Reply, Request, Response, Server, ServerBuilder, Upgrade, WebSocket,
+};
 
 /// Who may come in: a file of lines `TOKEN NAME`, read at every upgrade, so that whoever is struck
 /// off it stays out from then on.
@@ -74,7 +76,7 @@ fn unauthorized() -> Upgrade {
     Upgrade::reject(401).header("WWW-Authenticate", "Bearer").into()
 }
 
-pub(crate) fn app(members: Members) -> Builder {
+pub(crate) fn app(members: Members) -> ServerBuilder {
     Server::builder().global(Arc::new(members)).requires::<Arc<Members>>().websocket("/echo", Echo)
 }
 

@@ -13,7 +13,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use peregrine::{Builder, Handler, Json, Message, Reply, Server, WebSocket};
+use peregrine::{Handler, Json, Message, Reply, Server, ServerBuilder, WebSocket};
 use redb::{Database, ReadableDatabase, TableDefinition, TableError};
 use serde::{Deserialize, Serialize};
 
@@ -100,7 +100,7 @@ impl Handler for Requests {
     }
 }
 
-pub(crate) fn app(store: Store) -> Builder {
+pub(crate) fn app(store: Store) -> ServerBuilder {
     Server::builder().global(store).requires::<Store>().websocket("/database", Requests)
 }
 

@@ -20,11 +20,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use peregrine::{Builder, Callbacks, CloseCode, Reply, Server, Shutdown};
+use peregrine::{Callbacks, CloseCode, Reply, Server, ServerBuilder, ShutdownPlan};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-fn app(journal: File) -> Builder {
+fn app(journal: File) -> ServerBuilder {
     let journal = Arc::new(journal);
     let endpoint = Callbacks::<()>::new().on_message(move |_ws, message| {
         let Some(text) = message.as_text().filter(|text| !text.contains('\n')) else {
@@ -43,8 +43,11 @@ fn app(journal: File) -> Builder {
 
 /// Half of the grace for the Close frames, so that the clients do not come back as a herd; the rest
 /// for those who are slow to answer.
-fn plan(grace: Duration) -> Shutdown {
-    Shutdown::within(grace).announce(grace / 10).spread(grace / 2).code(CloseCode::SERVICE_RESTART)
+fn plan(grace: Duration) -> ShutdownPlan {
+    ShutdownPlan::within(grace)
+        .announce(grace / 10)
+        .spread(grace / 2)
+        .code(CloseCode::SERVICE_RESTART)
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

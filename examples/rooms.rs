@@ -15,7 +15,9 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use peregrine::{Builder, Close, Endpoint, Handler, Message, Reply, SendError, Server, WebSocket};
+use peregrine::{
+    Close, Endpoint, Handler, Message, Reply, SendError, Server, ServerBuilder, WebSocket,
+};
 
 struct Rooms;
 
@@ -86,10 +88,10 @@ impl FromStr for Name {
     }
 }
 
-pub(crate) fn app() -> Builder {
+pub(crate) fn app() -> ServerBuilder {
     let rooms = Endpoint::new(Rooms)
         .required_query::<Name>("name")
-        .adjust_limits(|limits| limits.message_bytes = 4 << 10);
+        .adjust_limits(|limits| limits.max_message_bytes = 4 << 10);
     Server::builder().websocket("/rooms/{room}", rooms)
 }
 

@@ -6,7 +6,9 @@
 
 #![allow(clippy::print_stdout, reason = "it tells what to try")]
 
-use peregrine::{Builder, Callbacks, Close, Handler, Message, Reply, Router, Server, WebSocket};
+use peregrine::{
+    Callbacks, Close, Handler, Message, Reply, Router, Server, ServerBuilder, WebSocket,
+};
 
 /// `WebSocket(app, "/web_socket")` with `@websocket.on("connect")`, `("message")`, `("close")`:
 /// what a handler returns is sent to the client.
@@ -167,7 +169,8 @@ impl Handler for Closing {
 /// other connections do not.
 struct AsyncHandlers;
 
-/// What an `async def` handler does; for tokio's timers and sockets see `Builder::on_shard_thread`.
+/// What an `async def` handler does; for tokio's timers and sockets see
+/// `ServerBuilder::on_shard_thread`.
 async fn answer(text: String) -> String {
     format!("You said {text}")
 }
@@ -224,7 +227,7 @@ fn frontend() -> Router {
 }
 
 /// The app: several endpoints, each with its own handlers.
-pub(crate) fn app() -> Builder {
+pub(crate) fn app() -> ServerBuilder {
     // Handlers that take only what they name, without a type of their own.
     let closures = Callbacks::<()>::new()
         .on_connect(|_ws| "Connected to ws".into())

@@ -17,7 +17,8 @@ use std::thread;
 use std::time::Duration;
 
 use peregrine::{
-    Builder, Endpoint, Handler, Hub, Message, Overflow, Reply, SendError, Server, WebSocket,
+    Endpoint, Handler, Hub, Message, OverflowPolicy, Reply, SendError, Server, ServerBuilder,
+    WebSocket,
 };
 
 pub(crate) const SYMBOLS: [&str; 8] =
@@ -126,14 +127,14 @@ fn subscribe(ws: &mut WebSocket<'_, ()>, symbol: &str) -> Result<(), String> {
     ws.subscribe(symbol).and_then(|()| ws.send(last)).map_err(|error| error.to_string())
 }
 
-pub(crate) fn app(market: Arc<Market>) -> Builder {
+pub(crate) fn app(market: Arc<Market>) -> ServerBuilder {
     let ticker = Endpoint::new(Ticker).requires::<Arc<Market>>().adjust_limits(|limits| {
         // What waits for one client: some hundred ticks, of which the oldest give way.
-        limits.overflow = Overflow::DropOldest;
-        limits.outbox_bytes = 16 << 10;
+        limits.overflow = OverflowPolicy::DropOldest;
+        limits.max_outbox_bytes = 16 << 10;
         limits.outbox_high_water_bytes = 8 << 10;
         limits.outbox_low_water_bytes = 4 << 10;
-        limits.message_bytes = 64;
+        limits.max_message_bytes = 64;
     });
     Server::builder().global(market).websocket("/ticks", ticker)
 }

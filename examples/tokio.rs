@@ -16,7 +16,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use peregrine::{Builder, Handler, Hub, Message, Reply, Request, Response, SendError, Server};
+use peregrine::{
+    Handler, Hub, Message, Reply, Request, Response, SendError, Server, ServerBuilder,
+};
 use peregrine::{Upgrade, WebSocket};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -130,7 +132,7 @@ pub(crate) async fn tell_time(hub: Hub, period: Duration) {
     }
 }
 
-pub(crate) fn app(rates: Rates) -> Builder {
+pub(crate) fn app(rates: Rates) -> ServerBuilder {
     let tokio = rates.tokio.clone();
     Server::builder()
         .on_shard_thread(move |shard| {

@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use peregrine::{
-    Builder, CloseCode, Endpoint, Fragment, Handler, Limits, Reply, Server, Stream, WebSocket,
+    Chunk, CloseCode, Endpoint, Handler, Limits, MessageWriter, Reply, Server, ServerBuilder,
+    WebSocket,
 };
 
 /// The largest upload.
@@ -84,15 +85,11 @@ impl Part {
 impl Handler for Upload {
     type Session = Progress;
 
-    fn receives_fragments(&self) -> bool {
+    fn receives_chunks(&self) -> bool {
         true
     }
 
-    fn on_fragment<'m>(
-        &self,
-        ws: &mut WebSocket<'_, Progress>,
-        fragment: Fragment<'m>,
-    ) -> Reply<'m> {
+    fn on_chunk<'m>(&self, ws: &mut WebSocket<'_, Progress>, fragment: Chunk<'m>) -> Reply<'m> {
         let progress = ws.session();
         progress.batch.extend_from_slice(fragment.as_bytes());
         progress.bytes += fragment.as_bytes().len();
@@ -157,7 +154,7 @@ impl Handler for Download {
 
 /// Sends a file as fast as the client takes it. On an error the stream is dropped unfinished, which
 /// closes the connection.
-fn send(path: &Path, mut stream: Stream<[u8]>) -> io::Result<()> {
+fn send(path: &Path, mut stream: MessageWriter<[u8]>) -> io::Result<()> {
     let mut file = File::open(path)?;
     let mut piece = vec![0; PIECE_BYTES];
     loop {
@@ -169,16 +166,16 @@ fn send(path: &Path, mut stream: Stream<[u8]>) -> io::Result<()> {
     }
 }
 
-pub(crate) fn app(files: Files) -> Builder {
+pub(crate) fn app(files: Files) -> ServerBuilder {
     let upload = Endpoint::new(Upload).required_param::<Name>("name").adjust_limits(|limits| {
-        limits.message_bytes = FILE_BYTES;
-        limits.frame_bytes = FILE_BYTES;
-        limits.fragment_count = 1 << 20;
+        limits.max_message_bytes = FILE_BYTES;
+        limits.max_frame_bytes = FILE_BYTES;
+        limits.max_fragments = 1 << 20;
     });
     let download = Endpoint::new(Download).required_param::<Name>("name");
     let mut limits = Limits::default();
     // They wait for disks and for slow clients, not for processors.
-    limits.offload_thread_count = Some(64);
+    limits.max_offload_threads = Some(64);
     Server::builder()
         .limits(limits)
         .global(files)

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-/// The most headers a request may have, whatever [`Limits::header_count`] says: they are parsed
+/// The most headers a request may have, whatever [`Limits::max_headers`] says: they are parsed
 /// into an array on the stack.
 pub(crate) const HEADER_COUNT_MAX: usize = 128;
 
@@ -16,7 +16,7 @@ pub(crate) const AGES: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// What happens to a connection whose outbox cannot take one more message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Overflow {
+pub enum OverflowPolicy {
     /// The connection is closed with 1013: a client that misses nothing, or is gone.
     #[default]
     Close,
@@ -30,8 +30,9 @@ pub enum Overflow {
 
 /// The limits of a server and its endpoints. [`Limits::default`] is made for the open internet.
 ///
-/// [`Builder::limits`](crate::Builder::limits) sets them for the server. Those that bound one
-/// connection may differ by endpoint ([`Endpoint::adjust_limits`](crate::Endpoint::adjust_limits),
+/// [`ServerBuilder::limits`](crate::ServerBuilder::limits) sets them for the server. Those that
+/// bound one connection may differ by endpoint
+/// ([`Endpoint::adjust_limits`](crate::Endpoint::adjust_limits),
 /// [`Router::adjust_limits`](crate::Router::adjust_limits)); each field says whether it counts *per
 /// endpoint* or *for the server* alone.
 ///
@@ -39,8 +40,8 @@ pub enum Overflow {
 /// use peregrine::{Limits, Server};
 ///
 /// let mut limits = Limits::default();
-/// limits.message_bytes = 16 << 20;
-/// limits.frame_bytes = 16 << 20;
+/// limits.max_message_bytes = 16 << 20;
+/// limits.max_frame_bytes = 16 << 20;
 /// let server = Server::builder().limits(limits).bind("127.0.0.1:0")?;
 /// # Ok::<(), peregrine::Error>(())
 /// ```
@@ -50,33 +51,33 @@ pub struct Limits {
     /// The largest message a client may send, in bytes. Default 1 MiB: a client that sends more
     /// gets Close 1009. One connection holds at most this much of an unfinished message; nothing of
     /// it, if its handler takes messages in pieces
-    /// ([`Handler::receives_fragments`](crate::Handler::receives_fragments)).
+    /// ([`Handler::receives_chunks`](crate::Handler::receives_chunks)).
     ///
     /// Counts per endpoint.
-    pub message_bytes: usize,
+    pub max_message_bytes: usize,
     /// The largest frame a client may send, in bytes. Default 1 MiB; beyond it Close 1009.
     ///
     /// Counts per endpoint.
-    pub frame_bytes: usize,
+    pub max_frame_bytes: usize,
     /// The most fragments of one message. Default 1024; beyond it Close 1008. Each fragment costs
     /// a header that the size limits do not see.
     ///
     /// Counts per endpoint.
-    pub fragment_count: u32,
+    pub max_fragments: u32,
     /// The most frames that carry no data (pings, pongs, empty fragments) in one second from one
     /// client. Default 256; beyond it Close 1008. They are free to send and not free to answer.
     ///
     /// Counts per endpoint.
-    pub idle_frames_per_second: u32,
+    pub max_empty_frames_per_second: u32,
     /// The largest request head, in bytes, at most 64 KiB. Default 16 KiB: large session cookies
     /// fit, and common proxies and servers take as much. Beyond it status 431.
     ///
     /// Counts for the server.
-    pub head_bytes: usize,
+    pub max_head_bytes: usize,
     /// The most headers in a request, at most 128. Default 64; beyond it status 431.
     ///
     /// Counts for the server.
-    pub header_count: usize,
+    pub max_headers: usize,
     /// How long a request may take to arrive. Default 5 s; then status 408. Its decision, if that
     /// [comes later](crate::Upgrade::later), has what is left of it; then status 503. The time of a
     /// connection's first request begins with the connection, that of every other request with its
@@ -85,7 +86,7 @@ pub struct Limits {
     /// next request.
     ///
     /// Counts for the server.
-    pub handshake: Duration,
+    pub handshake_timeout: Duration,
     /// How long a connection may be silent after a page, from the end of the response to the first
     /// byte of the next request. Default 75 s, above the 60 s of common load balancers: the
     /// balancer closes first, so it never sends a request into a connection that the server is
@@ -93,7 +94,7 @@ pub struct Limits {
     /// page, and the page says so (`Connection: close`).
     ///
     /// Counts for the server.
-    pub page_keep_alive: Duration,
+    pub keep_alive_timeout: Duration,
     /// After how much silence the server sends a ping. Default 25 s, under the 30 s after which
     /// common proxies give up; up to a tenth less, so that pings do not come in herds.
     ///
@@ -108,7 +109,7 @@ pub struct Limits {
     /// The connection is closed with 1001, and dropped if that is not answered either.
     ///
     /// Counts per endpoint.
-    pub dead_after: Duration,
+    pub idle_timeout: Duration,
     /// How long each step of a connection's end may take. Default 5 s. The steps are:
     ///
     /// 1. What handlers have left to be done ([`Reply::later`](crate::Reply::later), a message in
@@ -124,31 +125,31 @@ pub struct Limits {
     ///    anything more, and throw away what it has not read yet.
     ///
     /// A connection whose time is over is dropped. While the server
-    /// [shuts down](crate::Shutdown), what is left of the grace counts instead for the first two
-    /// steps, and bounds the third, once the announcement is over.
+    /// [shuts down](crate::ShutdownPlan), what is left of the grace counts instead for the first
+    /// two steps, and bounds the third, once the announcement is over.
     ///
     /// Counts per endpoint.
-    pub closing: Duration,
+    pub close_timeout: Duration,
     /// The most connections of the whole server. `None` (the default) derives it from the limit of
     /// open descriptors (`RLIMIT_NOFILE`), which `bind`
-    /// [raises](crate::Builder::raise_descriptor_limit) before: an eighth of the descriptors, and
-    /// at least 64, are kept for the application. The log tells the result when the server starts.
-    /// A connection beyond it still gets pages, with `Connection: close`, so that probes see a
-    /// server that is alive; an upgrade gets status 503 with `Retry-After`. At most 64 such
+    /// [raises](crate::ServerBuilder::raise_descriptor_limit) before: an eighth of the descriptors,
+    /// and at least 64, are kept for the application. The log tells the result when the server
+    /// starts. A connection beyond it still gets pages, with `Connection: close`, so that probes
+    /// see a server that is alive; an upgrade gets status 503 with `Retry-After`. At most 64 such
     /// connections, each of which has a descriptor, too, are kept at a time. A further one takes
     /// the place of the oldest that has said nothing or has got its response; without one it is
     /// dropped. Both get no response.
     ///
     /// Counts for the server.
-    pub connection_count: Option<usize>,
+    pub max_connections: Option<usize>,
     /// The most connections at once from one client address. `None` (the default) does not count
     /// them, because clients behind one NAT share an address: a school, an office, most phones.
     /// A connection beyond it still gets pages, an upgrade status 429 with `Retry-After`; the same
-    /// 64 places as of [`connection_count`](Self::connection_count) are for such connections.
+    /// 64 places as of [`max_connections`](Self::max_connections) are for such connections.
     ///
     /// The address is what [`Request::client_ip`](crate::Request::client_ip) tells, behind proxies
-    /// that are [trusted](crate::Builder::trust_proxies) the client's own; of IPv6 the first 64
-    /// bits count, IPv4 within IPv6 counts as IPv4. A connection counts from when it is accepted
+    /// that are [trusted](crate::ServerBuilder::trust_proxies) the client's own; of IPv6 the first
+    /// 64 bits count, IPv4 within IPv6 counts as IPv4. A connection counts from when it is accepted
     /// to when it is freed, whatever it says; one that comes through a trusted proxy, once that has
     /// told whose it is: with the PROXY protocol, else with the upgrade.
     ///
@@ -160,7 +161,7 @@ pub struct Limits {
     /// request for an upgrade counts that comes from an allowed origin, whatever its handler says.
     ///
     /// Counts for the server, exactly, over all shards.
-    pub upgrades_per_second: Option<u32>,
+    pub max_upgrades_per_second_per_ip: Option<u32>,
     /// Where an outbox begins to press back, in bytes. Default 64 KiB. Above it the server reads
     /// no more from that client: who does not take answers may not ask.
     ///
@@ -171,7 +172,7 @@ pub struct Limits {
     ///
     /// Counts per endpoint.
     pub outbox_low_water_bytes: usize,
-    /// The most bytes waiting for one client. Default 1 MiB; beyond it [`Overflow`] decides.
+    /// The most bytes waiting for one client. Default 1 MiB; beyond it [`OverflowPolicy`] decides.
     ///
     /// Up to the high-water mark one more message is always accepted, however large. If the outbox
     /// exceeds the limit with it, all that waits up to the end of that message does not count
@@ -179,37 +180,37 @@ pub struct Limits {
     /// itself. So the bound is the mark, one message and this limit.
     ///
     /// Counts per endpoint.
-    pub outbox_bytes: usize,
+    pub max_outbox_bytes: usize,
     /// The most bytes waiting in all outboxes of one shard. Default 256 MiB. Beyond it only those
     /// up to their high-water mark accept a message.
     ///
     /// Counts for the server.
-    pub shard_outbox_bytes: usize,
+    pub max_shard_outbox_bytes: usize,
     /// The most bytes of input that one shard keeps: messages that have begun and not ended, and
     /// what waits to be handled. Default 256 MiB. Beyond it a client that keeps more than 16 KiB
     /// there and sends more is closed with 1013; before its upgrade it is dropped. No longer
     /// message than that can be received, but in pieces.
     ///
     /// Counts for the server.
-    pub shard_input_bytes: usize,
-    /// What happens at [`outbox_bytes`](Self::outbox_bytes).
+    pub max_shard_input_bytes: usize,
+    /// What happens at [`max_outbox_bytes`](Self::max_outbox_bytes).
     ///
     /// Counts per endpoint.
-    pub overflow: Overflow,
+    pub overflow: OverflowPolicy,
     /// How many threads run offloaded work. `None` (the default): four for each processor, and at
     /// least 16, because offloaded work mostly waits for something else: a disk, a database. A
     /// thread starts when work comes and all threads that have started are busy. It then stays
     /// until the server has ended.
     ///
     /// Counts for the server.
-    pub offload_thread_count: Option<usize>,
+    pub max_offload_threads: Option<usize>,
     /// How much offloaded work may wait for a thread. Default 1024; beyond it the connection that
     /// offloads is closed with 1013, or its upgrade refused with 503 and `Retry-After`. An upgrade
     /// waits no longer than what is left of its [`handshake`](Self::handshake); then it is refused
     /// in the same way, and its work is not begun.
     ///
     /// Counts for the server.
-    pub offload_queue_count: usize,
+    pub max_queued_jobs: usize,
     /// Handlers that keep their shard for longer, while all its other connections wait, are
     /// reported as a warning in the log, with their endpoint: the first time at once, then summed
     /// up every ten seconds. Default 50 ms, measured to a few milliseconds. What is timed is the
@@ -217,57 +218,57 @@ pub struct Limits {
     /// to eight connections of an endpoint, one after another.
     ///
     /// Counts per endpoint.
-    pub slow_handler: Duration,
+    pub slow_handler_after: Duration,
     /// The most topics that one connection may subscribe to. Default 256; beyond it `Overloaded`.
     /// A topic's name is kept once a shard, at most 1 KiB; whatever is published to a connection
     /// costs a look at each of its topics.
     ///
     /// Counts per endpoint.
-    pub topic_count: usize,
+    pub max_topics_per_connection: usize,
     /// The most envelopes in the mailbox of one shard. Default 16 Ki; beyond it `Overloaded`. The
     /// handlers of a shard may send as many again, to all other shards together, before they are
     /// refused; meanwhile their shard reads no input.
     ///
     /// Counts for the server.
-    pub mailbox_count: usize,
+    pub max_mailbox_envelopes: usize,
     /// The most bytes in the mailbox of one shard. Default 64 MiB; beyond it `Overloaded`. A
     /// message is always accepted into an empty mailbox. As much again may be on its way from the
     /// handlers of one shard to all others, and at most 64 MiB of what was published for the
     /// shard's own connections.
     ///
     /// Counts for the server.
-    pub mailbox_bytes: usize,
+    pub max_mailbox_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            message_bytes: 1 << 20,
-            frame_bytes: 1 << 20,
-            fragment_count: 1024,
-            idle_frames_per_second: 256,
-            head_bytes: 16 << 10,
-            header_count: 64,
-            handshake: Duration::from_secs(5),
-            page_keep_alive: Duration::from_secs(75),
+            max_message_bytes: 1 << 20,
+            max_frame_bytes: 1 << 20,
+            max_fragments: 1024,
+            max_empty_frames_per_second: 256,
+            max_head_bytes: 16 << 10,
+            max_headers: 64,
+            handshake_timeout: Duration::from_secs(5),
+            keep_alive_timeout: Duration::from_secs(75),
             ping_after: Duration::from_secs(25),
-            dead_after: Duration::from_secs(60),
-            closing: Duration::from_secs(5),
-            connection_count: None,
+            idle_timeout: Duration::from_secs(60),
+            close_timeout: Duration::from_secs(5),
+            max_connections: None,
             max_connections_per_ip: None,
-            upgrades_per_second: None,
+            max_upgrades_per_second_per_ip: None,
             outbox_high_water_bytes: 64 << 10,
             outbox_low_water_bytes: 16 << 10,
-            outbox_bytes: 1 << 20,
-            shard_outbox_bytes: 256 << 20,
-            shard_input_bytes: 256 << 20,
-            overflow: Overflow::Close,
-            offload_thread_count: None,
-            offload_queue_count: 1024,
-            slow_handler: Duration::from_millis(50),
-            topic_count: 256,
-            mailbox_count: 16 << 10,
-            mailbox_bytes: 64 << 20,
+            max_outbox_bytes: 1 << 20,
+            max_shard_outbox_bytes: 256 << 20,
+            max_shard_input_bytes: 256 << 20,
+            overflow: OverflowPolicy::Close,
+            max_offload_threads: None,
+            max_queued_jobs: 1024,
+            slow_handler_after: Duration::from_millis(50),
+            max_topics_per_connection: 256,
+            max_mailbox_envelopes: 16 << 10,
+            max_mailbox_bytes: 64 << 20,
         }
     }
 }
@@ -276,12 +277,12 @@ impl Limits {
     /// Cuts times short that mean "never", so that none of them leaves the calendar.
     pub(crate) fn tame(&mut self) {
         for time in [
-            &mut self.handshake,
-            &mut self.page_keep_alive,
+            &mut self.handshake_timeout,
+            &mut self.keep_alive_timeout,
             &mut self.ping_after,
-            &mut self.dead_after,
-            &mut self.closing,
-            &mut self.slow_handler,
+            &mut self.idle_timeout,
+            &mut self.close_timeout,
+            &mut self.slow_handler_after,
         ] {
             *time = (*time).min(AGES);
         }
@@ -290,34 +291,43 @@ impl Limits {
     /// The rule that is broken by limits that contradict one another.
     pub(crate) fn broken_rule(&self) -> Option<&'static str> {
         let rules: [(bool, &'static str); 13] = [
-            (self.message_bytes > 0 && self.frame_bytes > 0, "message and frame size are positive"),
             (
-                self.header_count <= HEADER_COUNT_MAX && self.header_count > 0,
-                "header_count is between 1 and 128",
+                self.max_message_bytes > 0 && self.max_frame_bytes > 0,
+                "message and frame size are positive",
             ),
-            (self.head_bytes <= HEAD_BYTES_MAX, "head_bytes is at most 65 536"),
+            (
+                self.max_headers <= HEADER_COUNT_MAX && self.max_headers > 0,
+                "max_headers is between 1 and 128",
+            ),
+            (self.max_head_bytes <= HEAD_BYTES_MAX, "max_head_bytes is at most 65 536"),
             (
                 self.outbox_low_water_bytes <= self.outbox_high_water_bytes,
                 "the low-water mark is not above the high-water mark",
             ),
             (
-                self.outbox_high_water_bytes <= self.outbox_bytes,
+                self.outbox_high_water_bytes <= self.max_outbox_bytes,
                 "the high-water mark is not above the outbox's limit",
             ),
-            (self.outbox_bytes <= self.shard_outbox_bytes, "one outbox fits into its shard's sum"),
             (
-                (1..1 << 23).contains(&self.mailbox_count),
-                "mailbox_count is between 1 and 8 388 607",
+                self.max_outbox_bytes <= self.max_shard_outbox_bytes,
+                "one outbox fits into its shard's sum",
             ),
-            ((1..=1 << 38).contains(&self.mailbox_bytes), "mailbox_bytes is between 1 and 256 GiB"),
             (
-                self.ping_after < self.dead_after || self.ping_after == Duration::MAX,
+                (1..1 << 23).contains(&self.max_mailbox_envelopes),
+                "max_mailbox_envelopes is between 1 and 8 388 607",
+            ),
+            (
+                (1..=1 << 38).contains(&self.max_mailbox_bytes),
+                "max_mailbox_bytes is between 1 and 256 GiB",
+            ),
+            (
+                self.ping_after < self.idle_timeout || self.ping_after == Duration::MAX,
                 "a ping is sent before the peer counts as gone",
             ),
-            (self.offload_thread_count != Some(0), "at least one thread runs offloaded work"),
-            (self.connection_count != Some(0), "at least one connection is allowed"),
+            (self.max_offload_threads != Some(0), "at least one thread runs offloaded work"),
+            (self.max_connections != Some(0), "at least one connection is allowed"),
             (self.max_connections_per_ip != Some(0), "an address may have a connection"),
-            (self.upgrades_per_second != Some(0), "an address may upgrade"),
+            (self.max_upgrades_per_second_per_ip != Some(0), "an address may upgrade"),
         ];
         rules.iter().find(|(holds, _)| !holds).map(|&(_, rule)| rule)
     }
@@ -326,12 +336,16 @@ impl Limits {
     pub(crate) fn is_same_server(&self, server: &Self) -> bool {
         let of_the_server = |limits: &Self| {
             (
-                (limits.head_bytes, limits.header_count),
-                (limits.handshake, limits.page_keep_alive),
-                (limits.connection_count, limits.shard_outbox_bytes, limits.shard_input_bytes),
-                (limits.max_connections_per_ip, limits.upgrades_per_second),
-                (limits.mailbox_count, limits.mailbox_bytes),
-                (limits.offload_thread_count, limits.offload_queue_count),
+                (limits.max_head_bytes, limits.max_headers),
+                (limits.handshake_timeout, limits.keep_alive_timeout),
+                (
+                    limits.max_connections,
+                    limits.max_shard_outbox_bytes,
+                    limits.max_shard_input_bytes,
+                ),
+                (limits.max_connections_per_ip, limits.max_upgrades_per_second_per_ip),
+                (limits.max_mailbox_envelopes, limits.max_mailbox_bytes),
+                (limits.max_offload_threads, limits.max_queued_jobs),
             )
         };
         of_the_server(self) == of_the_server(server)

@@ -18,7 +18,7 @@ pub enum Error {
     /// The operating system refused something: a thread, a descriptor, the resolution of a name.
     Io(io::Error),
     /// An address cannot be bound. If its port is taken ([`io::ErrorKind::AddrInUse`]), the text
-    /// tells how servers [share](crate::Builder::share_port) one.
+    /// tells how servers [share](crate::ServerBuilder::share_port) one.
     Bind {
         /// The address.
         address: SocketAddr,
@@ -63,8 +63,8 @@ pub enum Error {
     Header(HeaderError),
     /// More shards than a [`ConnectionId`](crate::ConnectionId) can name (4096), or none.
     Shards(usize),
-    /// A closure given to [`Builder::on_shard_thread`](crate::Builder::on_shard_thread) panicked on
-    /// the thread of this shard.
+    /// A closure given to [`ServerBuilder::on_shard_thread`](crate::ServerBuilder::on_shard_thread)
+    /// panicked on the thread of this shard.
     ShardThread(usize),
     /// A shard's thread panicked: a bug in this crate, never in a handler.
     ShardPanicked,
@@ -79,7 +79,7 @@ impl fmt::Display for Error {
                 if error.kind() == io::ErrorKind::AddrInUse {
                     f.write_str(
                         "; another server listens there, and servers share a port only if each of \
-                         them asks for it by Builder::share_port()",
+                         them asks for it by ServerBuilder::share_port()",
                     )?;
                 }
                 Ok(())

@@ -50,7 +50,7 @@ fn parse<T>(
 pub fn handshake(data: &[u8]) {
     // Small limits are reached sooner.
     let limits = match data.first() {
-        Some(b'g') => Limits { head_bytes: 128, header_count: 4, ..Limits::default() },
+        Some(b'g') => Limits { max_head_bytes: 128, max_headers: 4, ..Limits::default() },
         _ => Limits::default(),
     };
     let length_of = |bytes| parse(bytes, &limits, |_, length, _| length);
@@ -67,7 +67,7 @@ pub fn handshake(data: &[u8]) {
                 let expected =
                     whole.as_ref().map(|whole| whole.as_ref().map(|&(length, _)| length));
                 assert_eq!(expected, Ok(Some(length)), "what follows changed the head at {cut}");
-                assert!(length <= cut && length <= limits.head_bytes);
+                assert!(length <= cut && length <= limits.max_head_bytes);
             }
             Err(_) => is_refused = true,
         }
@@ -79,7 +79,9 @@ pub fn handshake(data: &[u8]) {
                 parse(&data[..length], &limits, |_, length, verdict| (length, verdict.map(answer)));
             assert_eq!(alone, Ok(Some((length, verdict))), "what follows changed the head");
         }
-        Ok(None) => assert!(data.len() < limits.head_bytes, "a head without end is not refused"),
+        Ok(None) => {
+            assert!(data.len() < limits.max_head_bytes, "a head without end is not refused")
+        }
         Err(_) => {}
     }
 }

@@ -60,9 +60,9 @@
 //! | answer at once, later, from a thread that may block | [`Reply`], [`WebSocket::later`] |
 //! | reach others: one, all, a topic's subscribers | [`WebSocket`], [`Hub`] |
 //! | know what became of a message | [`Delivery`], [`BroadcastDelivery`] |
-//! | send or receive what is too large for memory | [`Stream`], [`Handler::on_fragment`] |
-//! | shut down, be replaced | [`Shutdown`], [`Hub::shutdown`], [`Builder::readiness`] |
-//! | put an app together: paths, dependencies, limits | [`Builder`], [`Router`], [`Endpoint`] |
+//! | send or receive what is too large for memory | [`MessageWriter`], [`Handler::on_chunk`] |
+//! | shut down, be replaced | [`ShutdownPlan`], [`Hub::shutdown`], [`ServerBuilder::readiness`] |
+//! | put an app together: paths, limits | [`ServerBuilder`], [`Router`], [`Endpoint`] |
 //!
 //! # What is promised
 //!
@@ -83,8 +83,8 @@
 //!
 //! * **error**: panics of handlers and destructors; mistakes in what `on_upgrade` grants.
 //! * **warn**: refusals with 403 (with the `.allow_origin(..)` to write), 429 or 503; dropped
-//!   connections; handlers that keep their shard for longer than [`Limits::slow_handler`]; a full
-//!   pool; a listener without descriptors; too many topics.
+//!   connections; handlers that keep their shard for longer than [`Limits::slow_handler_after`]; a
+//!   full pool; a listener without descriptors; too many topics.
 //! * **info**: the server's other refusals: 400, 404, 405, 408, 426, 431.
 //! * **debug**: rejections by `on_upgrade`; connections that the server closes, with code and
 //!   reason.
@@ -129,7 +129,7 @@ mod sync;
 pub mod testing;
 mod transport;
 
-pub use self::config::{Limits, Overflow};
+pub use self::config::{Limits, OverflowPolicy};
 pub use self::error::{Error, HeaderError, SendError};
 #[cfg(feature = "serde")]
 #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
@@ -137,12 +137,14 @@ pub use self::handler::Json;
 pub use self::handler::{Callbacks, Handler, Reply, Request, Upgrade, WebSocket};
 pub use self::http::Response;
 pub use self::hub::{
-    BroadcastDelivery, BroadcastReport, ConnectionId, Delivery, Hub, ParseIdError, Piece, Shutdown,
-    ShutdownReport, Stream,
+    BroadcastDelivery, BroadcastReport, ConnectionId, Delivery, Hub, MessageWriter, ParseIdError,
+    Piece, ShutdownPlan, ShutdownReport,
 };
-pub use self::message::{AsMessage, Close, CloseCode, ClosedBy, Fragment, Message};
+pub use self::message::{AsMessage, Chunk, Close, CloseCode, ClosedBy, Message};
 pub use self::routing::Query;
-pub use self::server::{Builder, Endpoint, Router, Running, Server, ShardEnded, ShardThread};
+pub use self::server::{
+    Endpoint, Router, RunningServer, Server, ServerBuilder, ShardEnded, ShardThread,
+};
 
 /// The README's examples, compiled with the doctests.
 #[cfg(doctest)]

@@ -104,7 +104,7 @@ impl<'m> Message<'m> {
 }
 
 /// A piece of a message, for handlers that want messages while they arrive
-/// ([`Handler::receives_fragments`](crate::Handler::receives_fragments)).
+/// ([`Handler::receives_chunks`](crate::Handler::receives_chunks)).
 ///
 /// The pieces of a message, put together in the order in which they come, are its payload. Each
 /// message has one piece that is the first and one that is the last; if it came at once, they are
@@ -112,13 +112,13 @@ impl<'m> Message<'m> {
 /// client's frames, and tells nothing; a piece is empty only if nothing else is left to end its
 /// message with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Fragment<'m> {
+pub struct Chunk<'m> {
     message: Message<'m>,
     is_first: bool,
     is_last: bool,
 }
 
-impl<'m> Fragment<'m> {
+impl<'m> Chunk<'m> {
     pub(crate) fn new(message: Message<'m>, is_first: bool, is_last: bool) -> Self {
         Self { message, is_first, is_last }
     }

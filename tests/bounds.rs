@@ -46,11 +46,11 @@ fn echo() -> Callbacks<()> {
 fn times_and_counts_that_mean_never_are_taken_as_such() {
     within(LIMIT, || {
         let mut limits = Limits::default();
-        limits.connection_count = Some(usize::MAX);
-        limits.handshake = Duration::MAX;
+        limits.max_connections = Some(usize::MAX);
+        limits.handshake_timeout = Duration::MAX;
         limits.ping_after = Duration::MAX;
-        limits.dead_after = Duration::MAX;
-        limits.closing = Duration::MAX;
+        limits.idle_timeout = Duration::MAX;
+        limits.close_timeout = Duration::MAX;
         let running = start(1, |app| app.limits(limits).websocket("/", echo()));
         // More than are kept beyond a limit.
         let mut clients: Vec<_> =
@@ -69,7 +69,7 @@ fn an_idle_client_is_asked_before_it_counts_as_gone() {
     within(LIMIT, || {
         let mut limits = Limits::default();
         limits.ping_after = Duration::from_millis(300);
-        limits.dead_after = Duration::from_millis(900);
+        limits.idle_timeout = Duration::from_millis(900);
         let handler = Callbacks::<()>::new().on_message(|_ws, message| {
             if message.as_text() == Some("block") {
                 // Longer than it takes to be dead.
@@ -125,7 +125,7 @@ fn a_broadcast_of_a_handler_is_accepted_by_all_shards_or_by_none() {
                 _ => ws.broadcast("b".repeat(600)).map_or("refused", |()| "accepted").into(),
             });
         let mut limits = Limits::default();
-        limits.mailbox_bytes = 1000;
+        limits.max_mailbox_bytes = 1000;
         let running = start(3, |app| app.limits(limits).websocket("/", handler));
         let mut clients = one_on_each(running.local_addr(), 3);
         for at in [1, 2] {
@@ -169,7 +169,7 @@ fn output_that_was_never_offered_to_the_kernel_is_no_overflow() {
         let mut limits = Limits::default();
         limits.outbox_low_water_bytes = 512;
         limits.outbox_high_water_bytes = 1 << 10;
-        limits.outbox_bytes = 4 << 10;
+        limits.max_outbox_bytes = 4 << 10;
         let running = start(1, |app| app.limits(limits).websocket("/", echo()));
         let mut client = Client::connect(running.local_addr(), "/");
         let payload = vec![1; 1000];
@@ -201,7 +201,7 @@ fn broadcasts_of_a_busy_turn_wait_for_room() {
             Reply::none()
         });
         let mut limits = Limits::default();
-        limits.outbox_bytes = 128 << 20;
+        limits.max_outbox_bytes = 128 << 20;
         let running =
             start(1, |app| app.limits(limits).websocket("/", handler).websocket("/gate", echo()));
         let mut clients: Vec<_> =

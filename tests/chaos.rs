@@ -18,8 +18,9 @@ use common::executor::yield_now;
 use futures_channel::oneshot;
 use peregrine::testing::{Received, TestClient, TestServer};
 use peregrine::{
-    BroadcastDelivery, Builder, Close, ConnectionId, Delivery, Endpoint, Fragment, Handler, Limits,
-    Message, Overflow, Reply, Request, Response, Server, Stream, Upgrade, WebSocket,
+    BroadcastDelivery, Chunk, Close, ConnectionId, Delivery, Endpoint, Handler, Limits, Message,
+    MessageWriter, OverflowPolicy, Reply, Request, Response, Server, ServerBuilder, Upgrade,
+    WebSocket,
 };
 
 /// What a handler says when it panics on purpose.
@@ -58,7 +59,7 @@ impl Dice {
 /// What handlers have begun and the test goes on with.
 #[derive(Default)]
 struct Loose {
-    streams: Vec<Stream<[u8]>>,
+    streams: Vec<MessageWriter<[u8]>>,
     promises: Vec<oneshot::Sender<()>>,
     deliveries: Vec<Delivery>,
     reports: Vec<BroadcastDelivery>,
@@ -68,7 +69,7 @@ struct Loose {
 struct World {
     dice: Mutex<Dice>,
     loose: Mutex<Loose>,
-    receives_fragments: bool,
+    receives_chunks: bool,
     /// From now on handlers do nothing but echo.
     is_calm: AtomicBool,
 }
@@ -89,7 +90,7 @@ impl Chaos {
         self.0.is_calm.load(Ordering::Relaxed)
     }
 
-    fn later(&self, ws_stream: Option<Stream<[u8]>>) -> Reply<'static> {
+    fn later(&self, ws_stream: Option<MessageWriter<[u8]>>) -> Reply<'static> {
         let kind = self.roll(7);
         let (promise, kept) = oneshot::channel();
         if kind <= 1 {
@@ -215,11 +216,11 @@ impl Handler for Chaos {
         }
     }
 
-    fn receives_fragments(&self) -> bool {
-        self.0.receives_fragments
+    fn receives_chunks(&self) -> bool {
+        self.0.receives_chunks
     }
 
-    fn on_fragment<'m>(&self, ws: &mut WebSocket<'_, ()>, fragment: Fragment<'m>) -> Reply<'m> {
+    fn on_chunk<'m>(&self, ws: &mut WebSocket<'_, ()>, fragment: Chunk<'m>) -> Reply<'m> {
         match self.roll(3) {
             _ if self.is_calm() => fragment.message().into(),
             0 => fragment.message().into(),
@@ -239,21 +240,21 @@ impl Handler for Chaos {
     }
 }
 
-fn small(overflow: Overflow) -> impl FnOnce(&mut Limits) + Send + 'static {
+fn small(overflow: OverflowPolicy) -> impl FnOnce(&mut Limits) + Send + 'static {
     move |limits| {
         limits.outbox_low_water_bytes = 500;
         limits.outbox_high_water_bytes = 2000;
-        limits.outbox_bytes = 10_000;
+        limits.max_outbox_bytes = 10_000;
         limits.overflow = overflow;
-        limits.closing = Duration::from_secs(2);
-        limits.topic_count = 2;
+        limits.close_timeout = Duration::from_secs(2);
+        limits.max_topics_per_connection = 2;
     }
 }
 
-fn build(chaos: &Chaos, pieces: &Chaos, shard_count: usize) -> Builder {
+fn build(chaos: &Chaos, pieces: &Chaos, shard_count: usize) -> ServerBuilder {
     let mut limits = Limits::default();
-    limits.offload_thread_count = Some(1);
-    limits.mailbox_count = 50;
+    limits.max_offload_threads = Some(1);
+    limits.max_mailbox_envelopes = 50;
     Server::builder()
         .shards(shard_count)
         .limits(limits)
@@ -261,11 +262,11 @@ fn build(chaos: &Chaos, pieces: &Chaos, shard_count: usize) -> Builder {
         .websocket(PATHS[1], pieces.clone())
         .websocket(
             PATHS[2],
-            Endpoint::new(chaos.clone()).adjust_limits(small(Overflow::DropOldest)),
+            Endpoint::new(chaos.clone()).adjust_limits(small(OverflowPolicy::DropOldest)),
         )
         .websocket(
             PATHS[3],
-            Endpoint::new(chaos.clone()).adjust_limits(small(Overflow::DropNewest)),
+            Endpoint::new(chaos.clone()).adjust_limits(small(OverflowPolicy::DropNewest)),
         )
         .get("/page", Response::new(200).body(vec![b'p'; 10_000]))
 }
@@ -290,10 +291,10 @@ const REQUEST: &str = " HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection:
 impl Run {
     fn new(seed: u64) -> Self {
         let mut dice = Dice(seed);
-        let mut world = |receives_fragments| {
+        let mut world = |receives_chunks| {
             let dice = Mutex::new(Dice(dice.roll(1 << 30)));
             let (loose, is_calm) = (Mutex::default(), AtomicBool::new(false));
-            Chaos(Arc::new(World { dice, loose, receives_fragments, is_calm }))
+            Chaos(Arc::new(World { dice, loose, receives_chunks, is_calm }))
         };
         let worlds = [world(false), world(true)];
         let shard_count = 1 + usize::try_from(dice.roll(3)).expect("a small number");

@@ -59,7 +59,7 @@ impl Handler for Post {
     }
 }
 
-fn meet(running: &peregrine::Running, count: usize) -> (Vec<Client>, Vec<ConnectionId>) {
+fn meet(running: &peregrine::RunningServer, count: usize) -> (Vec<Client>, Vec<ConnectionId>) {
     let mut clients: Vec<_> =
         (0..count).map(|_| Client::connect(running.local_addr(), "/")).collect();
     let ids = clients.iter_mut().map(|client| client.text().parse().expect("an id")).collect();
@@ -127,7 +127,7 @@ fn a_broadcast_from_on_connect_reaches_oneself_before_the_connect_reply_and_othe
 }
 
 /// Two clients on two shards of a server.
-fn far_apart(running: &peregrine::Running) -> [(Client, ConnectionId); 2] {
+fn far_apart(running: &peregrine::RunningServer) -> [(Client, ConnectionId); 2] {
     // No shard gets a third connection while another has none.
     let (clients, ids) = meet(running, 3);
     let mut pairs: Vec<_> = clients.into_iter().zip(ids).collect();
@@ -197,7 +197,7 @@ fn megabyte(sender: u8, sequence: u8) -> Vec<u8> {
 fn large_messages_to_many_arrive_whole() {
     within(LIMIT, || {
         let mut limits = Limits::default();
-        limits.outbox_bytes = 16 << 20;
+        limits.max_outbox_bytes = 16 << 20;
         // A message comes back to all as bytes: from the lane, or put together by the engine.
         let repeat = Callbacks::<()>::new().on_connect(|ws| ws.id().to_string().into()).on_message(
             |ws, message| {

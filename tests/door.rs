@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use peregrine::{Builder, Callbacks, Error, Response, Running, Server, Upgrade};
+use peregrine::{Callbacks, Error, Response, RunningServer, Server, ServerBuilder, Upgrade};
 
 use crate::common::{Client, SHARD_COUNTS, start, within};
 use crate::raw::{Answer, Raw, next_is_served, upgrade};
@@ -32,7 +32,7 @@ fn echo() -> Callbacks<()> {
 }
 
 /// Serves `endpoint` at `/`, and an echo at `/echo`.
-fn serve<S: Default + 'static>(endpoint: Callbacks<S>) -> Running {
+fn serve<S: Default + 'static>(endpoint: Callbacks<S>) -> RunningServer {
     start(1, |builder| builder.websocket("/", endpoint).websocket("/echo", echo()))
 }
 
@@ -42,7 +42,7 @@ fn upgrade_with(headers: &str) -> String {
 }
 
 /// Asks for an upgrade with more headers; the connection and the head of the answer.
-fn ask(server: &Running, headers: &str) -> (Raw, Answer) {
+fn ask(server: &RunningServer, headers: &str) -> (Raw, Answer) {
     let mut raw = Raw::connect(server.local_addr());
     raw.send(upgrade_with(headers));
     let answer = raw.head();
@@ -124,7 +124,8 @@ fn any_origin_lets_every_page_in() {
 
 #[test]
 fn what_can_never_match_is_an_error_at_the_start() {
-    let bind = |build: fn(Builder) -> Builder| build(Server::builder()).bind("127.0.0.1:0");
+    let bind =
+        |build: fn(ServerBuilder) -> ServerBuilder| build(Server::builder()).bind("127.0.0.1:0");
     let refused = bind(|builder| builder.allow_origin("app.example"));
     assert!(matches!(&refused, Err(Error::Origin { origin, .. }) if origin == "app.example"));
     let refused = bind(|builder| builder.trust_proxies(["10.0.0.0/8", "10.0.0.0/33"]));

@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use peregrine::{Builder, Callbacks, Limits};
+use peregrine::{Callbacks, Limits, ServerBuilder};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use self::client::{Batch, Buffer, Client, Kind};
@@ -59,10 +59,10 @@ fn a_server_process() {
     let echo = Callbacks::<()>::new().on_message(|_, message| message.into());
     let count = Callbacks::<()>::new()
         .on_message(|ws, _| ws.hub().connection_counts()[0].to_string().into());
-    let build = |builder: Builder| {
+    let build = |builder: ServerBuilder| {
         // Nobody here answers a ping.
         let mut limits = Limits::default();
-        (limits.ping_after, limits.dead_after) = (10 * LIMIT, 20 * LIMIT);
+        (limits.ping_after, limits.idle_timeout) = (10 * LIMIT, 20 * LIMIT);
         builder.limits(limits).websocket("/echo", echo).websocket("/count", count)
     };
     process::serve(&start(1, build));

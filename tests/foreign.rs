@@ -16,9 +16,9 @@ use std::time::Duration;
 use common::executor::block_on;
 use common::{Client, PATIENCE, SHARD_COUNTS, connect, eventually, start, within};
 use peregrine::{
-    BroadcastReport, Builder, Callbacks, Close, CloseCode, ConnectionId, Endpoint, Error,
-    HeaderError, Hub, Limits, Message, Query, Reply, Request, Response, Router, Running, SendError,
-    Server, Stream, Upgrade, WebSocket,
+    BroadcastReport, Callbacks, Close, CloseCode, ConnectionId, Endpoint, Error, HeaderError, Hub,
+    Limits, Message, MessageWriter, Query, Reply, Request, Response, Router, RunningServer,
+    SendError, Server, ServerBuilder, Upgrade, WebSocket,
 };
 
 fn each(test: impl Fn(usize) + Send + 'static) {
@@ -70,7 +70,7 @@ fn obedient() -> Callbacks<()> {
 }
 
 /// Clients of an endpoint, with their ids.
-fn meet(server: &Running, path: &str, count: usize) -> (Vec<Client>, Vec<ConnectionId>) {
+fn meet(server: &RunningServer, path: &str, count: usize) -> (Vec<Client>, Vec<ConnectionId>) {
     let address = server.local_addr();
     let mut clients: Vec<_> = (0..count).map(|_| Client::connect(address, path)).collect();
     let ids = clients.iter_mut().map(|client| id(&client.text())).collect();
@@ -332,26 +332,27 @@ fn what_on_connect_sends_in_many_ways_arrives_in_the_order_sent() {
 #[test]
 fn a_stream_may_be_kept_in_the_session_and_awaited_by_its_own_handler() {
     each(|shard_count| {
-        let handler = Callbacks::<Option<Stream<str>>>::new().on_message(|ws, message| {
-            match (ws.session().take(), message.as_text()) {
-                (None, Some("begin")) => {
-                    *ws.session() = ws.stream().ok();
-                    "begun".into()
+        let handler =
+            Callbacks::<Option<MessageWriter<str>>>::new().on_message(|ws, message| {
+                match (ws.session().take(), message.as_text()) {
+                    (None, Some("begin")) => {
+                        *ws.session() = ws.stream().ok();
+                        "begun".into()
+                    }
+                    (Some(mut stream), Some("end")) => Reply::later(async move {
+                        let taken = [stream.write_async("e").await, stream.write_async("").await];
+                        let ended = [stream.finish_async().await, stream.finish_async().await];
+                        assert_eq!((taken, ended), ([Ok(()); 2], [Ok(()), Err(SendError::Closed)]));
+                        stream.buffered_bytes().to_string()
+                    }),
+                    (Some(mut stream), Some(piece)) => {
+                        let written = stream.write(piece);
+                        *ws.session() = Some(stream);
+                        format!("{written:?}").into()
+                    }
+                    _ => Reply::none(),
                 }
-                (Some(mut stream), Some("end")) => Reply::later(async move {
-                    let taken = [stream.write_async("e").await, stream.write_async("").await];
-                    let ended = [stream.finish_async().await, stream.finish_async().await];
-                    assert_eq!((taken, ended), ([Ok(()); 2], [Ok(()), Err(SendError::Closed)]));
-                    stream.buffered_bytes().to_string()
-                }),
-                (Some(mut stream), Some(piece)) => {
-                    let written = stream.write(piece);
-                    *ws.session() = Some(stream);
-                    format!("{written:?}").into()
-                }
-                _ => Reply::none(),
-            }
-        });
+            });
         let server = start(shard_count, |builder| builder.websocket("/", handler));
         let mut client = Client::connect(server.local_addr(), "/");
         for command in ["begin", "on", "", "end"] {
@@ -493,13 +494,13 @@ fn what_the_server_writes_into_a_response_cannot_be_written_twice() {
 #[test]
 fn every_mistake_in_what_is_served_has_its_error_and_its_words() {
     let handler = Callbacks::<()>::new;
-    let problem = |builder: Builder| match builder.bind("127.0.0.1:0") {
+    let problem = |builder: ServerBuilder| match builder.bind("127.0.0.1:0") {
         Ok(_) => "none".to_owned(),
         Err(error) => error.to_string(),
     };
     let mut limits = Limits::default();
-    limits.offload_thread_count = Some(0);
-    let narrow = Endpoint::new(handler()).adjust_limits(|limits| limits.head_bytes = 1);
+    limits.max_offload_threads = Some(0);
+    let narrow = Endpoint::new(handler()).adjust_limits(|limits| limits.max_head_bytes = 1);
     let unnamed = Endpoint::new(handler()).required_param::<u8>("b");
     let page = || Router::new().get("/", "1");
     for (builder, words) in [

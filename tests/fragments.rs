@@ -1,4 +1,4 @@
-//! Messages in pieces over real sockets: `Handler::on_fragment`, for uploads larger than memory.
+//! Messages in pieces over real sockets: `Handler::on_chunk`, for uploads larger than memory.
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "the modules are those of one program")]
@@ -13,8 +13,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use peregrine::{Builder, Callbacks, Close, ClosedBy, Fragment, Handler, Limits, Message, Reply};
-use peregrine::{Running, WebSocket};
+use peregrine::{
+    Callbacks, Chunk, Close, ClosedBy, Handler, Limits, Message, Reply, ServerBuilder,
+};
+use peregrine::{RunningServer, WebSocket};
 
 use self::common::{Client, SHARD_COUNTS, start, within};
 use self::raw::{
@@ -57,7 +59,7 @@ struct Sum {
 impl Handler for Upload {
     type Session = Sum;
 
-    fn receives_fragments(&self) -> bool {
+    fn receives_chunks(&self) -> bool {
         true
     }
 
@@ -65,7 +67,7 @@ impl Handler for Upload {
         panic!("who wants pieces gets no message: {message:?}");
     }
 
-    fn on_fragment<'m>(&self, ws: &mut WebSocket<'_, Sum>, fragment: Fragment<'m>) -> Reply<'m> {
+    fn on_chunk<'m>(&self, ws: &mut WebSocket<'_, Sum>, fragment: Chunk<'m>) -> Reply<'m> {
         let bytes = fragment.as_bytes();
         self.largest_piece.fetch_max(bytes.len(), Ordering::Relaxed);
         let sum = ws.session();
@@ -88,9 +90,9 @@ fn pattern(length: usize) -> Vec<u8> {
 }
 
 /// A server with room for uploads.
-fn serve(shard_count: usize, build: impl FnOnce(Builder) -> Builder) -> Running {
+fn serve(shard_count: usize, build: impl FnOnce(ServerBuilder) -> ServerBuilder) -> RunningServer {
     let mut limits = Limits::default();
-    (limits.message_bytes, limits.frame_bytes) = (UPLOAD_BYTES, UPLOAD_BYTES);
+    (limits.max_message_bytes, limits.max_frame_bytes) = (UPLOAD_BYTES, UPLOAD_BYTES);
     start(shard_count, |app| build(app.limits(limits)))
 }
 
@@ -102,19 +104,19 @@ fn resident_bytes() -> usize {
 }
 
 /// An upload in frames of this size, with a ping between any two.
-fn upload(client: &mut Raw, frame_bytes: usize) {
+fn upload(client: &mut Raw, max_frame_bytes: usize) {
     let masks = MASK.iter().cycle();
     let pattern = pattern(4 * PERIOD + FRAME_BYTES);
     let masked: Vec<u8> = pattern.iter().zip(masks).map(|(byte, key)| byte ^ key).collect();
     // Where both the pattern and the mask stand as they do at this place, a multiple of four.
     let place = |at: usize| (at % PERIOD..).step_by(PERIOD).find(|at| at % 4 == 0).expect("one");
     let mut ping_count = 0;
-    for start in (0..UPLOAD_BYTES).step_by(frame_bytes) {
+    for start in (0..UPLOAD_BYTES).step_by(max_frame_bytes) {
         let opcode = if start == 0 { BINARY } else { CONTINUATION };
-        let is_last = start + frame_bytes >= UPLOAD_BYTES;
+        let is_last = start + max_frame_bytes >= UPLOAD_BYTES;
         let first = if is_last { opcode } else { opcode & !FIN };
-        client.send(header(first, frame_bytes as u64));
-        for at in (start..start + frame_bytes).step_by(FRAME_BYTES) {
+        client.send(header(first, max_frame_bytes as u64));
+        for at in (start..start + max_frame_bytes).step_by(FRAME_BYTES) {
             client.send(&masked[place(at)..][..FRAME_BYTES]);
         }
         if !is_last {
@@ -124,7 +126,7 @@ fn upload(client: &mut Raw, frame_bytes: usize) {
             ping_count += 1;
         }
     }
-    assert_eq!(ping_count, UPLOAD_BYTES / frame_bytes - 1);
+    assert_eq!(ping_count, UPLOAD_BYTES / max_frame_bytes - 1);
 }
 
 #[test]
@@ -134,9 +136,9 @@ fn an_upload_needs_no_more_memory_than_a_receive_buffer() {
         for shard_count in SHARD_COUNTS {
             let running = serve(shard_count, |app| app.websocket("/", Upload::new()));
             let before = resident_bytes();
-            for frame_bytes in [UPLOAD_BYTES, FRAME_BYTES] {
+            for max_frame_bytes in [UPLOAD_BYTES, FRAME_BYTES] {
                 let mut client = Raw::upgraded(running.local_addr(), "/");
-                upload(&mut client, frame_bytes);
+                upload(&mut client, max_frame_bytes);
                 assert_eq!(client.text(), format!("{UPLOAD_BYTES} true true"));
             }
             // Most of it is what the client sends.
@@ -152,7 +154,7 @@ fn a_message_in_one_small_frame_is_its_own_first_and_last_piece() {
         within(LIMIT, move || {
             let echo = Callbacks::<()>::new()
                 .on_message(|_, _| panic!("who wants pieces gets no message"))
-                .on_fragment(|_, fragment| {
+                .on_chunk(|_, fragment| {
                     assert!(fragment.is_first() && fragment.is_last());
                     fragment.message().into()
                 });
@@ -173,7 +175,7 @@ fn the_pieces_of_a_text_are_texts_however_it_is_cut() {
     for shard_count in SHARD_COUNTS {
         within(LIMIT, move || {
             // Whole characters, or it would be no text; put together by the session.
-            let gather = Callbacks::<String>::new().on_fragment(|ws, fragment| {
+            let gather = Callbacks::<String>::new().on_chunk(|ws, fragment| {
                 let piece = fragment.as_text().expect("all pieces of a text are text");
                 ws.session().push_str(piece);
                 if !fragment.is_last() {
@@ -214,7 +216,7 @@ fn witness() -> (Callbacks<()>, mpsc::Receiver<Told>) {
     let (tell, told) = mpsc::channel();
     let tell_close = tell.clone();
     let handler = Callbacks::new()
-        .on_fragment(move |_, fragment| {
+        .on_chunk(move |_, fragment| {
             assert_ne!(fragment.as_text(), Some("panic"), "on purpose");
             let piece = fragment.as_bytes().to_vec();
             let _ = tell.send(Told::Piece(piece, fragment.is_first(), fragment.is_last()));
@@ -234,7 +236,7 @@ fn assert_ends(bytes: &[Vec<u8>], first_piece: Option<&[u8]>, code: u16, by: Clo
         let (handler, told) = witness();
         let (echo, _closes) = witnessed_echo();
         let mut limits = Limits::default();
-        (limits.message_bytes, limits.frame_bytes) = (1000, 1000);
+        (limits.max_message_bytes, limits.max_frame_bytes) = (1000, 1000);
         let running = start(shard_count, |app| {
             app.limits(limits).websocket("/", handler).websocket("/echo", echo)
         });

@@ -24,7 +24,7 @@ mod slow;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use peregrine::{Close, CloseCode, ClosedBy, Limits, Response, Running};
+use peregrine::{Close, CloseCode, ClosedBy, Limits, Response, RunningServer};
 
 use crate::common::{PATIENCE, SHARD_COUNTS, start, within};
 use crate::raw::{
@@ -38,7 +38,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(200);
 
 /// An echo at `/echo`, a large page at `/big`, and what the echo is told about ends.
-fn serve(shard_count: usize, limits: Limits) -> (Running, Receiver<Close>) {
+fn serve(shard_count: usize, limits: Limits) -> (RunningServer, Receiver<Close>) {
     let (echo, closes) = witnessed_echo();
     let page = Response::new(200).body(vec![7; 8 << 20]);
     let running = start(shard_count, |builder| {
@@ -49,8 +49,8 @@ fn serve(shard_count: usize, limits: Limits) -> (Running, Receiver<Close>) {
 
 fn short_limits() -> Limits {
     let mut limits = Limits::default();
-    limits.handshake = SHORT * 5;
-    limits.closing = SHORT;
+    limits.handshake_timeout = SHORT * 5;
+    limits.close_timeout = SHORT;
     limits
 }
 
@@ -65,7 +65,7 @@ fn is_lost(close: &Close) -> bool {
 }
 
 /// Stops the server and makes sure that nobody else was told to have ended.
-fn nothing_more(running: Running, closes: &Receiver<Close>) {
+fn nothing_more(running: RunningServer, closes: &Receiver<Close>) {
     drop(running);
     let more: Vec<_> = closes.iter().collect();
     assert!(more.is_empty(), "on_close was called too often: {more:?}");

@@ -17,7 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use peregrine::{Callbacks, Limits, Response, Running, Server};
+use peregrine::{Callbacks, Limits, Response, RunningServer, Server};
 
 use crate::common::{start, within};
 use crate::raw::{Answer, Bystander, Raw, get, next_is_served, timed, until};
@@ -43,7 +43,7 @@ fn big() -> Response {
 }
 
 /// The site that all these tests visit.
-fn site(limits: Limits) -> Running {
+fn site(limits: Limits) -> RunningServer {
     start(1, |builder| {
         builder
             .limits(limits)
@@ -60,8 +60,8 @@ fn site(limits: Limits) -> Running {
 
 fn short_limits() -> Limits {
     let mut limits = Limits::default();
-    limits.handshake = SHORT;
-    limits.closing = SHORT;
+    limits.handshake_timeout = SHORT;
+    limits.close_timeout = SHORT;
     limits
 }
 
@@ -261,8 +261,8 @@ fn a_download_in_progress_outlasts_the_deadlines() {
     for request in [get("/big"), get("/big").replace("Host", "Connection: close\r\nHost")] {
         within(LIMIT, move || {
             let mut limits = Limits::default();
-            limits.handshake = DEADLINE;
-            limits.closing = DEADLINE;
+            limits.handshake_timeout = DEADLINE;
+            limits.close_timeout = DEADLINE;
             let site = site(limits);
             let mut raw = Raw::connect_narrow(site.local_addr());
             raw.send(&request);
@@ -280,7 +280,7 @@ fn a_download_in_progress_outlasts_the_deadlines() {
 fn a_request_that_waited_behind_a_download_is_answered() {
     within(LIMIT, || {
         let mut limits = short_limits();
-        limits.handshake = SHORT * 4;
+        limits.handshake_timeout = SHORT * 4;
         let site = site(limits);
         let mut raw = Raw::connect_narrow(site.local_addr());
         raw.send([get("/big"), get("/b")].concat());
@@ -413,7 +413,7 @@ fn a_head_that_never_ends_is_refused_soon() {
 fn a_head_limit_above_the_receive_buffer_works_or_is_refused_at_the_start() {
     within(LIMIT, || {
         let mut limits = Limits::default();
-        limits.head_bytes = 256 << 10;
+        limits.max_head_bytes = 256 << 10;
         let builder = Server::builder().shards(1).limits(limits).get("/b", "b");
         let Ok(server) = builder.bind("127.0.0.1:0") else { return };
         let site = server.start().expect("threads");
@@ -466,7 +466,7 @@ fn a_connection_that_has_said_nothing_is_closed_in_order_and_without_a_word() {
 fn silence_after_a_page_is_the_end_of_keep_alive_and_no_offence() {
     within(LIMIT, || {
         let mut limits = short_limits();
-        limits.page_keep_alive = SHORT * 3;
+        limits.keep_alive_timeout = SHORT * 3;
         let site = site(limits);
         let mut raw = Raw::connect(site.local_addr());
         for _ in 0..8 {
@@ -491,7 +491,7 @@ fn silence_after_a_page_is_the_end_of_keep_alive_and_no_offence() {
 fn who_is_too_many_is_told_to_come_back() {
     within(LIMIT, || {
         let mut limits = Limits::default();
-        limits.connection_count = Some(2);
+        limits.max_connections = Some(2);
         let site = site(limits);
         let hub = site.hub();
         let mut first = Bystander::connect(site.local_addr(), "/echo");

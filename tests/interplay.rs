@@ -17,11 +17,11 @@ use common::executor::yield_now;
 use peregrine::testing::simulation::{Ending, Simulation};
 use peregrine::testing::{Received, TestClient, TestServer};
 use peregrine::{
-    Builder, Callbacks, Endpoint, Handler, Limits, Message, Reply, Response, SendError, Server,
-    Shutdown, Stream, Upgrade, WebSocket,
+    Callbacks, Endpoint, Handler, Limits, Message, MessageWriter, Reply, Response, SendError,
+    Server, ServerBuilder, ShutdownPlan, Upgrade, WebSocket,
 };
 
-fn start(builder: Builder) -> TestServer {
+fn start(builder: ServerBuilder) -> TestServer {
     TestServer::new(builder).expect("a right server")
 }
 
@@ -65,7 +65,7 @@ fn on_close_may_answer_later_in_the_middle_of_what_the_peer_says() {
     let ping = [0x89, 0x82, 0, 0, 0, 0, b'h', b'i'];
     let rest = [0x80, 0x80, 0, 0, 0, 0];
     let bytes = [&fragment[..], &ping, &rest].concat();
-    for receives_fragments in [false, true] {
+    for receives_chunks in [false, true] {
         for cut in 0..=bytes.len() {
             let mut handler = Callbacks::<()>::new().on_close(|_ws, _close| {
                 Reply::later(async {
@@ -75,8 +75,8 @@ fn on_close_may_answer_later_in_the_middle_of_what_the_peer_says() {
                     pending::<()>().await;
                 })
             });
-            if receives_fragments {
-                handler = handler.on_fragment(|_ws, _fragment| Reply::none());
+            if receives_chunks {
+                handler = handler.on_chunk(|_ws, _fragment| Reply::none());
             }
             let mut server = start(Server::builder().websocket("/", handler));
             let client = connect(&mut server);
@@ -175,7 +175,7 @@ fn who_talks_on_while_the_upgrade_is_undecided_is_told_all_the_same() {
 }
 
 /// Begins a message in pieces on "begin", and gives it to the test; answers everything else.
-fn streaming() -> (Callbacks<()>, mpsc::Receiver<Stream<str>>) {
+fn streaming() -> (Callbacks<()>, mpsc::Receiver<MessageWriter<str>>) {
     let (sender, streams) = mpsc::channel();
     let sender = Mutex::new(sender);
     let handler = Callbacks::new().on_message(move |ws, message| {
@@ -355,8 +355,8 @@ impl Drop for Grenade {
 #[test]
 fn work_that_the_pool_refuses_may_be_dropped_with_a_bang() {
     let mut limits = Limits::default();
-    limits.offload_thread_count = Some(1);
-    limits.offload_queue_count = 0;
+    limits.max_offload_threads = Some(1);
+    limits.max_queued_jobs = 0;
     struct Offloader<F>(F);
     impl<F: Fn() -> Upgrade + Send + Sync + 'static> Handler for Offloader<F> {
         type Session = ();
@@ -416,7 +416,7 @@ fn who_comes_when_one_shard_has_seen_nobody_left_is_answered_and_not_waited_for(
     let builder = Server::builder().shards(2).websocket("/", late_goodbye());
     let mut simulation = Simulation::new(builder, [64, 1024, 512, 512]).expect("a right server");
     let grace = Duration::from_secs(60);
-    simulation.begin_shutdown(Shutdown::within(grace).spread(grace));
+    simulation.begin_shutdown(ShutdownPlan::within(grace).spread(grace));
     let wires: Vec<_> = (0..6).map(|_| simulation.connect(1, 1 << 20)).collect();
     for shard in [0, 1] {
         simulation.turn(shard, || true);
@@ -453,7 +453,7 @@ fn talk(server: &mut TestServer, path: &str, more: &[u8], count: usize) -> TestC
 #[test]
 fn what_is_said_before_the_upgrade_counts_with_the_input_that_a_shard_keeps() {
     let mut limits = Limits::default();
-    limits.shard_input_bytes = 300_000;
+    limits.max_shard_input_bytes = 300_000;
     let undecided = Callbacks::<()>::new().on_upgrade(|_, ()| Upgrade::later(pending()));
     let page = Response::new(200).body(vec![b'x'; 100 << 10]);
     let builder = Server::builder().limits(limits).websocket("/", undecided).get("/page", page);
@@ -511,11 +511,11 @@ fn a_shard_that_fails_while_the_shutdown_is_announced_is_not_waited_for() {
             Reply::none()
         });
         let bomb = Endpoint::new(slow).adjust_limits(|limits| {
-            limits.slow_handler = Duration::from_millis(100);
+            limits.slow_handler_after = Duration::from_millis(100);
         });
         let mut limits = Limits::default();
-        limits.slow_handler = Duration::from_secs(60);
-        limits.outbox_bytes = 32 << 20;
+        limits.slow_handler_after = Duration::from_secs(60);
+        limits.max_outbox_bytes = 32 << 20;
         let server = common::start(2, |builder| {
             builder.limits(limits).websocket("/", heir).websocket("/bomb", bomb)
         });
@@ -530,7 +530,7 @@ fn a_shard_that_fails_while_the_shutdown_is_announced_is_not_waited_for() {
             }
         };
         let long = Duration::from_secs(50);
-        hub.shutdown(Shutdown::within(long).announce(long));
+        hub.shutdown(ShutdownPlan::within(long).announce(long));
         bomber.send("go");
         is_closing.recv().expect("a call");
         assert_eq!(client.bytes().len(), 8 << 20);

@@ -50,7 +50,7 @@ fn promising() -> (Callbacks<()>, Promises) {
 /// Limits with which a connection that is gone waits for its answer only briefly.
 fn briefly() -> Limits {
     let mut limits = Limits::default();
-    limits.closing = Duration::from_millis(200);
+    limits.close_timeout = Duration::from_millis(200);
     limits
 }
 
@@ -125,7 +125,7 @@ fn the_peers_close_waits_for_the_answer_but_not_for_ever() {
         let (handler, promises) = promising();
         let server = start(shard_count, |builder| {
             let mut limits = Limits::default();
-            limits.closing = Duration::from_millis(300);
+            limits.close_timeout = Duration::from_millis(300);
             builder.limits(limits).websocket("/", handler)
         });
         let mut client = Client::connect(server.local_addr(), "/");
@@ -197,8 +197,8 @@ fn offloaded_work_runs_elsewhere_and_a_full_pool_is_told() {
         });
         let server = start(shard_count, |builder| {
             let mut limits = Limits::default();
-            limits.offload_thread_count = Some(1);
-            limits.offload_queue_count = 1;
+            limits.max_offload_threads = Some(1);
+            limits.max_queued_jobs = 1;
             builder.limits(limits).websocket("/", handler)
         });
         let connect = || Client::connect(server.local_addr(), "/");
@@ -254,7 +254,7 @@ fn an_upgrade_may_be_decided_later_and_its_first_messages_wait() {
             .on_message(|_ws, message| message.into());
         let server = start(shard_count, |builder| {
             let mut limits = Limits::default();
-            limits.handshake = Duration::from_millis(300);
+            limits.handshake_timeout = Duration::from_millis(300);
             builder.limits(limits).websocket("/", handler)
         });
         let connect =

@@ -25,7 +25,7 @@ mod time;
 
 use std::time::Duration;
 
-use peregrine::{Callbacks, Error, Limits, Running, Server};
+use peregrine::{Callbacks, Error, Limits, RunningServer, Server};
 
 use crate::common::{start, within};
 use crate::raw::{BINARY, FIN, PING, PONG, Raw, TEXT, frame, header, next_is_served};
@@ -35,7 +35,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// A deadline that a test can wait for.
 const SHORT: Duration = Duration::from_millis(200);
 
-fn echo(limits: Limits) -> Running {
+fn echo(limits: Limits) -> RunningServer {
     let echo = Callbacks::<()>::new().on_message(|_, message| message.into());
     start(1, |builder| builder.limits(limits).websocket("/echo", echo))
 }
@@ -53,7 +53,7 @@ fn fragments(lengths: &[usize]) -> Vec<u8> {
 
 /// Sends frames of these lengths as one message, and tells what becomes of it: the length of the
 /// echo, or the close code.
-fn fate(server: &Running, lengths: &[usize]) -> Result<usize, u16> {
+fn fate(server: &RunningServer, lengths: &[usize]) -> Result<usize, u16> {
     let mut raw = Raw::upgraded(server.local_addr(), "/echo");
     raw.try_send(fragments(lengths));
     let frame = raw.frame().expect("an answer");
@@ -65,7 +65,7 @@ fn a_message_up_to_its_limit_passes_and_not_a_byte_more() {
     for limit in [1, 125, 126, 1000, 65_535, 65_536, 70_000, 200_000] {
         within(LIMIT, move || {
             let mut limits = Limits::default();
-            limits.message_bytes = limit;
+            limits.max_message_bytes = limit;
             let server = echo(limits);
             assert_eq!(fate(&server, &[limit]), Ok(limit));
             assert_eq!(fate(&server, &[limit + 1]), Err(1009));
@@ -80,7 +80,7 @@ fn a_message_up_to_its_limit_passes_and_not_a_byte_more() {
     }
 }
 
-fn next_is_served_if_it_fits(server: &Running, limit: usize) {
+fn next_is_served_if_it_fits(server: &RunningServer, limit: usize) {
     if limit >= 125 {
         next_is_served(server.local_addr(), "/echo");
     }
@@ -91,7 +91,7 @@ fn a_frame_up_to_its_limit_passes_and_not_a_byte_more() {
     within(LIMIT, || {
         for limit in [1, 125, 126, 1000, 65_536] {
             let mut limits = Limits::default();
-            limits.frame_bytes = limit;
+            limits.max_frame_bytes = limit;
             let server = echo(limits);
             assert_eq!(fate(&server, &[limit]), Ok(limit));
             assert_eq!(fate(&server, &[limit; 10]), Ok(10 * limit), "the message may be longer");
@@ -118,7 +118,7 @@ fn the_default_limits_are_the_documented_ones() {
 fn what_is_too_big_is_refused_before_it_arrives() {
     within(LIMIT, || {
         let mut limits = Limits::default();
-        limits.message_bytes = 1000;
+        limits.max_message_bytes = 1000;
         let server = echo(limits);
         let cases = [
             ("a frame", header(TEXT, 1001)),
@@ -143,7 +143,7 @@ fn as_many_fragments_as_the_limit_pass_and_not_one_more() {
     within(LIMIT, || {
         for limit in [1u8, 2, 8] {
             let mut limits = Limits::default();
-            limits.fragment_count = u32::from(limit);
+            limits.max_fragments = u32::from(limit);
             let server = echo(limits);
             let count = usize::from(limit);
             assert_eq!(fate(&server, &vec![1; count]), Ok(count));
@@ -166,7 +166,7 @@ fn as_many_frames_without_data_as_the_budget_pass_in_a_second_and_not_one_more()
     within(LIMIT, || {
         for limit in [1u8, 2, 9] {
             let mut limits = Limits::default();
-            limits.idle_frames_per_second = u32::from(limit);
+            limits.max_empty_frames_per_second = u32::from(limit);
             let server = echo(limits);
             let count = usize::from(limit);
             for more in [0, 1] {
@@ -194,18 +194,18 @@ fn as_many_frames_without_data_as_the_budget_pass_in_a_second_and_not_one_more()
 fn limits_that_contradict_one_another_are_refused_at_the_start() {
     type Change = (&'static str, fn(&mut Limits));
     let changes: [Change; 12] = [
-        ("no messages", |limits| limits.message_bytes = 0),
-        ("no frames", |limits| limits.frame_bytes = 0),
-        ("no headers", |limits| limits.header_count = 0),
-        ("too many headers", |limits| limits.header_count = 129),
+        ("no messages", |limits| limits.max_message_bytes = 0),
+        ("no frames", |limits| limits.max_frame_bytes = 0),
+        ("no headers", |limits| limits.max_headers = 0),
+        ("too many headers", |limits| limits.max_headers = 129),
         ("the low mark above the high", |limits| limits.outbox_low_water_bytes = 65 << 10),
         ("the high mark above the limit", |limits| limits.outbox_high_water_bytes = 2 << 20),
-        ("an outbox above the sum", |limits| limits.shard_outbox_bytes = 1),
-        ("no mail", |limits| limits.mailbox_count = 0),
-        ("pings after death", |limits| limits.ping_after = limits.dead_after),
-        ("nobody", |limits| limits.connection_count = Some(0)),
+        ("an outbox above the sum", |limits| limits.max_shard_outbox_bytes = 1),
+        ("no mail", |limits| limits.max_mailbox_envelopes = 0),
+        ("pings after death", |limits| limits.ping_after = limits.idle_timeout),
+        ("nobody", |limits| limits.max_connections = Some(0)),
         ("nobody from anywhere", |limits| limits.max_connections_per_ip = Some(0)),
-        ("never", |limits| limits.upgrades_per_second = Some(0)),
+        ("never", |limits| limits.max_upgrades_per_second_per_ip = Some(0)),
     ];
     for (name, change) in changes {
         let mut limits = Limits::default();

@@ -77,7 +77,7 @@ fn tiny_messages_among_large_ones(kind: Kind) {
             Reply::none()
         });
     let mut limits = Limits::default();
-    limits.outbox_bytes = 64 << 20;
+    limits.max_outbox_bytes = 64 << 20;
     let running = start(1, |app| app.limits(limits).websocket("/", handler));
     let mut slow = Client::connect(running.local_addr(), "/");
     assert_eq!(slow.text(), "here");

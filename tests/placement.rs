@@ -304,20 +304,20 @@ fn a_path_that_is_taken_or_malformed_is_refused_by_name() {
 #[test]
 fn limits_that_contradict_one_another_are_refused() {
     let contradictions: [fn(&mut Limits); 14] = [
-        |limits| limits.message_bytes = 0,
-        |limits| limits.frame_bytes = 0,
-        |limits| limits.header_count = 0,
-        |limits| limits.header_count = 129,
+        |limits| limits.max_message_bytes = 0,
+        |limits| limits.max_frame_bytes = 0,
+        |limits| limits.max_headers = 0,
+        |limits| limits.max_headers = 129,
         |limits| limits.outbox_low_water_bytes = limits.outbox_high_water_bytes + 1,
-        |limits| limits.outbox_high_water_bytes = limits.outbox_bytes + 1,
-        |limits| limits.shard_outbox_bytes = limits.outbox_bytes - 1,
-        |limits| limits.mailbox_count = 0,
-        |limits| limits.mailbox_count = usize::MAX,
-        |limits| limits.mailbox_bytes = 0,
-        |limits| limits.mailbox_bytes = usize::MAX,
-        |limits| limits.ping_after = limits.dead_after,
-        |limits| limits.dead_after = Duration::ZERO,
-        |limits| limits.connection_count = Some(0),
+        |limits| limits.outbox_high_water_bytes = limits.max_outbox_bytes + 1,
+        |limits| limits.max_shard_outbox_bytes = limits.max_outbox_bytes - 1,
+        |limits| limits.max_mailbox_envelopes = 0,
+        |limits| limits.max_mailbox_envelopes = usize::MAX,
+        |limits| limits.max_mailbox_bytes = 0,
+        |limits| limits.max_mailbox_bytes = usize::MAX,
+        |limits| limits.ping_after = limits.idle_timeout,
+        |limits| limits.idle_timeout = Duration::ZERO,
+        |limits| limits.max_connections = Some(0),
     ];
     for (at, contradict) in contradictions.into_iter().enumerate() {
         let mut limits = Limits::default();
@@ -336,10 +336,10 @@ fn limits_at_the_edge_of_the_rules_serve() {
         limits.outbox_low_water_bytes = 0;
         limits.outbox_high_water_bytes = 0;
         // The answer to the upgrade waits in the outbox, too, and the id behind it.
-        limits.outbox_bytes = 256;
-        limits.shard_outbox_bytes = 256;
-        limits.mailbox_bytes = 1;
-        limits.connection_count = Some(1);
+        limits.max_outbox_bytes = 256;
+        limits.max_shard_outbox_bytes = 256;
+        limits.max_mailbox_bytes = 1;
+        limits.max_connections = Some(1);
         let running = start(1, |app| app.limits(limits).websocket("/", Post));
         let (mut client, id) = connect(running.local_addr());
         // Whatever its size, a message is accepted where nothing waits.

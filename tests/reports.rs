@@ -14,7 +14,7 @@ use std::{panic, thread};
 use common::{reports, within};
 use log::LevelFilter;
 use peregrine::testing::{TestClient, TestServer};
-use peregrine::{Builder, Callbacks, Limits, Reply, Response, Server, Upgrade};
+use peregrine::{Callbacks, Limits, Reply, Response, Server, ServerBuilder, Upgrade};
 
 /// How long any of these tests may take.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -45,7 +45,7 @@ fn deciding(decide: impl Fn() -> Upgrade + Send + Sync + 'static) -> Callbacks<(
 }
 
 /// The site that all these clients visit.
-fn site(limits: Limits) -> Builder {
+fn site(limits: Limits) -> ServerBuilder {
     Server::builder()
         .limits(limits)
         .get("/page", "a page")
@@ -58,7 +58,7 @@ fn site(limits: Limits) -> Builder {
         .websocket("/wrong", deciding(|| Upgrade::accept().session("another type")))
 }
 
-fn server(builder: Builder) -> TestServer {
+fn server(builder: ServerBuilder) -> TestServer {
     TestServer::new(builder).expect("a right server")
 }
 
@@ -134,14 +134,14 @@ fn what_a_server_lacks_is_reported_as_a_warning() {
     let limits = |adjust: fn(&mut Limits)| {
         let mut limits = Limits::default();
         // Who is inside stays there.
-        (limits.ping_after, limits.dead_after) = (Duration::MAX, Duration::MAX);
+        (limits.ping_after, limits.idle_timeout) = (Duration::MAX, Duration::MAX);
         adjust(&mut limits);
         limits
     };
     let ask = upgrade("/echo", "");
     for (limits, why) in [
         (
-            limits(|limits| limits.connection_count = Some(1)),
+            limits(|limits| limits.max_connections = Some(1)),
             "503: The server takes no more connections; try again later.",
         ),
         (
@@ -160,7 +160,7 @@ fn what_a_server_lacks_is_reported_as_a_warning() {
 fn upgrades_that_come_too_fast_are_reported() {
     let _turn = reports::listen_alone(LevelFilter::Info);
     let mut limits = Limits::default();
-    limits.upgrades_per_second = Some(1);
+    limits.max_upgrades_per_second_per_ip = Some(1);
     let mut server = server(site(limits));
     let ask = upgrade("/echo", "");
     let line = "WARN 127.0.0.1 asked for \"/echo\" and got 429: Too many upgrades from this \
@@ -216,9 +216,9 @@ fn requests_that_come_too_late_are_reported_and_silence_is_not() {
 fn connections_that_are_dropped_are_reported() {
     let _turn = reports::listen_alone(LevelFilter::Info);
     let mut limits = Limits::default();
-    limits.connection_count = Some(1);
-    (limits.ping_after, limits.dead_after) = (Duration::MAX, Duration::MAX);
-    limits.handshake = Duration::MAX;
+    limits.max_connections = Some(1);
+    (limits.ping_after, limits.idle_timeout) = (Duration::MAX, Duration::MAX);
+    limits.handshake_timeout = Duration::MAX;
     let mut server = server(site(limits));
     server.connect("/echo").expect("room for one");
     for _ in 0..64 {
@@ -354,8 +354,8 @@ fn a_full_pool_is_reported_whatever_it_is_full_for() {
             Upgrade::offload(other_work(), |()| Upgrade::reject(Response::new(401)))
         });
         let mut limits = Limits::default();
-        limits.offload_thread_count = Some(1);
-        limits.offload_queue_count = 1;
+        limits.max_offload_threads = Some(1);
+        limits.max_queued_jobs = 1;
         let site = Server::builder().limits(limits);
         let mut server = server(site.websocket("/busy", busy).websocket("/doorman", doorman));
         // One for the thread, which may take it at any time, and one for the queue.
@@ -386,7 +386,7 @@ fn a_full_pool_is_reported_whatever_it_is_full_for() {
 fn too_many_topics_are_reported() {
     let _turn = reports::listen_alone(LevelFilter::Info);
     let mut limits = Limits::default();
-    limits.topic_count = 1;
+    limits.max_topics_per_connection = 1;
     let mut server = server(site(limits));
     let client = server.connect("/echo").expect("room");
     let (hub, id) = (server.hub(), server.id(client));
@@ -403,7 +403,7 @@ fn slow_handlers_are_named_also_those_that_grant_nothing() {
     const SLOW: Duration = Duration::from_millis(60);
     let _turn = reports::listen_alone(LevelFilter::Info);
     let mut limits = Limits::default();
-    limits.slow_handler = Duration::from_millis(20);
+    limits.slow_handler_after = Duration::from_millis(20);
     let refusing = deciding(|| {
         thread::sleep(SLOW);
         Upgrade::reject(401)

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use peregrine::{Builder, Callbacks, Endpoint, Error, Response, Router, Server, Upgrade};
+use peregrine::{Callbacks, Endpoint, Error, Response, Router, Server, ServerBuilder, Upgrade};
 
 use crate::common::{Client, SHARD_COUNTS, start, within};
 use crate::raw::{Answer, Raw, get, upgrade};
@@ -45,12 +45,12 @@ fn answer(address: SocketAddr, request: impl AsRef<[u8]>) -> Answer {
     raw.answer()
 }
 
-fn bound(builder: Builder) -> Result<Server, Error> {
+fn bound(builder: ServerBuilder) -> Result<Server, Error> {
     builder.bind("127.0.0.1:0")
 }
 
 /// The path and the problem of a server that cannot be bound for its paths.
-fn path_problem(builder: Builder) -> (String, String) {
+fn path_problem(builder: ServerBuilder) -> (String, String) {
     match bound(builder) {
         Err(Error::Path { path, problem }) => (path, problem),
         other => panic!("a bad path was expected, not {other:?}"),
@@ -58,7 +58,7 @@ fn path_problem(builder: Builder) -> (String, String) {
 }
 
 /// Three routers deep, with an endpoint and a page at the root of each.
-fn nested(builder: Builder) -> Builder {
+fn nested(builder: ServerBuilder) -> ServerBuilder {
     let innermost = Router::new().websocket("/", named("innermost")).get("/", "innermost page");
     let inner = Router::new()
         .websocket("/", named("inner"))

@@ -20,7 +20,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use peregrine::{
-    Callbacks, Close, ClosedBy, Limits, Response, Running, SendError, Server, Shutdown,
+    Callbacks, Close, ClosedBy, Limits, Response, RunningServer, SendError, Server, ShutdownPlan,
     ShutdownReport,
 };
 
@@ -37,7 +37,7 @@ const SHORT: Duration = Duration::from_millis(300);
 /// The most that the server may be late.
 const MARGIN: Duration = Duration::from_secs(2);
 
-fn serve(shard_count: usize) -> (Running, Receiver<Close>) {
+fn serve(shard_count: usize) -> (RunningServer, Receiver<Close>) {
     let (echo, closes) = witnessed_echo();
     let running = start(shard_count, |builder| {
         builder.websocket("/echo", echo).get("/", "home").get("/big", big())
@@ -50,7 +50,7 @@ fn big() -> Response {
 }
 
 /// Shuts down on a thread of its own: the report, and how long it took.
-fn shut_down(server: Running, grace: Duration) -> JoinHandle<(ShutdownReport, Duration)> {
+fn shut_down(server: RunningServer, grace: Duration) -> JoinHandle<(ShutdownReport, Duration)> {
     thread::spawn(move || timed(|| server.shutdown(grace).expect("no shard panicked")))
 }
 
@@ -207,7 +207,7 @@ fn who_waits_in_the_listeners_queue_is_answered() {
             let mut reading = Raw::connect(address);
             reading.send(get("/page"));
             let mut silent = Raw::connect(address);
-            server.hub().shutdown(Shutdown::within(PATIENCE).spread(spread));
+            server.hub().shutdown(ShutdownPlan::within(PATIENCE).spread(spread));
             go_on.send(()).expect("the handler waits");
             for raw in &mut asking {
                 let answer = raw.answer();
@@ -375,7 +375,7 @@ fn a_server_that_is_told_before_it_starts_ends_as_soon_as_it_has() {
 fn a_handler_may_drop_its_own_server() {
     for shard_count in SHARD_COUNTS {
         within(LIMIT, move || {
-            let running = Arc::new(Mutex::new(None::<Running>));
+            let running = Arc::new(Mutex::new(None::<RunningServer>));
             let held = Arc::clone(&running);
             let stopper = Callbacks::<()>::new().on_message(move |_, _| {
                 drop(held.lock().expect("no panic").take());
@@ -402,7 +402,7 @@ fn reads_within_the_grace(closing: Duration) {
         .on_connect(|_| vec![7; MESSAGE_BYTES].into())
         .on_close(|_, _| "goodbye".into());
     let mut limits = Limits::default();
-    limits.closing = closing;
+    limits.close_timeout = closing;
     let server = start(1, |builder| builder.limits(limits).websocket("/", large));
     let mut raw = Raw::connect_narrow(server.local_addr());
     raw.upgrade("/");
@@ -434,7 +434,7 @@ fn a_grace_longer_than_the_closing_handshake_counts() {
 fn who_is_dropped_for_want_of_an_answer_is_counted_whatever_the_deadline() {
     within(LIMIT, || {
         let mut limits = Limits::default();
-        limits.closing = SHORT;
+        limits.close_timeout = SHORT;
         let (echo, _closes) = witnessed_echo();
         let server = start(1, |builder| builder.limits(limits).websocket("/echo", echo));
         let _silent = Raw::upgraded(server.local_addr(), "/echo");
@@ -475,7 +475,7 @@ fn a_server_whose_last_connection_begins_its_shutdown_does_not_wait_for_the_spre
         for shard_count in SHARD_COUNTS {
             let last = Callbacks::<()>::new().on_connect(|ws| ws.id().to_string().into());
             let last = last.on_close(|ws, _| {
-                ws.hub().shutdown(Shutdown::within(LIMIT).spread(LIMIT));
+                ws.hub().shutdown(ShutdownPlan::within(LIMIT).spread(LIMIT));
                 // Not a wait for anything: a handler takes its time.
                 thread::park_timeout(2 * SHORT);
                 ().into()

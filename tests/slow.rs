@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::gate::gate;
 use common::{Client, reports, start, within};
 use log::LevelFilter;
-use peregrine::{Builder, Callbacks, Endpoint, Reply};
+use peregrine::{Callbacks, Endpoint, Reply, ServerBuilder};
 
 /// Does what it is told for so many milliseconds: on the shard, or elsewhere.
 fn worker() -> Callbacks<()> {
@@ -33,7 +33,7 @@ fn worker() -> Callbacks<()> {
 /// A worker that may keep its shard for so many milliseconds.
 fn limited(milliseconds: u64) -> Endpoint {
     let limit = Duration::from_millis(milliseconds);
-    Endpoint::new(worker()).adjust_limits(move |limits| limits.slow_handler = limit)
+    Endpoint::new(worker()).adjust_limits(move |limits| limits.slow_handler_after = limit)
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn a_handler_that_keeps_its_shard_is_reported_with_its_endpoint_and_no_other() {
     let _turn = reports::listen_alone(LevelFilter::Warn);
     within(Duration::from_secs(60), || {
         // A busy machine may keep a quick handler waiting, but not for so long.
-        let quick = Endpoint::new(worker()).adjust_limits(|l| l.slow_handler = Duration::MAX);
+        let quick = Endpoint::new(worker()).adjust_limits(|l| l.slow_handler_after = Duration::MAX);
         let server = start(1, |builder| {
             let builder = builder.websocket("/quick", quick);
             builder.websocket("/shard", limited(400)).websocket("/future", limited(400))
@@ -81,7 +81,8 @@ fn of_several_endpoints_in_one_turn_of_the_loop_the_slow_one_is_reported() {
         let server = start(1, |builder| {
             let builder = builder.websocket("/gate", gate).websocket("/quick", limited(400));
             // Only its first case is reported at once.
-            let add = |builder: Builder, at| builder.websocket(format!("/slow-{at}"), limited(400));
+            let add =
+                |builder: ServerBuilder, at| builder.websocket(format!("/slow-{at}"), limited(400));
             BEFORE.into_iter().fold(builder, add)
         });
         let connect = |path: &str| Client::connect(server.local_addr(), path);

@@ -14,7 +14,7 @@ mod served;
 
 use std::time::Duration;
 
-use peregrine::Overflow;
+use peregrine::OverflowPolicy;
 
 use self::common::within;
 use self::crowd::Crowd;
@@ -40,7 +40,7 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(shards: usize, overflow: Overflow, quick_count: usize, slow_count: usize) -> Self {
+    fn new(shards: usize, overflow: OverflowPolicy, quick_count: usize, slow_count: usize) -> Self {
         raise_descriptor_limit();
         let served = Served::start(&SERVER, shards, overflow, OUTBOX_KIB);
         let mut crowd = Crowd::new();
@@ -70,7 +70,7 @@ impl Scene {
 }
 
 /// Whatever is sent, in whatever way, is received, or counted as dropped, or was refused.
-fn accounts_add_up(shards: usize, overflow: Overflow) {
+fn accounts_add_up(shards: usize, overflow: OverflowPolicy) {
     for way in Way::ALL {
         let mut scene = Scene::new(shards, overflow, 50, 5);
         // More than the kernel and the outbox take together; some of it faster than is accepted.
@@ -100,12 +100,16 @@ fn accounts_add_up(shards: usize, overflow: Overflow) {
 
 #[test]
 fn accounts_add_up_when_the_newest_are_dropped() {
-    within(LIMIT, || [1, 2].into_iter().for_each(|n| accounts_add_up(n, Overflow::DropNewest)));
+    within(LIMIT, || {
+        [1, 2].into_iter().for_each(|n| accounts_add_up(n, OverflowPolicy::DropNewest))
+    });
 }
 
 #[test]
 fn accounts_add_up_when_the_oldest_are_dropped() {
-    within(LIMIT, || [1, 2].into_iter().for_each(|n| accounts_add_up(n, Overflow::DropOldest)));
+    within(LIMIT, || {
+        [1, 2].into_iter().for_each(|n| accounts_add_up(n, OverflowPolicy::DropOldest))
+    });
 }
 
 /// Who is closed is told 1013 behind all that was accepted; from then on only sends to it alone
@@ -115,7 +119,7 @@ fn accounts_add_up_when_slow_ones_are_closed() {
     within(LIMIT, || {
         for shards in [1, 2] {
             for way in Way::ALL {
-                let mut scene = Scene::new(shards, Overflow::Close, 20, 5);
+                let mut scene = Scene::new(shards, OverflowPolicy::Close, 20, 5);
                 let is_for_all = !matches!(way, Way::SendTo | Way::SendToAsync);
                 for round in 1..=20 {
                     scene.send(way, 20, Duration::ZERO, 20 << 10);
@@ -145,7 +149,12 @@ fn accounts_add_up_when_slow_ones_are_closed() {
 }
 
 /// What `slow_count` clients that never read cost in memory, while the others miss nothing.
-fn memory_is_bounded(overflow: Overflow, quick_count: usize, slow_count: usize, rounds: usize) {
+fn memory_is_bounded(
+    overflow: OverflowPolicy,
+    quick_count: usize,
+    slow_count: usize,
+    rounds: usize,
+) {
     let mut scene = Scene::new(2, overflow, quick_count, slow_count);
     scene.send(Way::Broadcast, 20, INTERVAL, 64);
     let before = scene.served.account();
@@ -156,15 +165,15 @@ fn memory_is_bounded(overflow: Overflow, quick_count: usize, slow_count: usize, 
     // Their outboxes, the mailboxes of two shards, and what the allocator keeps.
     let bound_kib = (slow_count * OUTBOX_KIB * 5 / 4 + (24 << 10)) as u64;
     assert!(grown_kib < bound_kib, "{overflow:?}: {grown_kib} KiB for {slow_count}");
-    if overflow == Overflow::Close {
+    if overflow == OverflowPolicy::Close {
         // Their closing handshake ends by its deadline.
-        while scene.served.account().connection_count > quick_count as u64 {}
+        while scene.served.account().max_connections > quick_count as u64 {}
         scene.crowd.truncate(quick_count);
     }
     let (account, crowd) = scene.settle();
     let all = (rounds + 20) as u64;
     assert!((0..quick_count).all(|at| crowd.count(at) == all), "who reads misses nothing");
-    if overflow != Overflow::Close {
+    if overflow != OverflowPolicy::Close {
         let fates = crowd.total() + account.dropped_count + account.refused_count;
         assert_eq!(fates, account.asked_count, "{overflow:?}: {account:?}");
     }
@@ -173,7 +182,9 @@ fn memory_is_bounded(overflow: Overflow, quick_count: usize, slow_count: usize, 
 #[test]
 fn twenty_that_never_read_among_a_thousand_cost_their_outboxes_and_nobody_else_a_message() {
     within(LIMIT, || {
-        for overflow in [Overflow::DropNewest, Overflow::DropOldest, Overflow::Close] {
+        for overflow in
+            [OverflowPolicy::DropNewest, OverflowPolicy::DropOldest, OverflowPolicy::Close]
+        {
             memory_is_bounded(overflow, 980, 20, 200);
         }
     });
@@ -181,5 +192,5 @@ fn twenty_that_never_read_among_a_thousand_cost_their_outboxes_and_nobody_else_a
 
 #[test]
 fn a_hundred_that_never_read_among_ten_thousand_cost_their_outboxes_and_nobody_else_a_message() {
-    within(LIMIT, || memory_is_bounded(Overflow::DropOldest, 9900, 100, 100));
+    within(LIMIT, || memory_is_bounded(OverflowPolicy::DropOldest, 9900, 100, 100));
 }

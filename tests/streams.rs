@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::{Client, SHARD_COUNTS, eventually, start, within};
-use peregrine::{Callbacks, Close, Limits, Reply, Running, SendError, Stream};
+use peregrine::{Callbacks, Close, Limits, MessageWriter, Reply, RunningServer, SendError};
 use tungstenite::Message;
 
 fn each(test: impl Fn(usize) + Send + 'static) {
@@ -19,7 +19,7 @@ fn each(test: impl Fn(usize) + Send + 'static) {
 
 /// A handler that begins a message for whoever says "begin" and gives it to the test; anything else
 /// is echoed.
-fn handler() -> (Callbacks<()>, mpsc::Receiver<Stream<str>>) {
+fn handler() -> (Callbacks<()>, mpsc::Receiver<MessageWriter<str>>) {
     let (sender, streams) = mpsc::channel();
     let sender = Mutex::new(sender);
     let handler = Callbacks::new()
@@ -41,7 +41,10 @@ fn handler() -> (Callbacks<()>, mpsc::Receiver<Stream<str>>) {
 }
 
 /// A client to which a message has begun that the test will send.
-fn begin(server: &Running, streams: &mpsc::Receiver<Stream<str>>) -> (Client, Stream<str>) {
+fn begin(
+    server: &RunningServer,
+    streams: &mpsc::Receiver<MessageWriter<str>>,
+) -> (Client, MessageWriter<str>) {
     let mut client = Client::connect(server.local_addr(), "/");
     client.send("begin");
     let stream = streams.recv().expect("a stream");
@@ -189,7 +192,7 @@ fn a_closing_connection_waits_for_the_messages_end_but_not_for_ever() {
         let (handler, streams) = handler();
         let server = start(shard_count, |builder| {
             let mut limits = Limits::default();
-            limits.closing = Duration::from_millis(300);
+            limits.close_timeout = Duration::from_millis(300);
             builder.limits(limits).websocket("/", handler)
         });
         let hub = server.hub();

@@ -22,8 +22,8 @@ use std::time::Duration;
 use futures_channel::oneshot;
 use peregrine::testing::{Received, TestClient, TestRequest, TestServer};
 use peregrine::{
-    Builder, Callbacks, Close, CloseCode, ClosedBy, Handler, Limits, Message, Reply, Request,
-    Response, SendError, Server, Upgrade, WebSocket,
+    Callbacks, Close, CloseCode, ClosedBy, Handler, Limits, Message, Reply, Request, Response,
+    SendError, Server, ServerBuilder, Upgrade, WebSocket,
 };
 
 /// Echoes, and remembers how connections ended. "quit" closes with 4000.
@@ -54,7 +54,7 @@ impl Witness {
     }
 }
 
-pub(crate) fn start(builder: Builder) -> TestServer {
+pub(crate) fn start(builder: ServerBuilder) -> TestServer {
     TestServer::new(builder).expect("a right server")
 }
 

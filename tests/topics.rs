@@ -156,7 +156,7 @@ fn messages_of_every_size_arrive_whole_and_in_order() {
         for shards in SHARD_COUNTS {
             let running = start(shards, |app| {
                 let mut limits = peregrine::Limits::default();
-                limits.outbox_bytes = 64 << 20;
+                limits.max_outbox_bytes = 64 << 20;
                 app.limits(limits).websocket("/", Clerk)
             });
             let mut parties = Party::meet(&running, "/", enough_for(shards));

@@ -12,9 +12,9 @@ use std::time::Duration;
 use common::gate::gate;
 use common::{Client, within};
 use peregrine::testing::{Received, TestClient, TestServer};
-use peregrine::{Builder, Callbacks, Limits, Reply, Server};
+use peregrine::{Callbacks, Limits, Reply, Server, ServerBuilder};
 
-fn start(builder: Builder) -> TestServer {
+fn start(builder: ServerBuilder) -> TestServer {
     TestServer::new(builder).expect("a right server")
 }
 
@@ -33,7 +33,7 @@ fn who_reads_is_not_refused_because_a_ping_came_before_its_messages() {
     let mut limits = Limits::default();
     limits.outbox_low_water_bytes = 512;
     limits.outbox_high_water_bytes = 1024;
-    limits.outbox_bytes = 1024;
+    limits.max_outbox_bytes = 1024;
     let echo = Callbacks::<()>::new().on_message(|_ws, message| message.into());
     let mut server = start(Server::builder().limits(limits).websocket("/", echo));
     let client = connect(&mut server);
@@ -50,8 +50,8 @@ fn no_more_is_accepted_for_one_message_than_the_outbox_may_hold() {
     let mut limits = Limits::default();
     limits.outbox_low_water_bytes = 512;
     limits.outbox_high_water_bytes = 1024;
-    limits.outbox_bytes = 1200;
-    limits.overflow = peregrine::Overflow::DropNewest;
+    limits.max_outbox_bytes = 1200;
+    limits.overflow = peregrine::OverflowPolicy::DropNewest;
     let most = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&most);
     let burst = Callbacks::<()>::new().on_message(move |ws, message| {

@@ -91,10 +91,10 @@ impl Handler for Gate {
 pub(crate) fn serve() {
     let mut limits = Limits::default();
     // Nothing becomes due meanwhile.
-    limits.handshake = Duration::from_secs(3600);
+    limits.handshake_timeout = Duration::from_secs(3600);
     limits.ping_after = Duration::from_secs(3600);
-    limits.dead_after = Duration::from_secs(7200);
-    limits.slow_handler = Duration::from_secs(3600);
+    limits.idle_timeout = Duration::from_secs(7200);
+    limits.slow_handler_after = Duration::from_secs(3600);
     let server = Server::builder()
         .shards(1)
         .limits(limits)

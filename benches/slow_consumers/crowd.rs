@@ -197,7 +197,7 @@ impl Crowd {
             Err(_reset) => 0,
         };
         if count == 0 {
-            // As clients do. The server waits for this end, as long as `Limits::closing`.
+            // As clients do. The server waits for this end, as long as `Limits::close_timeout`.
             let _ = member.socket.shutdown(Shutdown::Both);
             member.has_ended = true;
             self.ended_count += 1;

@@ -22,7 +22,7 @@ mod served;
 
 use std::time::Duration;
 
-use peregrine::Overflow;
+use peregrine::OverflowPolicy;
 use rustix::time::{ClockId, clock_gettime};
 
 use self::crowd::{Crowd, Times};
@@ -55,7 +55,8 @@ fn main() {
         bytes: number(64),
         interval: Duration::from_millis(number(10) as u64),
     };
-    for overflow in [Overflow::DropNewest, Overflow::DropOldest, Overflow::Close] {
+    for overflow in [OverflowPolicy::DropNewest, OverflowPolicy::DropOldest, OverflowPolicy::Close]
+    {
         run(&plan, overflow);
     }
 }
@@ -104,7 +105,7 @@ fn told(times: &Times) -> String {
     format!("p50 {p50:>7.2} ms, p99 {p99:>7.2} ms, max {most:>7.2} ms")
 }
 
-fn run(plan: &Plan, overflow: Overflow) {
+fn run(plan: &Plan, overflow: OverflowPolicy) {
     let mut served = Served::start(&[], plan.shards, overflow, OUTBOX_KIB);
     let mut crowd = Crowd::new();
     let quick_count = plan.member_count - plan.slow_count;
@@ -120,8 +121,8 @@ fn run(plan: &Plan, overflow: Overflow) {
             served.begin(Way::SendTo, 600, Duration::from_millis(2), 16 << 10);
             served.sent();
             with.merge(&stretch(plan, &mut served, &mut crowd, "with them"));
-            let Account { resident_kib, dropped_count, connection_count, .. } = served.account();
-            let gone = (quick_count + plan.slow_count) as u64 - connection_count;
+            let Account { resident_kib, dropped_count, max_connections, .. } = served.account();
+            let gone = (quick_count + plan.slow_count) as u64 - max_connections;
             println!(
                 "{:>16}  grown by {} MiB, dropped {}, closed {gone}",
                 "",
@@ -129,7 +130,7 @@ fn run(plan: &Plan, overflow: Overflow) {
                 dropped_count - before.dropped_count,
             );
             crowd.truncate(quick_count);
-            while served.account().connection_count > quick_count as u64 {}
+            while served.account().max_connections > quick_count as u64 {}
         } else {
             without.merge(&stretch(plan, &mut served, &mut crowd, "without them"));
         }

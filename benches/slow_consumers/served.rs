@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use peregrine::{
-    BroadcastDelivery, Callbacks, ConnectionId, Delivery, Hub, Limits, Overflow, Reply, Running,
-    Server,
+    BroadcastDelivery, Callbacks, ConnectionId, Delivery, Hub, Limits, OverflowPolicy, Reply,
+    RunningServer, Server,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
@@ -77,7 +77,7 @@ pub struct Account {
     /// Connections that the shutdown had to drop.
     pub aborted_count: u64,
     /// Members of the endpoint.
-    pub connection_count: u64,
+    pub max_connections: u64,
     pub resident_kib: u64,
     pub processor_micros: u64,
 }
@@ -97,7 +97,7 @@ impl Account {
             &mut self.reached_count,
             &mut self.missed_count,
             &mut self.aborted_count,
-            &mut self.connection_count,
+            &mut self.max_connections,
             &mut self.resident_kib,
             &mut self.processor_micros,
         ]
@@ -115,7 +115,12 @@ pub struct Served {
 
 impl Served {
     /// Starts this program once more, as a server.
-    pub fn start(arguments: &[&str], shards: usize, overflow: Overflow, outbox_kib: usize) -> Self {
+    pub fn start(
+        arguments: &[&str],
+        shards: usize,
+        overflow: OverflowPolicy,
+        outbox_kib: usize,
+    ) -> Self {
         let program = std::env::current_exe().expect("this program");
         let mut child = Command::new(program)
             .args(arguments)
@@ -200,14 +205,14 @@ pub fn serve_if_ordered() -> bool {
     raise_descriptor_limit();
     let mut limits = Limits::default();
     limits.overflow = match overflow.as_str() {
-        "DropNewest" => Overflow::DropNewest,
-        "DropOldest" => Overflow::DropOldest,
-        _ => Overflow::Close,
+        "DropNewest" => OverflowPolicy::DropNewest,
+        "DropOldest" => OverflowPolicy::DropOldest,
+        _ => OverflowPolicy::Close,
     };
-    limits.outbox_bytes = outbox_kib << 10;
-    limits.mailbox_bytes = MAILBOX_BYTES;
+    limits.max_outbox_bytes = outbox_kib << 10;
+    limits.max_mailbox_bytes = MAILBOX_BYTES;
     // Who is slow is to stay, and who only listens is not to be asked.
-    (limits.ping_after, limits.dead_after) = (Duration::MAX, Duration::MAX);
+    (limits.ping_after, limits.idle_timeout) = (Duration::MAX, Duration::MAX);
     let slow = Arc::new(Mutex::new(Vec::new()));
     let known = Arc::clone(&slow);
     let handler = Callbacks::<()>::new().on_connect(move |ws| {
@@ -248,7 +253,7 @@ struct Desk {
 }
 
 impl Desk {
-    fn serve(mut self, running: Running) {
+    fn serve(mut self, running: RunningServer) {
         let mut running = Some(running);
         for line in std::io::stdin().lines() {
             let line = line.expect("text");
@@ -349,7 +354,7 @@ impl Desk {
         let account = &mut self.account;
         account.processor_micros = u64::try_from(processor).expect("time goes on");
         account.dropped_count = self.hub.dropped_count();
-        account.connection_count = self.hub.connection_counts().iter().sum::<usize>() as u64;
+        account.max_connections = self.hub.connection_counts().iter().sum::<usize>() as u64;
         account.resident_kib = resident_kib();
         say(&self.account.figures().map(|figure| *figure));
     }

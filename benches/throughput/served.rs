@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
-use peregrine::{Builder, Callbacks, ConnectionId, Limits, Reply, Server};
+use peregrine::{Callbacks, ConnectionId, Limits, Reply, Server, ServerBuilder};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Tells the program that it is the server, and how many shards it has.
@@ -23,7 +23,7 @@ pub(crate) fn raise_descriptor_limit() {
 /// All endpoints that the measurements need: `/echo`; `/all`, which broadcasts what comes;
 /// `/relay`, whose first message asks for one's own id (`id`) or names the target (an id), to which
 /// all others go.
-fn endpoints(builder: Builder) -> Builder {
+fn endpoints(builder: ServerBuilder) -> ServerBuilder {
     let echo = Callbacks::<()>::new().on_message(|_, message| message.into());
     let all = Callbacks::<()>::new().on_message(|ws, message| {
         ws.broadcast(message).expect("room in the mailboxes");
@@ -51,7 +51,7 @@ pub(crate) fn serve_if_ordered() -> bool {
     // Nothing may be refused here, or the figures would count what did not happen.
     let mut limits = Limits::default();
     limits.outbox_high_water_bytes = 4 << 20;
-    limits.outbox_bytes = 16 << 20;
+    limits.max_outbox_bytes = 16 << 20;
     let builder = Server::builder().shards(shards.parse().expect("a number")).limits(limits);
     let server = endpoints(builder).bind("127.0.0.1:0").expect("a free port");
     let running = server.start().expect("threads");

@@ -5,12 +5,12 @@
 use std::fmt;
 
 use super::{Handler, Reply, Request, Upgrade, WebSocket};
-use crate::message::{Close, Fragment, Message};
+use crate::message::{Chunk, Close, Message};
 
 type OnUpgrade<S> = dyn Fn(&Request<'_>, &mut S) -> Upgrade + Send + Sync;
 type OnConnect<S> = dyn Fn(&mut WebSocket<'_, S>) -> Reply<'static> + Send + Sync;
 type OnMessage<S> = dyn for<'m> Fn(&mut WebSocket<'_, S>, Message<'m>) -> Reply<'m> + Send + Sync;
-type OnFragment<S> = dyn for<'m> Fn(&mut WebSocket<'_, S>, Fragment<'m>) -> Reply<'m> + Send + Sync;
+type OnChunk<S> = dyn for<'m> Fn(&mut WebSocket<'_, S>, Chunk<'m>) -> Reply<'m> + Send + Sync;
 type OnDrain<S> = dyn Fn(&mut WebSocket<'_, S>) + Send + Sync;
 type OnClose<S> = dyn Fn(&mut WebSocket<'_, S>, &Close) -> Reply<'static> + Send + Sync;
 
@@ -41,7 +41,7 @@ pub struct Callbacks<S> {
     on_upgrade: Option<Box<OnUpgrade<S>>>,
     on_connect: Option<Box<OnConnect<S>>>,
     on_message: Option<Box<OnMessage<S>>>,
-    on_fragment: Option<Box<OnFragment<S>>>,
+    on_chunk: Option<Box<OnChunk<S>>>,
     on_drain: Option<Box<OnDrain<S>>>,
     on_close: Option<Box<OnClose<S>>>,
 }
@@ -52,7 +52,7 @@ impl<S> fmt::Debug for Callbacks<S> {
             .field("on_upgrade", &self.on_upgrade.is_some())
             .field("on_connect", &self.on_connect.is_some())
             .field("on_message", &self.on_message.is_some())
-            .field("on_fragment", &self.on_fragment.is_some())
+            .field("on_chunk", &self.on_chunk.is_some())
             .field("on_drain", &self.on_drain.is_some())
             .field("on_close", &self.on_close.is_some())
             .finish()
@@ -73,7 +73,7 @@ impl<S> Callbacks<S> {
             on_upgrade: None,
             on_connect: None,
             on_message: None,
-            on_fragment: None,
+            on_chunk: None,
             on_drain: None,
             on_close: None,
         }
@@ -110,13 +110,13 @@ impl<S> Callbacks<S> {
     }
 
     /// Asks for messages in pieces, while they arrive: then `on_message` is never called. See
-    /// [`Handler::receives_fragments`].
+    /// [`Handler::receives_chunks`].
     #[must_use]
-    pub fn on_fragment<F>(mut self, call: F) -> Self
+    pub fn on_chunk<F>(mut self, call: F) -> Self
     where
-        F: for<'m> Fn(&mut WebSocket<'_, S>, Fragment<'m>) -> Reply<'m> + Send + Sync + 'static,
+        F: for<'m> Fn(&mut WebSocket<'_, S>, Chunk<'m>) -> Reply<'m> + Send + Sync + 'static,
     {
-        self.on_fragment = Some(Box::new(call));
+        self.on_chunk = Some(Box::new(call));
         self
     }
 
@@ -156,12 +156,12 @@ impl<S: Default + 'static> Handler for Callbacks<S> {
         self.on_message.as_ref().map_or(Reply::none(), |call| call(ws, message))
     }
 
-    fn receives_fragments(&self) -> bool {
-        self.on_fragment.is_some()
+    fn receives_chunks(&self) -> bool {
+        self.on_chunk.is_some()
     }
 
-    fn on_fragment<'m>(&self, ws: &mut WebSocket<'_, S>, fragment: Fragment<'m>) -> Reply<'m> {
-        self.on_fragment.as_ref().map_or(Reply::none(), |call| call(ws, fragment))
+    fn on_chunk<'m>(&self, ws: &mut WebSocket<'_, S>, chunk: Chunk<'m>) -> Reply<'m> {
+        self.on_chunk.as_ref().map_or(Reply::none(), |call| call(ws, chunk))
     }
 
     fn on_drain(&self, ws: &mut WebSocket<'_, S>) {

@@ -70,7 +70,7 @@ impl Dependencies {
     pub(crate) fn expect_global<T: 'static>(&self) -> &T {
         self.globals.find().unwrap_or_else(|| {
             let name = type_name::<T>();
-            panic!("there is no global of the type {name}: give one with `Builder::global`")
+            panic!("there is no global of the type {name}: give one with `ServerBuilder::global`")
         })
     }
 }

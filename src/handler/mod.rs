@@ -27,7 +27,7 @@ pub(crate) use self::reply::Then;
 pub(crate) use self::request::{Acceptance, Decision};
 pub use self::request::{Request, Upgrade};
 pub use self::websocket::WebSocket;
-use crate::message::{Close, Fragment, Message};
+use crate::message::{Chunk, Close, Message};
 
 /// An application's behaviour at one endpoint.
 ///
@@ -35,7 +35,7 @@ use crate::message::{Close, Fragment, Message};
 /// lives in its [`Session`](Self::Session), which never leaves its shard and needs no lock.
 ///
 /// For one connection the calls come one after another, on one thread: `on_upgrade`, then, if that
-/// accepted, `on_connect`, any number of `on_message` (or `on_fragment`) and `on_drain`, and
+/// accepted, `on_connect`, any number of `on_message` (or `on_chunk`) and `on_drain`, and
 /// exactly one `on_close`. A call should return soon: the other connections of the shard wait. A
 /// panic closes its own connection with 1011 and nothing else.
 ///
@@ -80,16 +80,16 @@ pub trait Handler: Send + Sync + 'static {
     }
 
     /// Whether messages are wanted in pieces, while they arrive, and not whole: then every message
-    /// comes through [`on_fragment`](Self::on_fragment), none through
+    /// comes through [`on_chunk`](Self::on_chunk), none through
     /// [`on_message`](Self::on_message). No by default.
     ///
     /// It is for uploads: a whole message is held in memory up to
-    /// [`Limits::message_bytes`](crate::Limits::message_bytes), of one in pieces the server holds
-    /// nothing but the shard's receive buffer. The limits on sizes still count: raise
-    /// `message_bytes` and `frame_bytes` to what one upload may be.
+    /// [`Limits::max_message_bytes`](crate::Limits::max_message_bytes), of one in pieces the server
+    /// holds nothing but the shard's receive buffer. The limits on sizes still count: raise
+    /// `max_message_bytes` and `max_frame_bytes` to what one upload may be.
     ///
     /// The answer must always be the same; it is asked for again and again.
-    fn receives_fragments(&self) -> bool {
+    fn receives_chunks(&self) -> bool {
         false
     }
 
@@ -101,39 +101,35 @@ pub trait Handler: Send + Sync + 'static {
     /// tells that all was well.
     ///
     /// ```
-    /// use peregrine::{Fragment, Handler, Reply, WebSocket};
+    /// use peregrine::{Chunk, Handler, Reply, WebSocket};
     ///
     /// struct Upload;
     ///
     /// impl Handler for Upload {
     ///     type Session = u64;
     ///
-    ///     fn receives_fragments(&self) -> bool {
+    ///     fn receives_chunks(&self) -> bool {
     ///         true
     ///     }
     ///
-    ///     fn on_fragment<'m>(
+    ///     fn on_chunk<'m>(
     ///         &self,
     ///         ws: &mut WebSocket<'_, u64>,
-    ///         fragment: Fragment<'m>,
+    ///         chunk: Chunk<'m>,
     ///     ) -> Reply<'m> {
-    ///         if fragment.is_first() {
+    ///         if chunk.is_first() {
     ///             *ws.session() = 0;
     ///         }
-    ///         *ws.session() += fragment.as_bytes().len() as u64;
-    ///         match fragment.is_last() {
+    ///         *ws.session() += chunk.as_bytes().len() as u64;
+    ///         match chunk.is_last() {
     ///             true => format!("{} bytes", ws.session()).into(),
     ///             false => Reply::none(),
     ///         }
     ///     }
     /// }
     /// ```
-    fn on_fragment<'m>(
-        &self,
-        ws: &mut WebSocket<'_, Self::Session>,
-        fragment: Fragment<'m>,
-    ) -> Reply<'m> {
-        let _ = (ws, fragment);
+    fn on_chunk<'m>(&self, ws: &mut WebSocket<'_, Self::Session>, chunk: Chunk<'m>) -> Reply<'m> {
+        let _ = (ws, chunk);
         Reply::none()
     }
 
@@ -150,12 +146,13 @@ pub trait Handler: Send + Sync + 'static {
     /// it is refused as [`Closed`](crate::SendError::Closed); others can be reached as ever. What
     /// is returned is sent before the server's Close frame, if the connection can still carry it.
     ///
-    /// If an answer [comes later](Reply::later), or a [`Stream`](crate::Stream) is not finished,
-    /// the call waits for that, for at most [`Limits::closing`](crate::Limits::closing).
+    /// If an answer [comes later](Reply::later), or a [`MessageWriter`](crate::MessageWriter) is
+    /// not finished, the call waits for that, for at most
+    /// [`Limits::close_timeout`](crate::Limits::close_timeout).
     ///
     /// `on_close` may leave work to be done itself: [`Reply::offload`] and [`Reply::later`] work
     /// here in every end of a connection, also if nothing can be sent any more. The work has
-    /// `Limits::closing` anew; the connection counts as one of the server until then.
+    /// `Limits::close_timeout` anew; the connection counts as one of the server until then.
     fn on_close(&self, ws: &mut WebSocket<'_, Self::Session>, close: &Close) -> Reply<'static> {
         let _ = (ws, close);
         Reply::none()

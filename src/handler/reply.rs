@@ -94,9 +94,9 @@ impl<'m> Reply<'m> {
     ///
     /// A shard is no thread of a runtime. A future that needs the context of one (tokio's timers,
     /// sockets and `spawn` do, and panic without it) needs
-    /// [`Builder::on_shard_thread`](crate::Builder::on_shard_thread), once for the whole server;
-    /// the second example shows it. Channels, and handles of tasks that were spawned elsewhere,
-    /// need nothing.
+    /// [`ServerBuilder::on_shard_thread`](crate::ServerBuilder::on_shard_thread), once for the
+    /// whole server; the second example shows it. Channels, and handles of tasks that were spawned
+    /// elsewhere, need nothing.
     ///
     /// Until the future resolves, this connection's next message waits its turn, and so does the
     /// peer's Close; pings are answered, and what others send to the connection is delivered. All
@@ -104,11 +104,11 @@ impl<'m> Reply<'m> {
     ///
     /// **The end of the connection.** However the connection ends (a Close of either side, the end
     /// or a reset of TCP, [`abort`](crate::WebSocket::abort)), the future is polled to its end.
-    /// From that moment on it has [`Limits::closing`](crate::Limits::closing); in a shutdown it has
-    /// what is left of the grace. Messages that came behind it and before the end of TCP are
-    /// handled after it, within the same time. If nothing can be sent any more, the answer is
-    /// dropped and counted in [`Hub::dropped_count`](crate::Hub::dropped_count). A future that
-    /// takes longer is dropped; that is logged, and counted in
+    /// From that moment on it has [`Limits::close_timeout`](crate::Limits::close_timeout); in a
+    /// shutdown it has what is left of the grace. Messages that came behind it and before the end
+    /// of TCP are handled after it, within the same time. If nothing can be sent any more, the
+    /// answer is dropped and counted in [`Hub::dropped_count`](crate::Hub::dropped_count). A future
+    /// that takes longer is dropped; that is logged, and counted in
     /// [`Hub::cancelled_count`](crate::Hub::cancelled_count).
     ///
     /// Cost: a few small allocations.
@@ -162,8 +162,8 @@ impl<'m> Reply<'m> {
     /// Answers with what the closure returns, which a thread of the server's pool runs: for work
     /// that blocks or takes long. The connection waits as for [`later`](Self::later).
     ///
-    /// The pool is bounded ([`Limits::offload_thread_count`](crate::Limits::offload_thread_count),
-    /// [`Limits::offload_queue_count`](crate::Limits::offload_queue_count)): when it is full, the
+    /// The pool is bounded ([`Limits::max_offload_threads`](crate::Limits::max_offload_threads),
+    /// [`Limits::max_queued_jobs`](crate::Limits::max_queued_jobs)): when it is full, the
     /// connection is closed with 1013, and the work counts in
     /// [`Hub::cancelled_count`](crate::Hub::cancelled_count).
     ///

@@ -148,8 +148,8 @@ impl<'r> Request<'r> {
     }
 
     /// The client's address: the peer's, or what
-    /// [trusted proxies](crate::Builder::trust_proxies) say. An IPv4 address is told as one, also
-    /// if the socket serves both versions.
+    /// [trusted proxies](crate::ServerBuilder::trust_proxies) say. An IPv4 address is told as one,
+    /// also if the socket serves both versions.
     #[must_use]
     pub fn client_ip(&self) -> IpAddr {
         self.client
@@ -245,11 +245,11 @@ impl Upgrade {
     /// resolves to the decision, which may bring the [`session`](Self::session) along.
     ///
     /// The future is polled on the connection's own shard, and may be woken from any thread. It has
-    /// what is left of [`Limits::handshake`](crate::Limits::handshake): then the request is refused
-    /// with 503. The future is dropped when the peer ends its side or its time is over: it only
-    /// answers a question. A panic in it refuses the request with 500. A future that needs the
-    /// context of a runtime (tokio's timers and sockets) needs
-    /// [`Builder::on_shard_thread`](crate::Builder::on_shard_thread).
+    /// what is left of [`Limits::handshake_timeout`](crate::Limits::handshake_timeout): then the
+    /// request is refused with 503. The future is dropped when the peer ends its side or its time
+    /// is over: it only answers a question. A panic in it refuses the request with 500. A future
+    /// that needs the context of a runtime (tokio's timers and sockets) needs
+    /// [`ServerBuilder::on_shard_thread`](crate::ServerBuilder::on_shard_thread).
     ///
     /// ```
     /// use peregrine::{Handler, Request, Response, Upgrade};
@@ -281,10 +281,10 @@ impl Upgrade {
 
     /// Lets a thread of the server's pool run what blocks, and then decides by its result, on the
     /// connection's shard. The wait for a free thread counts against
-    /// [`Limits::handshake`](crate::Limits::handshake), as the work does. When that time is over,
-    /// or the pool is full, the request is refused with 503 and `Retry-After`. Unlike that of
-    /// [`Reply::offload`](crate::Reply::offload), work that has not begun by then, or when the peer
-    /// has gone, is not begun.
+    /// [`Limits::handshake_timeout`](crate::Limits::handshake_timeout), as the work does. When that
+    /// time is over, or the pool is full, the request is refused with 503 and `Retry-After`. Unlike
+    /// that of [`Reply::offload`](crate::Reply::offload), work that has not begun by then, or when
+    /// the peer has gone, is not begun.
     ///
     /// ```
     /// use peregrine::{Request, Response, Upgrade};

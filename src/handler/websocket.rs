@@ -11,7 +11,7 @@ use std::str::FromStr;
 use super::context::typed;
 use super::{Context, Dependencies, Reach, Reply, Then};
 use crate::error::SendError;
-use crate::hub::{BroadcastDelivery, ConnectionId, Delivery, Hub, Piece, Stream};
+use crate::hub::{BroadcastDelivery, ConnectionId, Delivery, Hub, MessageWriter, Piece};
 use crate::message::{AsMessage, CloseCode};
 use crate::routing::Query;
 
@@ -77,7 +77,7 @@ impl<'w, S> WebSocket<'w, S> {
     ///
     /// # Errors
     /// [`Overloaded`](SendError::Overloaded) if the outbox cannot take it: the client reads too
-    /// slowly, and the [`Overflow`](crate::Overflow) policy acts;
+    /// slowly, and the [`OverflowPolicy`](crate::OverflowPolicy) acts;
     /// [`Closed`](SendError::Closed) after [`close`](Self::close), also if others have closed it by
     /// [`Hub::close`] during this call, and in `on_close`.
     pub fn send(&mut self, message: impl AsMessage) -> Result<(), SendError> {
@@ -178,8 +178,8 @@ impl<'w, S> WebSocket<'w, S> {
     ///
     /// # Errors
     /// [`Overloaded`](SendError::Overloaded) if it has
-    /// [`Limits::topic_count`](crate::Limits::topic_count) topics, or the name more than 1024
-    /// bytes; [`Closed`](SendError::Closed) after [`close`](Self::close).
+    /// [`Limits::max_topics_per_connection`](crate::Limits::max_topics_per_connection) topics, or
+    /// the name more than 1024 bytes; [`Closed`](SendError::Closed) after [`close`](Self::close).
     ///
     /// ```
     /// use peregrine::{Callbacks, Message, Server};
@@ -249,11 +249,12 @@ impl<'w, S> WebSocket<'w, S> {
 
     /// Begins a message to this connection that is sent in pieces: `stream::<str>()` a text,
     /// `stream::<[u8]>()` a binary one. What was sent before arrives before it, what is sent from
-    /// now on waits for its end; control frames pass. See [`Stream`].
+    /// now on waits for its end; control frames pass. See [`MessageWriter`].
     ///
     /// When the connection closes meanwhile, also if the client ends its side of TCP behind its
     /// Close and reads on, the message may still be finished, for at most
-    /// [`Limits::closing`](crate::Limits::closing), or the grace when the server shuts down;
+    /// [`Limits::close_timeout`](crate::Limits::close_timeout), or the grace when the server shuts
+    /// down;
     /// `on_close` is called after that. So a stream that is kept in the session cannot be finished
     /// by `on_close`. And who awaits a message to this connection that waits behind the stream has
     /// to finish the stream first.
@@ -261,18 +262,18 @@ impl<'w, S> WebSocket<'w, S> {
     /// # Errors
     /// [`Overloaded`](SendError::Overloaded) while another one is not finished;
     /// [`Closed`](SendError::Closed) after [`close`](Self::close).
-    pub fn stream<T: Piece + ?Sized>(&mut self) -> Result<Stream<T>, SendError> {
+    pub fn stream<T: Piece + ?Sized>(&mut self) -> Result<MessageWriter<T>, SendError> {
         let credit = self.reach.stream()?;
-        Ok(Stream::new(self.hub(), self.id(), credit))
+        Ok(MessageWriter::new(self.hub(), self.id(), credit))
     }
 
     /// Answers when the future has resolved, with what `then` makes of its value. It is
     /// [`Reply::later`] for those who need the connection or its session again: `then` is called
     /// as a handler is, and its connection waits in the same way. `then` is called also if the
-    /// connection ends before; only after [`Limits::closing`](crate::Limits::closing) it is not,
-    /// which is counted in [`Hub::cancelled_count`](crate::Hub::cancelled_count). A future that
-    /// needs the context of a runtime (tokio's timers and sockets) needs
-    /// [`Builder::on_shard_thread`](crate::Builder::on_shard_thread).
+    /// connection ends before; only after [`Limits::close_timeout`](crate::Limits::close_timeout)
+    /// it is not, which is counted in [`Hub::cancelled_count`](crate::Hub::cancelled_count). A
+    /// future that needs the context of a runtime (tokio's timers and sockets) needs
+    /// [`ServerBuilder::on_shard_thread`](crate::ServerBuilder::on_shard_thread).
     ///
     /// ```
     /// use peregrine::{Callbacks, Server};
@@ -342,8 +343,8 @@ impl<'w, S> WebSocket<'w, S> {
     /// was queued before and this call's return value are still delivered, also one that comes
     /// [later](crate::Reply::later); then what [`on_close`](crate::Handler::on_close) returns, then
     /// a Close frame. The rest of the closing handshake has
-    /// [`Limits::closing`](crate::Limits::closing) to happen, and so has an answer that comes
-    /// later before it. A second call has no effect.
+    /// [`Limits::close_timeout`](crate::Limits::close_timeout) to happen, and so has an answer that
+    /// comes later before it. A second call has no effect.
     ///
     /// The reason is cut to [`Close::REASON_LIMIT_BYTES`](crate::Close::REASON_LIMIT_BYTES). A code
     /// that [must not be sent](CloseCode::is_sendable) is sent as 1000.
@@ -437,7 +438,7 @@ impl<'w, S> WebSocket<'w, S> {
     }
 
     /// The value of this type that was given to the server by
-    /// [`Builder::global`](crate::Builder::global), whatever is nearer.
+    /// [`ServerBuilder::global`](crate::ServerBuilder::global), whatever is nearer.
     ///
     /// # Panics
     /// If there is none, with the type's name.

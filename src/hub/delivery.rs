@@ -71,10 +71,12 @@ impl Delivery {
     /// use std::fs::File;
     /// use std::io::{self, Read};
     ///
-    /// use peregrine::{SendError, Stream};
+    /// use peregrine::{MessageWriter, SendError};
     ///
     /// /// Sends a file, piece by piece, as fast as the client takes it.
-    /// fn send(mut file: File, mut stream: Stream<[u8]>) -> io::Result<Result<(), SendError>> {
+    /// type Sent = Result<(), SendError>;
+    ///
+    /// fn send(mut file: File, mut stream: MessageWriter<[u8]>) -> io::Result<Sent> {
     ///     let mut piece = vec![0; 64 << 10];
     ///     loop {
     ///         let count = file.read(&mut piece)?;

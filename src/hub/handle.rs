@@ -13,7 +13,7 @@ use super::injector::Injector;
 use super::mailbox::Mailbox;
 use super::outlet::Outlet;
 use super::shared::{Origin, ShardLink, Shared};
-use super::shutdown::{Progress, Shutdown};
+use super::shutdown::{Progress, ShutdownPlan};
 use super::ticket::{Tally, Ticket};
 use super::topics::topic_name;
 use crate::error::SendError;
@@ -23,8 +23,9 @@ use crate::protocol::parcel::Parcel;
 
 /// The handle with which any thread reaches the connections of a server.
 ///
-/// It comes from [`Server::hub`](crate::Server::hub), [`Running::hub`](crate::Running::hub) or
-/// [`WebSocket::hub`](crate::WebSocket::hub); clones are cheap, and it may outlive the server.
+/// It comes from [`Server::hub`](crate::Server::hub),
+/// [`RunningServer::hub`](crate::RunningServer::hub) or [`WebSocket::hub`](crate::WebSocket::hub);
+/// clones are cheap, and it may outlive the server.
 ///
 /// No call blocks. `Ok` means that the message was accepted for delivery: it is in the mailbox of
 /// every shard that it has to reach, and arrives exactly once at each connection that is still open
@@ -166,7 +167,8 @@ impl Hub {
     ///
     /// What is published after this call has returned reaches it, what was published before does
     /// not. A connection that has closed meanwhile, or
-    /// has as many topics as it may ([`Limits::topic_count`](crate::Limits::topic_count)), is
+    /// has as many topics as it may
+    /// ([`Limits::max_topics_per_connection`](crate::Limits::max_topics_per_connection)), is
     /// noticed only on its shard, and logged there.
     ///
     /// # Errors
@@ -289,12 +291,12 @@ impl Hub {
     /// [`ConnectionId::shard`](ConnectionId::shard); those that are still upgrading included.
     #[must_use]
     pub fn connection_counts(&self) -> Vec<usize> {
-        self.shared.shards.iter().map(|shard| shard.counters.connection_count()).collect()
+        self.shared.shards.iter().map(|shard| shard.counters.max_connections()).collect()
     }
 
     /// How many accepted messages were dropped so far: for connections that were gone by then, or
-    /// by an [`Overflow`](crate::Overflow) policy. A broadcast counts once for each connection that
-    /// it missed.
+    /// by an [`OverflowPolicy`](crate::OverflowPolicy). A broadcast counts once for each connection
+    /// that it missed.
     #[must_use]
     pub fn dropped_count(&self) -> u64 {
         self.shared.shards.iter().map(|shard| shard.counters.dropped_count()).sum()
@@ -303,16 +305,16 @@ impl Hub {
     /// How much work that handlers left to be done was cut so far: futures of
     /// [`Reply::later`](crate::Reply::later) that were not polled to their end, and offloaded work
     /// whose value came too late for its handler, because
-    /// [`Limits::closing`](crate::Limits::closing) or the grace of the shutdown was over; and work
-    /// that the full pool did not accept. Each is logged.
+    /// [`Limits::close_timeout`](crate::Limits::close_timeout) or the grace of the shutdown was
+    /// over; and work that the full pool did not accept. Each is logged.
     #[must_use]
     pub fn cancelled_count(&self) -> u64 {
         self.shared.shards.iter().map(|shard| shard.counters.cancelled_count()).sum()
     }
 
     /// Begins to shut the server down, from any thread or handler, and returns at once. The plan is
-    /// a grace (a `Duration`) or a [`Shutdown`]. When it is done, [`Server::run`] returns, and
-    /// [`Running::join`], with the report.
+    /// a grace (a `Duration`) or a [`ShutdownPlan`]. When it is done, [`Server::run`] returns, and
+    /// [`RunningServer::join`], with the report.
     ///
     /// A second call, while it is going on, can only make it faster: no stage of it ends later than
     /// either plan says, its code is the first one's. So `Duration::ZERO` ends it at once.
@@ -333,8 +335,8 @@ impl Hub {
     /// ```
     ///
     /// [`Server::run`]: crate::Server::run
-    /// [`Running::join`]: crate::Running::join
-    pub fn shutdown(&self, plan: impl Into<Shutdown>) {
+    /// [`RunningServer::join`]: crate::RunningServer::join
+    pub fn shutdown(&self, plan: impl Into<ShutdownPlan>) {
         self.shared.begin_shutdown(plan.into());
     }
 

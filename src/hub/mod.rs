@@ -30,8 +30,8 @@ pub use self::id::{ConnectionId, ParseIdError};
 pub(crate) use self::outlet::Outlet;
 pub(crate) use self::shared::{Accepted, Origin, ShardLink, Shared};
 pub(crate) use self::shutdown::Schedule;
-pub use self::shutdown::{Shutdown, ShutdownReport};
-pub use self::stream::{Piece, Stream};
+pub use self::shutdown::{ShutdownPlan, ShutdownReport};
+pub use self::stream::{MessageWriter, Piece};
 pub use self::ticket::BroadcastReport;
 pub(crate) use self::topics::{TOPIC_BYTES_MAX, topic_name};
 

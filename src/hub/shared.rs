@@ -13,7 +13,7 @@ use super::excess::Excess;
 use super::id::Node;
 use super::mailbox::{Mailbox, Permit};
 use super::outlet::{Outlet, OutletPermit};
-use super::shutdown::{Progress, Shutdown};
+use super::shutdown::{Progress, ShutdownPlan};
 use super::topics::SubscriberCounts;
 use crate::error::SendError;
 
@@ -145,7 +145,7 @@ impl ShardPermits<'_> {
 
 impl Shared {
     /// Begins the shutdown, or makes it faster.
-    pub(crate) fn begin_shutdown(&self, plan: Shutdown) {
+    pub(crate) fn begin_shutdown(&self, plan: ShutdownPlan) {
         self.shutdown.begin(plan);
         self.wake_all();
     }
@@ -263,7 +263,7 @@ impl Shared {
 
     /// How many connections there are, including those on their way from the shard that accepted
     /// them.
-    pub(crate) fn connection_count(&self) -> usize {
-        self.shards.iter().map(|shard| shard.counters.connection_count()).sum()
+    pub(crate) fn max_connections(&self) -> usize {
+        self.shards.iter().map(|shard| shard.counters.max_connections()).sum()
     }
 }

@@ -1,5 +1,5 @@
-//! The end of a server: the plan for it ([`Shutdown`]), how far its shards have come, and what came
-//! of it ([`ShutdownReport`]).
+//! The end of a server: the plan for it ([`ShutdownPlan`]), how far its shards have come, and what
+//! came of it ([`ShutdownReport`]).
 //!
 //! Knows times as lengths; the first shard that hears of a plan fixes when it began. Must not know
 //! what is done at which time.
@@ -12,8 +12,8 @@ use crate::message::CloseCode;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// How a server is to be shut down: for [`Running::shutdown`](crate::Running::shutdown) and
-/// [`Hub::shutdown`](crate::Hub::shutdown). A [`Duration`] is a plan, too: the
+/// How a server is to be shut down: for [`RunningServer::shutdown`](crate::RunningServer::shutdown)
+/// and [`Hub::shutdown`](crate::Hub::shutdown). A [`Duration`] is a plan, too: the
 /// [grace](Self::within), and nothing else.
 ///
 /// ```text
@@ -26,7 +26,8 @@ use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// ```
 ///
 /// 1. For as long as [`announce`](Self::announce) says, everything goes on, but the
-///    [readiness page](crate::Builder::readiness) answers 503: load balancers send nobody any more.
+///    [readiness page](crate::ServerBuilder::readiness) answers 503: load balancers send nobody any
+///    more.
 /// 2. Nobody new is let in: a request for an upgrade gets status 503 with `Retry-After` from now
 ///    on. The listeners close, and connections that wait in their queues are accepted first. If
 ///    there is a `spread`, they take the first 250 ms of it for that, in which TCP handshakes under
@@ -46,13 +47,13 @@ use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// ```
 /// use std::time::Duration;
 ///
-/// use peregrine::{Callbacks, CloseCode, Server, Shutdown};
+/// use peregrine::{Callbacks, CloseCode, Server, ShutdownPlan};
 ///
 /// let echo = Callbacks::<()>::new().on_message(|_ws, message| message.into());
 /// let running = Server::builder().websocket("/echo", echo).bind("127.0.0.1:0")?.start()?;
-/// // Another process has bound the same port (both call `Builder::share_port`): nobody has to
+/// // Another process has bound the same port (both call `share_port`): nobody has to
 /// // wait long before coming back.
-/// let plan = Shutdown::within(Duration::from_secs(25))
+/// let plan = ShutdownPlan::within(Duration::from_secs(25))
 ///     .spread(Duration::from_secs(15))
 ///     .code(CloseCode::SERVICE_RESTART);
 /// let report = running.shutdown(plan)?;
@@ -61,14 +62,14 @@ use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a plan changes nothing"]
-pub struct Shutdown {
+pub struct ShutdownPlan {
     grace: Duration,
     announce: Duration,
     spread: Duration,
     code: CloseCode,
 }
 
-impl Shutdown {
+impl ShutdownPlan {
     /// A shutdown that has ended after `grace`, whatever happens; everything else happens within
     /// it. A service manager has such a limit, too, after which it kills: stay a little below.
     ///
@@ -78,8 +79,8 @@ impl Shutdown {
         Self { grace, announce, spread, code: CloseCode::GOING_AWAY }
     }
 
-    /// For how long everything goes on while the [readiness page](crate::Builder::readiness) says
-    /// that it will not. Default zero. Behind a load balancer: longer than it takes to notice.
+    /// For how long everything goes on while the [readiness page](crate::ServerBuilder::readiness)
+    /// says that it will not. Default zero. Behind a load balancer: longer than it takes to notice.
     pub const fn announce(mut self, time: Duration) -> Self {
         self.announce = time;
         self
@@ -117,8 +118,8 @@ impl Shutdown {
     }
 }
 
-impl From<Duration> for Shutdown {
-    /// As [`Shutdown::within`].
+impl From<Duration> for ShutdownPlan {
+    /// As [`ShutdownPlan::within`].
     fn from(grace: Duration) -> Self {
         Self::within(grace)
     }
@@ -136,7 +137,7 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    fn new(plan: Shutdown, now: Instant) -> Self {
+    fn new(plan: ShutdownPlan, now: Instant) -> Self {
         let grace = plan.longest();
         let announced = plan.announce.min(grace);
         let spread = plan.spread.min(grace - announced);
@@ -173,7 +174,7 @@ pub(crate) struct Progress {
 #[derive(Debug, Default)]
 struct Decided {
     /// No shard has heard of it yet.
-    plan: Option<Shutdown>,
+    plan: Option<ShutdownPlan>,
     schedule: Option<Schedule>,
 }
 
@@ -209,7 +210,7 @@ impl Progress {
     }
 
     /// Takes up a plan. If there was one before, the shutdown only becomes faster.
-    pub(super) fn begin(&self, plan: Shutdown) {
+    pub(super) fn begin(&self, plan: ShutdownPlan) {
         let mut decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
         decided.plan = Some(decided.plan.map_or(plan, |first| first.hastened(plan)));
         // Release: as above.
@@ -268,11 +269,12 @@ mod tests {
     #[test]
     fn everything_happens_within_the_grace() {
         let now = instant();
-        let plan = Shutdown::within(5 * SECOND).announce(3 * SECOND).spread(10 * SECOND);
+        let plan = ShutdownPlan::within(5 * SECOND).announce(3 * SECOND).spread(10 * SECOND);
         let schedule = Schedule::new(plan, now);
         assert_eq!(schedule.accepts_until, now + 3 * SECOND);
         assert_eq!(schedule.spreads_until, schedule.ends_at);
-        let endless = Shutdown::within(Duration::MAX).announce(Duration::MAX).spread(Duration::MAX);
+        let endless =
+            ShutdownPlan::within(Duration::MAX).announce(Duration::MAX).spread(Duration::MAX);
         assert_eq!(Schedule::new(endless, now).accepts_until, now + AGES);
     }
 
@@ -281,17 +283,17 @@ mod tests {
         let now = instant();
         let progress = Progress::default();
         assert_eq!(progress.schedule(now), None);
-        progress.begin(Shutdown::within(9 * SECOND).spread(4 * SECOND).code(1012));
-        progress.begin(Shutdown::within(8 * SECOND).spread(6 * SECOND));
+        progress.begin(ShutdownPlan::within(9 * SECOND).spread(4 * SECOND).code(1012));
+        progress.begin(ShutdownPlan::within(8 * SECOND).spread(6 * SECOND));
         let schedule = progress.schedule(now).expect("it has begun");
         let ends = (schedule.spreads_until - now, schedule.ends_at - now, schedule.code);
         assert_eq!(ends, (4 * SECOND, 8 * SECOND, CloseCode::SERVICE_RESTART));
         assert_eq!(progress.schedule(now + SECOND), Some(schedule), "fixed once for all shards");
-        progress.begin(Shutdown::within(Duration::ZERO));
+        progress.begin(ShutdownPlan::within(Duration::ZERO));
         let at_once = progress.schedule(now + SECOND).expect("it has begun");
         assert_eq!(at_once.ends_at, now + SECOND);
         assert_eq!(at_once.accepts_until, now, "what is past stays past");
-        progress.begin(Shutdown::within(60 * SECOND));
+        progress.begin(ShutdownPlan::within(60 * SECOND));
         assert_eq!(progress.schedule(now + 2 * SECOND), Some(at_once));
     }
 }

@@ -1,4 +1,4 @@
-//! [`Stream`]: sending one message in pieces.
+//! [`MessageWriter`]: sending one message in pieces.
 //!
 //! The handle belongs to no thread. Its pieces travel by the mailbox like any message, but they are
 //! never refused behind it: how many bytes may be on their way is bounded here, by credit that the
@@ -68,7 +68,7 @@ mod sealed {
 /// # Ok::<(), peregrine::Error>(())
 /// ```
 #[must_use = "dropping it before the message is finished closes the connection"]
-pub struct Stream<T: Piece + ?Sized> {
+pub struct MessageWriter<T: Piece + ?Sized> {
     hub: Hub,
     to: ConnectionId,
     credit: Arc<Credit>,
@@ -84,16 +84,16 @@ enum Progress {
     Finished,
 }
 
-impl<T: Piece + ?Sized> fmt::Debug for Stream<T> {
+impl<T: Piece + ?Sized> fmt::Debug for MessageWriter<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stream")
+        f.debug_struct("MessageWriter")
             .field("to", &self.to)
             .field("progress", &self.progress)
             .finish_non_exhaustive()
     }
 }
 
-impl<T: Piece + ?Sized> Stream<T> {
+impl<T: Piece + ?Sized> MessageWriter<T> {
     pub(crate) fn new(hub: Hub, to: ConnectionId, credit: Arc<Credit>) -> Self {
         Self { hub, to, credit, progress: Progress::Empty, pieces: PhantomData }
     }
@@ -180,7 +180,7 @@ impl<T: Piece + ?Sized> Stream<T> {
     }
 }
 
-impl<T: Piece + ?Sized> Drop for Stream<T> {
+impl<T: Piece + ?Sized> Drop for MessageWriter<T> {
     fn drop(&mut self) {
         if self.progress != Progress::Finished {
             self.credit.abandon();

@@ -21,7 +21,7 @@ pub struct BroadcastReport {
     /// So many ended before it could be handed over.
     pub gone_count: usize,
     /// So many read too slowly: their outbox did not take it, or dropped it again
-    /// ([`Overflow`](crate::Overflow)).
+    /// ([`OverflowPolicy`](crate::OverflowPolicy)).
     pub overloaded_count: usize,
 }
 

@@ -44,7 +44,8 @@ impl Assembler {
         let is_whole = matches!(input.first(), Some(&(frame::WHOLE_TEXT | frame::WHOLE_BINARY)));
         let is_right = |header: Header| {
             header.violation(frame::NO_BITS).is_none()
-                && header.payload_bytes <= limits.message_bytes.min(limits.frame_bytes) as u64
+                && header.payload_bytes
+                    <= limits.max_message_bytes.min(limits.max_frame_bytes) as u64
         };
         is_whole && Header::parse(input).is_some_and(is_right)
     }
@@ -79,7 +80,7 @@ impl Assembler {
             Step::Event(Event::Piece(piece)) => piece,
             step => return Ok(step),
         };
-        let fragment = piece.as_fragment();
+        let fragment = piece.as_chunk();
         if fragment.is_first() {
             self.payload = Payload::of_kind(fragment.message());
         }

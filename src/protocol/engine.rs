@@ -65,9 +65,9 @@ impl Engine {
         let config = WebSocketConfig::default()
             .read_buffer_size(read_bytes.clamp(READ_BYTES_MIN, READ_BYTES_MAX))
             .write_buffer_size(0)
-            .max_message_size(Some(limits.message_bytes))
+            .max_message_size(Some(limits.max_message_bytes))
             // It counts control frames, too; data frames are checked in `framing`.
-            .max_frame_size(Some(limits.frame_bytes.max(CONTROL_BYTES_MAX)));
+            .max_frame_size(Some(limits.max_frame_bytes.max(CONTROL_BYTES_MAX)));
         Self {
             context: WebSocketContext::new(Role::Server, Some(config)),
             framing: Framing::default(),

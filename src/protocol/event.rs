@@ -9,7 +9,7 @@ use tungstenite::Utf8Bytes;
 use super::engine::Output;
 use super::utf8::Character;
 use crate::error::Violation;
-use crate::message::{CloseCode, Fragment, Message};
+use crate::message::{Chunk, CloseCode, Message};
 
 /// How far the bytes fed have led.
 #[derive(Debug)]
@@ -57,8 +57,8 @@ pub(crate) struct Piece<'b> {
 
 impl Piece<'_> {
     #[inline]
-    pub(crate) fn as_fragment(&self) -> Fragment<'_> {
-        Fragment::new(self.received.as_message(), self.is_first, self.is_last)
+    pub(crate) fn as_chunk(&self) -> Chunk<'_> {
+        Chunk::new(self.received.as_message(), self.is_first, self.is_last)
     }
 }
 

@@ -33,12 +33,12 @@ where
     'b: 'r,
 {
     let mut request = httparse::Request::new(&mut []);
-    let room = &mut room[..limits.header_count.min(HEADER_COUNT_MAX)];
+    let room = &mut room[..limits.max_headers.min(HEADER_COUNT_MAX)];
     let parsed = request.parse_with_uninit_headers(bytes, room);
     let length = match parsed {
-        Ok(Status::Complete(length)) if length <= limits.head_bytes => length,
+        Ok(Status::Complete(length)) if length <= limits.max_head_bytes => length,
         Ok(Status::Complete(_)) => return Err(Refusal::HeadTooLarge),
-        Ok(Status::Partial) if bytes.len() < limits.head_bytes => return Ok(None),
+        Ok(Status::Partial) if bytes.len() < limits.max_head_bytes => return Ok(None),
         Ok(Status::Partial) | Err(ParseError::TooManyHeaders) => return Err(Refusal::HeadTooLarge),
         Err(ParseError::Version) => {
             return Err(Refusal::BadRequest("Only HTTP/1.1 is spoken here."));

@@ -38,7 +38,7 @@ impl Receiver {
     /// that carry no data.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        let limits = Limits { idle_frames_per_second: u32::MAX, ..Limits::default() };
+        let limits = Limits { max_empty_frames_per_second: u32::MAX, ..Limits::default() };
         let (protocol, answers) = Default::default();
         Self { protocol, engine: None, limits, answers, now }
     }

@@ -33,7 +33,7 @@ pub(crate) struct Lane {
 
 impl Lane {
     pub(crate) fn new(limits: &Limits) -> Self {
-        Self { message_bytes_max: limits.message_bytes.min(limits.frame_bytes) }
+        Self { message_bytes_max: limits.max_message_bytes.min(limits.max_frame_bytes) }
     }
 
     /// Takes one message off the front of the input, if it suits the lane; what is left.

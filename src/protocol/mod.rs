@@ -258,7 +258,7 @@ impl Protocol {
                 return Some(event);
             }
             Ok(Step::Event(event)) => Some(event),
-            Ok(Step::Idle) if !self.spend_idle(limits.idle_frames_per_second, now) => {
+            Ok(Step::Idle) if !self.spend_idle(limits.max_empty_frames_per_second, now) => {
                 Some(Event::Violation(Violation::TooManyIdleFrames))
             }
             Ok(Step::Idle | Step::Fragment | Step::Starved) => None,
@@ -342,7 +342,7 @@ impl Protocol {
             let fed = engine.feed(&mut frame, control, limits);
             debug_assert!(matches!(fed, Ok(Output::Idle)), "a whole ping or pong: {fed:?}");
             input.drain(*skimmed..*skimmed + length);
-            if !self.spend_idle(limits.idle_frames_per_second, now) {
+            if !self.spend_idle(limits.max_empty_frames_per_second, now) {
                 return Err(Violation::TooManyIdleFrames);
             }
         }

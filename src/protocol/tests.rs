@@ -130,7 +130,8 @@ fn limits_on_counts_act_in_the_same_place_wherever_a_stream_is_cut() {
     for seed in 0..300 {
         let bytes = random_bytes(seed ^ 0xC0, 400);
         let mut choices = Choices(&bytes);
-        let limits = Limits { fragment_count: 2, idle_frames_per_second: 2, ..Limits::default() };
+        let limits =
+            Limits { max_fragments: 2, max_empty_frames_per_second: 2, ..Limits::default() };
         let stream = streams::stream(&mut choices, &limits, Manners::Hostile, 6);
         let walk = walk(&stream, &limits);
         for mode in [MessageMode::Messages, MessageMode::Pieces] {

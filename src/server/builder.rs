@@ -1,4 +1,4 @@
-//! [`Builder`]: the root router, what only a server has, and the binding of its address.
+//! [`ServerBuilder`]: the root router, what only a server has, and the binding of its address.
 //!
 //! Knows routers, shards' parts, mailboxes and the processors' count. Must not know connections,
 //! protocols or frames.
@@ -31,7 +31,7 @@ use crate::sync::Waker;
 /// reported by [`bind`](Self::bind).
 #[derive(Debug, Default)]
 #[must_use = "a builder does nothing until it is bound"]
-pub struct Builder {
+pub struct ServerBuilder {
     shard_count: Option<usize>,
     port_use: PortUse,
     keeps_descriptor_limit: bool,
@@ -45,12 +45,12 @@ pub struct Builder {
 
 impl Server {
     /// Begins to gather what is served.
-    pub fn builder() -> Builder {
-        Builder::default()
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::default()
     }
 }
 
-impl Builder {
+impl ServerBuilder {
     /// How many shards: threads, each with an event loop of its own. Default: the available
     /// parallelism. If it is exactly that, each thread is pinned to its processor.
     pub fn shards(mut self, count: usize) -> Self {
@@ -157,12 +157,13 @@ impl Builder {
     /// Serves a page at a path for whoever decides where clients are sent: a load balancer, an
     /// orchestrator. Its status is 200 while the server accepts clients and means to go on, and 503
     /// from the moment at which it is told to shut down; for how long it still accepts them then,
-    /// [`Shutdown::announce`](crate::Shutdown::announce) tells. A second call replaces the first.
+    /// [`ShutdownPlan::announce`](crate::ShutdownPlan::announce) tells. A second call replaces the
+    /// first.
     ///
     /// ```
     /// use std::time::Duration;
     ///
-    /// use peregrine::{Callbacks, Server, Shutdown};
+    /// use peregrine::{Callbacks, Server, ShutdownPlan};
     ///
     /// let running = Server::builder()
     ///     .websocket("/chat", Callbacks::<()>::new())
@@ -170,7 +171,7 @@ impl Builder {
     ///     .bind("127.0.0.1:0")?
     ///     .start()?;
     /// // For 5 s the page says 503, then nobody is accepted any more.
-    /// let plan = Shutdown::within(Duration::from_secs(30)).announce(Duration::from_secs(5));
+    /// let plan = ShutdownPlan::within(Duration::from_secs(30)).announce(Duration::from_secs(5));
     /// # let plan = Duration::ZERO;
     /// running.shutdown(plan)?;
     /// # Ok::<(), peregrine::Error>(())
@@ -181,9 +182,9 @@ impl Builder {
     }
 
     /// Shares the port with other servers that ask for it, too: so a new process takes over from an
-    /// old one while the port is never without a listener ([`Shutdown`](crate::Shutdown)). All of
-    /// them must run under the same user; until the old one has stopped listening, the kernel deals
-    /// new connections out to both.
+    /// old one while the port is never without a listener ([`ShutdownPlan`](crate::ShutdownPlan)).
+    /// All of them must run under the same user; until the old one has stopped listening, the
+    /// kernel deals new connections out to both.
     ///
     /// Without this call the port is exclusive: [`bind`](Self::bind) fails if any other server
     /// listens there, and no server can join later. So a second copy that was started by accident
@@ -215,7 +216,7 @@ impl Builder {
     /// programs, which inherit the limit, and which call `select(2)` or close every descriptor up
     /// to the limit one by one.
     ///
-    /// [`Limits::connection_count`] is derived from the limit unless it is set.
+    /// [`Limits::max_connections`] is derived from the limit unless it is set.
     pub fn raise_descriptor_limit(mut self, raises: bool) -> Self {
         self.keeps_descriptor_limit = !raises;
         self
@@ -257,7 +258,7 @@ impl Builder {
     /// ```
     ///
     /// A second call adds a closure, within the first. A panic in a closure ends the server;
-    /// [`Running::join`](crate::Running::join) returns [`Error::ShardThread`].
+    /// [`RunningServer::join`](crate::RunningServer::join) returns [`Error::ShardThread`].
     ///
     /// The test kit has no threads. It calls the closure on the test's thread around each turn of
     /// each shard, so the closure must not make anything that a future keeps from one turn to the
@@ -329,26 +330,26 @@ impl Builder {
         let descriptors = Descriptors::now();
         let derived = Derived {
             descriptors,
-            connection_count: of_server
-                .connection_count
-                .unwrap_or_else(|| descriptors.connection_count()),
-            offload_thread_count: of_server
-                .offload_thread_count
+            max_connections: of_server
+                .max_connections
+                .unwrap_or_else(|| descriptors.max_connections()),
+            max_offload_threads: of_server
+                .max_offload_threads
                 .unwrap_or_else(|| (4 * parallelism).max(OFFLOAD_THREADS_LEAST)),
         };
-        let (pool, pool_end) =
-            Pool::new(derived.offload_thread_count, of_server.offload_queue_count);
+        let (pool, pool_end) = Pool::new(derived.max_offload_threads, of_server.max_queued_jobs);
         let mut shard_parts = Vec::with_capacity(shard_count);
         let mut mailboxes = Vec::with_capacity(shard_count);
         for index in 0..shard_count {
             let poll = mio::Poll::new()?;
             let waker = Waker::new(poll.registry(), WAKER)?;
-            let (sender, inbox) = mailbox(waker, of_server.mailbox_count, of_server.mailbox_bytes);
+            let (sender, inbox) =
+                mailbox(waker, of_server.max_mailbox_envelopes, of_server.max_mailbox_bytes);
             mailboxes.push(sender);
             shard_parts.push(ShardParts { index, poll, listener: None, inbox });
         }
         let hub = Hub::new(Node::random(), mailboxes.into(), self.outlets.into(), paths);
-        let quota = ConnectionQuota::new(derived.connection_count);
+        let quota = ConnectionQuota::new(derived.max_connections);
         let client_limits = ClientLimits::new(of_server);
         let service =
             Service { pool, endpoints, routes, pages, unready, proxies, quota, client_limits };

@@ -26,7 +26,7 @@ impl Descriptors {
     }
 
     /// How many connections they allow, leaving some to the application.
-    pub(super) fn connection_count(self) -> usize {
+    pub(super) fn max_connections(self) -> usize {
         let count = self.0.unwrap_or(u64::MAX);
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         count.saturating_sub((count / 8).max(64)).max(1)

@@ -27,8 +27,8 @@ use crate::shard::ErasedHandler;
 /// let upload = Endpoint::new(upload)
 ///     .required_query::<u32>("page")
 ///     .adjust_limits(|limits| {
-///         limits.message_bytes = 64 << 20;
-///         limits.frame_bytes = 64 << 20;
+///         limits.max_message_bytes = 64 << 20;
+///         limits.max_frame_bytes = 64 << 20;
 ///     });
 /// let server = Server::builder().websocket("/upload", upload).bind("127.0.0.1:0")?;
 /// # Ok::<(), peregrine::Error>(())

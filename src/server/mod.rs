@@ -1,4 +1,4 @@
-//! [`Server`]: what is served where is gathered ([`Builder`], [`Router`], [`Endpoint`]), the
+//! [`Server`]: what is served where is gathered ([`ServerBuilder`], [`Router`], [`Endpoint`]), the
 //! address is bound, one thread a shard is started, and all of it is shut down.
 //!
 //! Knows threads, processors and the operating system's limits. Must not know frames.
@@ -13,14 +13,14 @@ mod running;
 mod settings;
 mod thread;
 
-pub use self::builder::Builder;
+pub use self::builder::ServerBuilder;
 #[cfg(feature = "testing")]
 pub(crate) use self::builder::Shards;
 pub use self::endpoint::Endpoint;
 #[cfg(feature = "testing")]
 pub(crate) use self::parts::Parts;
 pub use self::router::Router;
-pub use self::running::{Running, Server};
+pub use self::running::{RunningServer, Server};
 pub(crate) use self::thread::OnShardThread;
 pub use self::thread::{ShardEnded, ShardThread};
 

@@ -25,17 +25,17 @@ pub(crate) struct Parts {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Derived {
     pub(super) descriptors: Descriptors,
-    pub(super) connection_count: usize,
-    pub(super) offload_thread_count: usize,
+    pub(super) max_connections: usize,
+    pub(super) max_offload_threads: usize,
 }
 
 impl fmt::Display for Derived {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { descriptors, connection_count, offload_thread_count } = self;
+        let Self { descriptors, max_connections, max_offload_threads } = self;
         write!(
             f,
-            "connections: at most {connection_count}; descriptors: at most {descriptors}; \
-             threads for offloaded work: at most {offload_thread_count}"
+            "connections: at most {max_connections}; descriptors: at most {descriptors}; \
+             threads for offloaded work: at most {max_offload_threads}"
         )
     }
 }

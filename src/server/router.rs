@@ -12,11 +12,11 @@ use crate::handler::RequiredType;
 use crate::http::Response;
 
 /// A part of an application: endpoints, pages and routers within it, and what they share. It is
-/// mounted into a [`Builder`](crate::Builder), or into another router, below a prefix.
+/// mounted into a [`ServerBuilder`](crate::ServerBuilder), or into another router, below a prefix.
 ///
 /// What a router says (its dependencies, limits and origins) holds for everything within it; what
 /// is said nearer to an endpoint goes before what is said further out. Mistakes are reported by
-/// [`Builder::bind`](crate::Builder::bind).
+/// [`ServerBuilder::bind`](crate::ServerBuilder::bind).
 ///
 /// # Paths
 ///
@@ -41,7 +41,7 @@ use crate::http::Response;
 /// });
 /// let rooms = Router::new()
 ///     .requires::<Greeting>()
-///     .adjust_limits(|limits| limits.message_bytes = 4 << 10)
+///     .adjust_limits(|limits| limits.max_message_bytes = 4 << 10)
 ///     .websocket("/{room}", room)
 ///     .get("/", "Which room?");
 /// let server = Server::builder()

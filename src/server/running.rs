@@ -1,5 +1,5 @@
-//! [`Server`]: the shards that are prepared. [`Running`]: the threads that drive them, until all of
-//! it is shut down.
+//! [`Server`]: the shards that are prepared. [`RunningServer`]: the threads that drive them, until
+//! all of it is shut down.
 //!
 //! Knows threads and processors. Must not know what is served, nor how it was gathered.
 
@@ -16,7 +16,7 @@ use super::parts::Parts;
 use super::thread::{OnShardThread, Outcome};
 use crate::clock;
 use crate::error::Error;
-use crate::hub::{Hub, Shutdown, ShutdownReport};
+use crate::hub::{Hub, ShutdownPlan, ShutdownReport};
 use crate::panics::discard;
 use crate::shard::{EventLoop, LimitTable, PoolEnd, Service, ShardParts};
 
@@ -62,7 +62,7 @@ impl Server {
 
     /// Serves on threads of its own, and blocks until the server has been shut down, by
     /// [`Hub::shutdown`] from another thread or a handler; or because a thread has failed. For the
-    /// report, [`start`](Self::start) it and [`join`](Running::join).
+    /// report, [`start`](Self::start) it and [`join`](RunningServer::join).
     ///
     /// # Errors
     /// [`Error::Io`] if a thread cannot be started; [`Error::ShardThread`];
@@ -76,12 +76,12 @@ impl Server {
     ///
     /// # Errors
     /// [`Error::Io`] if a thread cannot be started.
-    pub fn start(self) -> Result<Running, Error> {
+    pub fn start(self) -> Result<RunningServer, Error> {
         let Parts { shard_parts, service, pool_end, limits, hub, derived, on_shard_thread } =
             self.parts;
         let (address, shard_count) = (self.local_addr, shard_parts.len());
         let mut running =
-            Running { threads: Vec::new(), pool_end, hub: hub.clone(), local_addr: address };
+            RunningServer { threads: Vec::new(), pool_end, hub: hub.clone(), local_addr: address };
         let processors = processors_to_pin(shard_count);
         for parts in shard_parts {
             let (service, limits, hub) = (Arc::clone(&service), limits.clone(), hub.clone());
@@ -149,7 +149,7 @@ impl Drop for Guard {
             // Its loop would have said so: nothing will come from here.
             shared.shutdown.add_quiet();
         }
-        shared.begin_shutdown(Shutdown::within(LAST_GRACE));
+        shared.begin_shutdown(ShutdownPlan::within(LAST_GRACE));
     }
 }
 
@@ -173,7 +173,7 @@ fn pin(processor: Option<usize>) {
 /// A server that serves. Dropping it stops it at once, without grace.
 #[derive(Debug)]
 #[must_use = "dropping it stops the server"]
-pub struct Running {
+pub struct RunningServer {
     threads: Vec<JoinHandle<Result<(), Error>>>,
     pool_end: PoolEnd,
     hub: Hub,
@@ -183,7 +183,7 @@ pub struct Running {
 /// What is left to the other shards when one has ended before its time.
 const LAST_GRACE: Duration = Duration::from_secs(1);
 
-impl Running {
+impl RunningServer {
     /// The address that is served.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
@@ -197,10 +197,11 @@ impl Running {
     }
 
     /// Shuts the server down and blocks until that is done. The plan is a grace (a `Duration`), or
-    /// a [`Shutdown`], which tells what happens in which order: nobody is accepted any more, every
-    /// message that was accepted is delivered, every connection is closed, what is left at the end
-    /// of the grace is dropped. `on_close` is called for all. Offloaded work that the pool has
-    /// accepted is done when this returns, unless the grace was too short for it; the log tells.
+    /// a [`ShutdownPlan`], which tells what happens in which order: nobody is accepted any more,
+    /// every message that was accepted is delivered, every connection is closed, what is left at
+    /// the end of the grace is dropped. `on_close` is called for all. Offloaded work that the pool
+    /// has accepted is done when this returns, unless the grace was too short for it; the log
+    /// tells.
     ///
     /// Not to be called by a handler: its own shard cannot go on meanwhile, so the others wait for
     /// the whole grace and then drop their connections, and the report is wrong. A handler calls
@@ -208,7 +209,7 @@ impl Running {
     ///
     /// # Errors
     /// As of [`join`](Self::join).
-    pub fn shutdown(mut self, plan: impl Into<Shutdown>) -> Result<ShutdownReport, Error> {
+    pub fn shutdown(mut self, plan: impl Into<ShutdownPlan>) -> Result<ShutdownReport, Error> {
         self.stop(plan.into())
     }
 
@@ -217,13 +218,13 @@ impl Running {
     ///
     /// # Errors
     /// [`Error::Io`] if the operating system refused to wait for events; [`Error::ShardThread`] if
-    /// a closure given to [`on_shard_thread`](crate::Builder::on_shard_thread) panicked;
+    /// a closure given to [`on_shard_thread`](crate::ServerBuilder::on_shard_thread) panicked;
     /// [`Error::ShardPanicked`].
     pub fn join(mut self) -> Result<ShutdownReport, Error> {
         self.join_threads()
     }
 
-    fn stop(&mut self, plan: Shutdown) -> Result<ShutdownReport, Error> {
+    fn stop(&mut self, plan: ShutdownPlan) -> Result<ShutdownReport, Error> {
         self.hub.shutdown(plan);
         self.join_threads()
     }
@@ -256,7 +257,7 @@ impl Running {
     }
 }
 
-impl Running {
+impl RunningServer {
     /// Waits for offloaded work whose connections did not wait for it any more, within the grace:
     /// when this returns, the process may end.
     fn join_pool(&self) {
@@ -272,7 +273,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningServer {
     fn drop(&mut self) {
         if !self.threads.is_empty() {
             // An error is in the log.

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use tungstenite::{Message, WebSocket};
 
-use super::{Builder, Running, Server};
+use super::{RunningServer, Server, ServerBuilder};
 use crate::clock;
 use crate::hub::ConnectionId;
 
 /// How long anything is waited for before its test fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn start(shard_count: usize, build: impl FnOnce(Builder) -> Builder) -> Running {
+fn start(shard_count: usize, build: impl FnOnce(ServerBuilder) -> ServerBuilder) -> RunningServer {
     let builder = build(Server::builder().shards(shard_count));
     builder.bind("127.0.0.1:0").expect("a free port").start().expect("threads")
 }

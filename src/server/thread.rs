@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// A shard's thread before its work has begun: the argument of the closure that was given to
-/// [`Builder::on_shard_thread`](crate::Builder::on_shard_thread).
+/// [`ServerBuilder::on_shard_thread`](crate::ServerBuilder::on_shard_thread).
 #[must_use = "the shard serves nobody until its thread runs"]
 pub struct ShardThread<'t> {
     shard: usize,

@@ -25,7 +25,8 @@ pub(in crate::shard) struct Outbound {
 impl Outbound {
     pub(in crate::shard) fn new(hub: Hub, own: usize, limits: &Limits) -> Self {
         let shard_count = hub.shared().shards.len();
-        let excess = Excess::new(shard_count, limits.mailbox_count, limits.mailbox_bytes);
+        let excess =
+            Excess::new(shard_count, limits.max_mailbox_envelopes, limits.max_mailbox_bytes);
         Self { hub, own, excess, is_quiet: false }
     }
 
@@ -112,12 +113,12 @@ mod tests {
 
     #[test]
     fn what_has_no_room_stands_in_line_in_order_until_the_shard_is_quiet() {
-        let limits = Limits { mailbox_count: 2, ..Limits::default() };
+        let limits = Limits { max_mailbox_envelopes: 2, ..Limits::default() };
         let polls = [0, 1].map(|_| mio::Poll::new().expect("a poll"));
         let (mailboxes, mut inboxes): (Vec<_>, Vec<_>) = polls
             .iter()
             .map(|poll| Waker::new(poll.registry(), mio::Token(0)).expect("a waker"))
-            .map(|waker| mailbox(waker, limits.mailbox_count, limits.mailbox_bytes))
+            .map(|waker| mailbox(waker, limits.max_mailbox_envelopes, limits.max_mailbox_bytes))
             .unzip();
         let hub = Hub::new(Node::random(), mailboxes.into(), Box::default(), Default::default());
         let mut outbound = Outbound::new(hub, 0, &limits);

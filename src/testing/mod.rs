@@ -48,10 +48,10 @@ pub use self::request::{Refused, TestRequest};
 use crate::clock;
 use crate::config::AGES;
 use crate::error::Error;
-use crate::hub::{ConnectionId, Hub, Shutdown, ShutdownReport};
+use crate::hub::{ConnectionId, Hub, ShutdownPlan, ShutdownReport};
 use crate::message::{AsMessage, CloseCode};
 use crate::panics::discard;
-use crate::server::{Builder, OnShardThread, Parts, Shards};
+use crate::server::{OnShardThread, Parts, ServerBuilder, Shards};
 use crate::shard::{EventLoop, pipe};
 
 /// How much a connection holds each way by default, in bytes: about what a kernel does.
@@ -83,12 +83,12 @@ pub struct TestClient(usize);
 /// offloaded is waited for by [`receive`](Self::receive), an upgrade by `connect`: at most ten
 /// seconds of real time.
 ///
-/// A closure given to [`Builder::on_shard_thread`] is called on the test's thread, around each turn
-/// of each shard.
+/// A closure given to [`ServerBuilder::on_shard_thread`] is called on the test's thread, around
+/// each turn of each shard.
 ///
-/// Without [`Builder::shards`] there is one shard. Connections are placed on the shards in turn.
-/// A panic in a handler is caught, as ever: the client sees Close 1011. Dropping the server shuts
-/// it down without grace.
+/// Without [`ServerBuilder::shards`] there is one shard. Connections are placed on the shards in
+/// turn. A panic in a handler is caught, as ever: the client sees Close 1011. Dropping the server
+/// shuts it down without grace.
 pub struct TestServer {
     /// By shard; `None` once it has ended.
     shards: Vec<Option<EventLoop>>,
@@ -113,8 +113,8 @@ impl TestServer {
     /// Prepares the server that was gathered, without binding an address.
     ///
     /// # Errors
-    /// As of [`Builder::bind`].
-    pub fn new(builder: Builder) -> Result<Self, Error> {
+    /// As of [`ServerBuilder::bind`].
+    pub fn new(builder: ServerBuilder) -> Result<Self, Error> {
         let Parts { shard_parts, service, limits, hub, on_shard_thread, .. } =
             builder.prepare(Shards::One)?;
         let now = clock::now();
@@ -359,10 +359,10 @@ impl TestServer {
         self.settle();
     }
 
-    /// Shuts down as [`Running::shutdown`](crate::Running::shutdown) does. If there is somebody to
-    /// wait for, the clock moves to the end of the grace. To see what happens on the way, begin it
-    /// by [`Hub::shutdown`] and [`advance`](Self::advance).
-    pub fn shutdown(&mut self, plan: impl Into<Shutdown>) -> ShutdownReport {
+    /// Shuts down as [`RunningServer::shutdown`](crate::RunningServer::shutdown) does. If there is
+    /// somebody to wait for, the clock moves to the end of the grace. To see what happens on the
+    /// way, begin it by [`Hub::shutdown`] and [`advance`](Self::advance).
+    pub fn shutdown(&mut self, plan: impl Into<ShutdownPlan>) -> ShutdownReport {
         let plan = plan.into();
         self.hub.shutdown(plan);
         self.settle();

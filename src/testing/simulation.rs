@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::error::Error;
-use crate::hub::{Hub, Shutdown, ShutdownReport};
-use crate::server::{Builder, Parts, Shards};
+use crate::hub::{Hub, ShutdownPlan, ShutdownReport};
+use crate::server::{Parts, ServerBuilder, Shards};
 use crate::shard::{Arrivals, Budgets, ClientEnd, EventLoop, Unread, pipe};
 
 /// The shards of a server, and its connections.
@@ -64,10 +64,10 @@ impl Simulation {
     /// most: so many sockets accepted, envelopes taken, members visited, messages of a connection.
     ///
     /// # Errors
-    /// As of [`Builder::bind`].
-    pub fn new(builder: Builder, budgets: [usize; 4]) -> Result<Self, Error> {
-        let [accept_count, mailbox_count, fanout_count, frame_count] = budgets;
-        let budgets = Budgets { accept_count, mailbox_count, fanout_count, frame_count };
+    /// As of [`ServerBuilder::bind`].
+    pub fn new(builder: ServerBuilder, budgets: [usize; 4]) -> Result<Self, Error> {
+        let [accept_count, max_mailbox_envelopes, fanout_count, frame_count] = budgets;
+        let budgets = Budgets { accept_count, max_mailbox_envelopes, fanout_count, frame_count };
         let Parts { shard_parts, service, limits, hub, .. } = builder.prepare(Shards::One)?;
         let now = clock::now();
         let (mut shards, mut arrivals) = (Vec::new(), Vec::new());
@@ -154,7 +154,7 @@ impl Simulation {
     }
 
     /// Begins the shutdown.
-    pub fn begin_shutdown(&self, plan: impl Into<Shutdown>) {
+    pub fn begin_shutdown(&self, plan: impl Into<ShutdownPlan>) {
         self.hub.shutdown(plan);
     }
 

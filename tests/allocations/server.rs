@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use peregrine::{Builder, Callbacks, ConnectionId, Endpoint, Hub, Limits, Reply};
+use peregrine::{Callbacks, ConnectionId, Endpoint, Hub, Limits, Reply, ServerBuilder};
 
 use super::client::{Batch, Client};
 use super::common::start;
@@ -85,7 +85,7 @@ fn told(orders: Arc<OnceLock<SyncSender<Order>>>) -> Callbacks<()> {
     })
 }
 
-fn endpoints(builder: Builder) -> Builder {
+fn endpoints(builder: ServerBuilder) -> ServerBuilder {
     let echo = || Callbacks::<()>::new().on_message(|_, message| message.into());
     let send = Callbacks::<()>::new().on_message(|ws, message| {
         ws.send(message).expect("room");
@@ -111,7 +111,7 @@ fn endpoints(builder: Builder) -> Builder {
     let silent = Endpoint::new(echo()).adjust_limits(|limits| limits.ping_after = PING_AFTER);
     // Beyond the tests' patience: no timer but those of the silent fires.
     let mut limits = Limits::default();
-    (limits.handshake, limits.ping_after, limits.dead_after) = (NEVER, NEVER, 2 * NEVER);
+    (limits.handshake_timeout, limits.ping_after, limits.idle_timeout) = (NEVER, NEVER, 2 * NEVER);
     builder
         .limits(limits)
         .websocket("/echo", echo())

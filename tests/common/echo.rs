@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use peregrine::{Builder, Callbacks, Fragment, Limits, Reply, WebSocket};
+use peregrine::{Callbacks, Chunk, Limits, Reply, ServerBuilder, WebSocket};
 
 /// The largest message of the Autobahn suite, and of our own tests, in bytes.
 pub const MESSAGE_BYTES: usize = 16 << 20;
@@ -19,7 +19,7 @@ pub struct Gathered {
     bytes: Vec<u8>,
 }
 
-fn gather<'m>(ws: &mut WebSocket<'_, Gathered>, fragment: Fragment<'m>) -> Reply<'m> {
+fn gather<'m>(ws: &mut WebSocket<'_, Gathered>, fragment: Chunk<'m>) -> Reply<'m> {
     if fragment.is_first() && fragment.is_last() {
         return fragment.message().into();
     }
@@ -36,14 +36,14 @@ fn gather<'m>(ws: &mut WebSocket<'_, Gathered>, fragment: Fragment<'m>) -> Reply
 }
 
 /// Serves both echoes.
-pub fn serve(builder: Builder) -> Builder {
+pub fn serve(builder: ServerBuilder) -> ServerBuilder {
     let mut limits = Limits::default();
-    (limits.message_bytes, limits.frame_bytes) = (MESSAGE_BYTES, MESSAGE_BYTES);
-    limits.fragment_count = u32::MAX;
-    limits.idle_frames_per_second = 2000;
+    (limits.max_message_bytes, limits.max_frame_bytes) = (MESSAGE_BYTES, MESSAGE_BYTES);
+    limits.max_fragments = u32::MAX;
+    limits.max_empty_frames_per_second = 2000;
     // The tests' patience decides, on a machine that is busy.
-    limits.closing = Duration::from_secs(60);
+    limits.close_timeout = Duration::from_secs(60);
     let in_messages = Callbacks::<()>::new().on_message(|_, message| message.into());
-    let in_pieces = Callbacks::<Gathered>::new().on_fragment(gather);
+    let in_pieces = Callbacks::<Gathered>::new().on_chunk(gather);
     builder.limits(limits).websocket(PATHS[0], in_messages).websocket(PATHS[1], in_pieces)
 }

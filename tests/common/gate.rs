@@ -16,6 +16,6 @@ pub fn gate() -> (Endpoint, mpsc::Receiver<()>, mpsc::Sender<()>) {
         gate.lock().expect("one shard").recv().expect("the test goes on");
         Reply::none()
     });
-    let endpoint = Endpoint::new(handler).adjust_limits(|l| l.slow_handler = Duration::MAX);
+    let endpoint = Endpoint::new(handler).adjust_limits(|l| l.slow_handler_after = Duration::MAX);
     (endpoint, arrived, open)
 }

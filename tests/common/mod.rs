@@ -12,7 +12,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use peregrine::{Builder, Running, Server};
+use peregrine::{RunningServer, Server, ServerBuilder};
 use tungstenite::protocol::CloseFrame;
 use tungstenite::{Message, WebSocket};
 
@@ -23,7 +23,10 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub const SHARD_COUNTS: [usize; 3] = [1, 2, 4];
 
 /// Starts what `build` makes of a builder, on a port of its own.
-pub fn start(shard_count: usize, build: impl FnOnce(Builder) -> Builder) -> Running {
+pub fn start(
+    shard_count: usize,
+    build: impl FnOnce(ServerBuilder) -> ServerBuilder,
+) -> RunningServer {
     let builder = build(Server::builder().shards(shard_count));
     builder.bind("127.0.0.1:0").expect("a free port").start().expect("threads")
 }

@@ -14,7 +14,7 @@ use std::sync::{OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use peregrine::Running;
+use peregrine::RunningServer;
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
 use crate::common::PATIENCE;
@@ -98,7 +98,7 @@ pub fn server(test: &str) -> Command {
 }
 
 /// Serves until the process is killed, or the one that started it ends.
-pub fn serve(running: &Running) -> ! {
+pub fn serve(running: &RunningServer) -> ! {
     set_parent_process_death_signal(Some(Signal::KILL)).expect("Linux");
     writeln!(io::stdout(), "\n{SERVES}{}", running.local_addr()).expect("a place to say so");
     loop {

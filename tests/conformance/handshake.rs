@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use peregrine::testing::{TestClient, TestServer};
-use peregrine::{Builder, Callbacks, Server};
+use peregrine::{Callbacks, Server, ServerBuilder};
 
 use crate::common::{start, within};
 use crate::raw::{Answer, Raw, TEXT, frame, upgrade};
@@ -38,7 +38,7 @@ fn adding(line: impl AsRef<[u8]>, status: u16) -> Request {
     request(HOST, [HOST.as_bytes(), line.as_ref(), b"\r\n"].concat(), status)
 }
 
-fn site(builder: Builder) -> Builder {
+fn site(builder: ServerBuilder) -> ServerBuilder {
     builder.websocket("/", Callbacks::<()>::new().on_message(|_, message| message.into()))
 }
 

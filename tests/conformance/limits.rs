@@ -3,7 +3,7 @@
 use std::thread;
 
 use peregrine::testing::TestServer;
-use peregrine::{Limits, Running, Server};
+use peregrine::{Limits, RunningServer, Server};
 
 use crate::common::{start, within};
 use crate::echo::{self, MESSAGE_BYTES, PATHS};
@@ -54,7 +54,7 @@ fn in_fragments(first: u8, payload: &[u8], fragment_bytes: usize) -> Vec<u8> {
 
 /// The server's half of what was said on a new connection: to this stream, written in parts of so
 /// many bytes, and a Close.
-fn answer(server: &Running, path: &str, mut stream: Vec<u8>, write_bytes: usize) -> Vec<u8> {
+fn answer(server: &RunningServer, path: &str, mut stream: Vec<u8>, write_bytes: usize) -> Vec<u8> {
     let mut raw = Raw::upgraded(server.local_addr(), path);
     let mut writer = Raw::over(raw.socket.try_clone().expect("a descriptor"));
     stream.extend(close(1000, b""));
@@ -75,7 +75,13 @@ fn unmasked(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn assert_echoed(server: &Running, payload: &[u8], first: u8, stream: &[u8], write_bytes: usize) {
+fn assert_echoed(
+    server: &RunningServer,
+    payload: &[u8],
+    first: u8,
+    stream: &[u8],
+    write_bytes: usize,
+) {
     let expected = [unmasked(first, payload), unmasked(CLOSE, &1000u16.to_be_bytes())].concat();
     for path in PATHS {
         let answer = answer(server, path, stream.to_vec(), write_bytes);
@@ -171,8 +177,8 @@ fn a_message_at_the_limit_is_taken_and_one_beyond_is_refused_on_a_header() {
 /// An echo whose limits are small.
 fn small() -> TestServer {
     let mut limits = Limits::default();
-    (limits.message_bytes, limits.frame_bytes) = (300, 200);
-    (limits.fragment_count, limits.idle_frames_per_second) = (3, 3);
+    (limits.max_message_bytes, limits.max_frame_bytes) = (300, 200);
+    (limits.max_fragments, limits.max_empty_frames_per_second) = (3, 3);
     let builder = echo::serve(Server::builder()).limits(limits);
     TestServer::new(builder).expect("a right server")
 }

@@ -4,7 +4,7 @@
 use std::thread;
 use std::time::Duration;
 
-use peregrine::{Handler, Reply, Running, WebSocket};
+use peregrine::{Handler, Reply, RunningServer, WebSocket};
 use socket2::SockRef;
 use tungstenite::{Error, Message};
 
@@ -51,7 +51,7 @@ struct Leaver {
 
 /// One thread that makes members leave and come, and broadcasts meanwhile.
 struct Churner<'c> {
-    running: &'c Running,
+    running: &'c RunningServer,
     book: &'c Book,
     sender: usize,
     chance: Chance,

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use peregrine::{
-    ConnectionId, Handler, Hub, Limits, Message, Reply, Running, SendError, WebSocket,
+    ConnectionId, Handler, Hub, Limits, Message, Reply, RunningServer, SendError, WebSocket,
 };
 
 use super::chance::Chance;
@@ -98,7 +98,7 @@ pub(crate) fn gather(
     limits: Limits,
     sender_count: usize,
     member_count: usize,
-) -> (Running, Arc<Book>, Swarm) {
+) -> (RunningServer, Arc<Book>, Swarm) {
     let book = Book::new(sender_count);
     let handler = Sending(Arc::clone(&book));
     let running = start(shards, |app| app.limits(limits).websocket("/", handler));
@@ -108,7 +108,7 @@ pub(crate) fn gather(
 }
 
 /// Waits until all has arrived, lets everyone have one message more, and checks what came.
-pub(crate) fn settle(running: &Running, book: &Book, swarm: Swarm, fence: usize) {
+pub(crate) fn settle(running: &RunningServer, book: &Book, swarm: Swarm, fence: usize) {
     let count = book.ledger.delivery_count(swarm.ids.len());
     swarm.wait_for(count);
     // What is still on its way would be one too many; the fence comes after it.
@@ -199,7 +199,7 @@ fn every_message_of_a_crowd_arrives_or_its_sender_was_told_when_mailboxes_are_sm
     within(LIMIT, || {
         for shards in [2, 4] {
             let mut limits = Limits::default();
-            limits.mailbox_count = 48;
+            limits.max_mailbox_envelopes = 48;
             assert!(crowd(shards, limits) > 0, "the mailboxes are too small for all");
         }
     });

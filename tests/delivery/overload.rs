@@ -10,9 +10,9 @@ use super::crowd::{gather, order, settle};
 use super::ledger::Target;
 use super::{LIMIT, enough_for, eventually};
 
-fn tiny(mailbox_count: usize) -> Limits {
+fn tiny(max_mailbox_envelopes: usize) -> Limits {
     let mut limits = Limits::default();
-    limits.mailbox_count = mailbox_count;
+    limits.max_mailbox_envelopes = max_mailbox_envelopes;
     limits
 }
 
@@ -79,11 +79,15 @@ fn a_call_that_sends_to_its_own_shard_needs_no_mailbox() {
 #[test]
 fn a_broadcast_is_accepted_when_all_mailboxes_are_empty_however_small_they_are() {
     within(LIMIT, || {
-        for mailbox_count in [1, 2, 3] {
-            let (running, book, swarm) = gather(4, tiny(mailbox_count), 2, enough_for(4));
+        for max_mailbox_envelopes in [1, 2, 3] {
+            let (running, book, swarm) = gather(4, tiny(max_mailbox_envelopes), 2, enough_for(4));
             swarm.say(0, order(0, &[Target::All]));
             eventually(|| book.ledger.total() == 1);
-            assert_eq!(book.ledger.refused_count(), 0, "mailbox_count = {mailbox_count}");
+            assert_eq!(
+                book.ledger.refused_count(),
+                0,
+                "max_mailbox_envelopes = {max_mailbox_envelopes}"
+            );
             settle(&running, &book, swarm, 1);
         }
     });

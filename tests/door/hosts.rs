@@ -1,14 +1,14 @@
 //! Which host a request names, and which origins are that host's own, also as programs that are no
 //! browsers write them.
 
-use peregrine::{Callbacks, Running};
+use peregrine::{Callbacks, RunningServer};
 
 use super::{LIMIT, echo};
 use crate::common::{SHARD_COUNTS, start, within};
 use crate::raw::{Raw, upgrade};
 
 /// The status of an upgrade for this target, with this `Host` and this `Origin`.
-fn status(server: &Running, target: &str, host: &str, origin: &str) -> u16 {
+fn status(server: &RunningServer, target: &str, host: &str, origin: &str) -> u16 {
     let request = upgrade(target).replacen("Host: localhost", &format!("Host: {host}"), 1);
     let mut raw = Raw::connect(server.local_addr());
     raw.send(request.replacen("Host", &format!("Origin: {origin}\r\nHost"), 1));
@@ -65,7 +65,8 @@ fn an_empty_port_is_the_schemes_own() {
 #[test]
 fn the_own_host_passes_with_a_slash_at_its_end_and_without_a_scheme() {
     within(LIMIT, || {
-        let listing = |origin| move |builder: peregrine::Builder| builder.allow_origin(origin);
+        let listing =
+            |origin| move |builder: peregrine::ServerBuilder| builder.allow_origin(origin);
         let strict = start(1, |builder| builder.websocket("/", echo()));
         let app = listing("https://app.example/");
         let app = start(1, |builder| app(builder).websocket("/", echo()));

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use peregrine::{Builder, Callbacks, Running};
+use peregrine::{Callbacks, RunningServer, ServerBuilder};
 
 use super::{LIMIT, ask, echo, upgrade_with};
 use crate::common::{SHARD_COUNTS, start, within};
@@ -28,8 +28,8 @@ fn mirror() -> Callbacks<Option<IpAddr>> {
 }
 
 /// Believes what comes from 127.0.0.1 and the private networks; serves a page at `/b`, too.
-fn site(shard_count: usize) -> Running {
-    let trusting = |builder: Builder| builder.trust_proxies([PEER, "10.0.0.0/8"]);
+fn site(shard_count: usize) -> RunningServer {
+    let trusting = |builder: ServerBuilder| builder.trust_proxies([PEER, "10.0.0.0/8"]);
     start(shard_count, |builder| {
         let builder = trusting(builder).websocket("/", mirror()).get("/b", "b");
         builder.websocket("/echo", echo())

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use peregrine::{Builder, Error, Running, Server};
+use peregrine::{Error, RunningServer, Server, ServerBuilder};
 use socket2::{Domain, Socket, Type};
 
 use super::{LIMIT, echo};
@@ -19,21 +19,21 @@ use crate::raw::{Raw, next_is_served, until};
 const ROLE: &str = "PEREGRINE_TEST_PORT";
 const SHARD_COUNTS: [usize; 3] = [1, 2, 4];
 
-fn exclusive(shard_count: usize) -> Builder {
+fn exclusive(shard_count: usize) -> ServerBuilder {
     Server::builder().shards(shard_count).websocket("/echo", echo())
 }
 
-fn sharing(shard_count: usize) -> Builder {
+fn sharing(shard_count: usize) -> ServerBuilder {
     exclusive(shard_count).share_port()
 }
 
 /// Starts at an address, which must be possible.
-fn begin(builder: Builder, address: impl Into<SocketAddr>) -> Running {
+fn begin(builder: ServerBuilder, address: impl Into<SocketAddr>) -> RunningServer {
     builder.bind(address.into()).expect("the address is free").start().expect("threads")
 }
 
 /// The address and the text of the refusal, which must come.
-fn refused(builder: Builder, address: SocketAddr) -> (SocketAddr, String) {
+fn refused(builder: ServerBuilder, address: SocketAddr) -> (SocketAddr, String) {
     match builder.bind(address) {
         Err(error @ Error::Bind { .. }) => {
             let text = error.to_string();

@@ -64,7 +64,7 @@ fn the_log_tells_where_a_server_serves_with_which_limits_and_how_it_ended() {
     alone(&format!("start_and_stop::{name}"), LIMIT, || {
         hear_all();
         let mut limits = Limits::default();
-        (limits.connection_count, limits.offload_thread_count) = (Some(77), Some(5));
+        (limits.max_connections, limits.max_offload_threads) = (Some(77), Some(5));
         let app = Server::builder().shards(3).limits(limits).websocket("/", echo());
         let server = app.bind("127.0.0.1:0").expect("a port");
         assert_eq!(reports::with("serving").len(), 0, "nobody is served yet");

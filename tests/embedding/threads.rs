@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use peregrine::{Builder, Callbacks, Error, Reply, Server, Upgrade};
+use peregrine::{Callbacks, Error, Reply, Server, ServerBuilder, Upgrade};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Runtime;
 
@@ -19,7 +19,7 @@ use crate::common::{Client, start, within};
 /// How long futures sleep, by a timer of tokio's.
 const NAP: Duration = Duration::from_millis(5);
 
-fn in_context(builder: Builder, runtime: &Runtime) -> Builder {
+fn in_context(builder: ServerBuilder, runtime: &Runtime) -> ServerBuilder {
     let tokio = runtime.handle().clone();
     builder.on_shard_thread(move |shard| {
         let _context = tokio.enter();

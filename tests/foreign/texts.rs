@@ -2,8 +2,8 @@
 //! be an error, and is never a panic.
 
 use peregrine::{
-    AsMessage, Builder, Callbacks, ConnectionId, Endpoint, Hub, Message, Query, Reply, Request,
-    Response, Router, Server, Upgrade, WebSocket,
+    AsMessage, Callbacks, ConnectionId, Endpoint, Hub, Message, Query, Reply, Request, Response,
+    Router, Server, ServerBuilder, Upgrade, WebSocket,
 };
 
 use super::{each, start};
@@ -28,7 +28,7 @@ fn greeter() -> Callbacks<()> {
 
 #[test]
 fn whatever_a_server_is_built_of_is_served_or_refused() {
-    let accept = |builder: Builder| {
+    let accept = |builder: ServerBuilder| {
         // Some of them can be served.
         if let Err(error) = builder.bind("127.0.0.1:0") {
             assert!(!error.to_string().is_empty());

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use peregrine::{Callbacks, ConnectionId, Limits, Overflow, Reply, WebSocket};
+use peregrine::{Callbacks, ConnectionId, Limits, OverflowPolicy, Reply, WebSocket};
 
 use super::{Dice, LIMIT, SHORT};
 use crate::common::{start, within};
@@ -130,23 +130,23 @@ pub fn misbehave(raw: &mut Raw, dice: &mut Dice) {
     }
 }
 
-fn limits(overflow: Overflow) -> Limits {
+fn limits(overflow: OverflowPolicy) -> Limits {
     let mut limits = Limits::default();
     limits.overflow = overflow;
-    limits.outbox_bytes = 128 << 10;
+    limits.max_outbox_bytes = 128 << 10;
     limits.outbox_high_water_bytes = 32 << 10;
     limits.outbox_low_water_bytes = 4 << 10;
-    limits.shard_outbox_bytes = 1 << 20;
-    limits.mailbox_count = 64;
-    limits.mailbox_bytes = 1 << 20;
+    limits.max_shard_outbox_bytes = 1 << 20;
+    limits.max_mailbox_envelopes = 64;
+    limits.max_mailbox_bytes = 1 << 20;
     limits.ping_after = SHORT / 4;
-    limits.dead_after = SHORT;
-    limits.closing = SHORT / 2;
-    limits.handshake = SHORT * 5;
+    limits.idle_timeout = SHORT;
+    limits.close_timeout = SHORT / 2;
+    limits.handshake_timeout = SHORT * 5;
     limits
 }
 
-fn run(seed: u64, shard_count: usize, overflow: Overflow) {
+fn run(seed: u64, shard_count: usize, overflow: OverflowPolicy) {
     let stage = Arc::new(Stage::new(seed));
     let handler = handler(&stage);
     let echo = Callbacks::<()>::new().on_message(|_, message| message.into());
@@ -199,7 +199,8 @@ fn run(seed: u64, shard_count: usize, overflow: Overflow) {
 fn whatever_handlers_and_clients_do_each_connection_is_closed_once() {
     let chosen = std::env::var("CHAOS_SEED").ok().and_then(|text| text.parse().ok());
     let mut seed: u64 = chosen.unwrap_or(1) * 100;
-    for overflow in [Overflow::Close, Overflow::DropNewest, Overflow::DropOldest] {
+    for overflow in [OverflowPolicy::Close, OverflowPolicy::DropNewest, OverflowPolicy::DropOldest]
+    {
         for shard_count in [1, 2] {
             seed += 1;
             println!("seed {seed}, {shard_count} shards, {overflow:?}");

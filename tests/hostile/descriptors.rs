@@ -23,7 +23,7 @@ fn out_of_descriptors_the_listener_rests_and_goes_on_when_some_are_free() {
         LIMIT,
         || {
             let mut limits = Limits::default();
-            limits.connection_count = Some(10_000);
+            limits.max_connections = Some(10_000);
             let (told, shards) = std::sync::mpsc::channel();
             let echo = Callbacks::<()>::new().on_message(move |_, message| {
                 let _ = told.send(this_thread());

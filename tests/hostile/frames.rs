@@ -177,7 +177,7 @@ fn what_comes_after_our_close_frame_is_discarded_until_theirs() {
             ws.session().to_string().into()
         });
         let mut limits = short_limits();
-        limits.closing = SHORT * 50;
+        limits.close_timeout = SHORT * 50;
         let server =
             crate::common::start(1, |builder| builder.limits(limits).websocket("/", quitter));
         let after: [(&str, Vec<u8>); 6] = [

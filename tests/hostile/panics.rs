@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver};
 
 use bytes::Bytes;
-use peregrine::{Callbacks, Close, Limits, Reply, Running, WebSocket};
+use peregrine::{Callbacks, Close, Limits, Reply, RunningServer, WebSocket};
 
 use super::{LIMIT, next, nothing_more};
 use crate::common::{SHARD_COUNTS, start, within};
@@ -49,7 +49,7 @@ fn act(ws: &WebSocket<'_, Session>, call: &str) {
 }
 
 /// An echo that panics on demand, told of its ends.
-fn serve(shard_count: usize) -> (Running, Receiver<Close>) {
+fn serve(shard_count: usize) -> (RunningServer, Receiver<Close>) {
     let (told, closes) = mpsc::channel();
     let handler = Callbacks::<Session>::new()
         .on_connect(|ws| {
@@ -82,12 +82,12 @@ fn serve(shard_count: usize) -> (Running, Receiver<Close>) {
             Reply::none()
         });
     let mut limits = Limits::default();
-    limits.outbox_bytes = 32 << 20;
+    limits.max_outbox_bytes = 32 << 20;
     let running = start(shard_count, |builder| builder.limits(limits).websocket("/echo", handler));
     (running, closes)
 }
 
-fn demand(server: &Running, what: &str) -> Raw {
+fn demand(server: &RunningServer, what: &str) -> Raw {
     Raw::upgraded(server.local_addr(), &format!("/echo?do={what}"))
 }
 

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
-use peregrine::{Callbacks, Close, ClosedBy, ConnectionId, Hub, Limits, Overflow, Running};
+use peregrine::{
+    Callbacks, Close, ClosedBy, ConnectionId, Hub, Limits, OverflowPolicy, RunningServer,
+};
 
 use super::{LIMIT, SHORT, next};
 use crate::alone::{ProcessorClock, this_thread};
@@ -68,7 +70,7 @@ fn who_sends_and_never_reads_is_stopped_before_it_costs_much() {
 
 /// News for a client that keeps up and one that does not.
 struct News {
-    server: Running,
+    server: RunningServer,
     hub: Hub,
     closes: Receiver<Close>,
     fast: Raw,
@@ -134,13 +136,13 @@ fn number_of(frame: &Frame) -> u32 {
     u32::from_be_bytes(*frame.payload.first_chunk().expect("a number"))
 }
 
-fn narrow(overflow: Overflow) -> Limits {
+fn narrow(overflow: OverflowPolicy) -> Limits {
     let mut limits = Limits::default();
-    limits.outbox_bytes = 64 << 10;
+    limits.max_outbox_bytes = 64 << 10;
     limits.outbox_high_water_bytes = 32 << 10;
     limits.outbox_low_water_bytes = 8 << 10;
     limits.overflow = overflow;
-    limits.closing = PATIENCE;
+    limits.close_timeout = PATIENCE;
     limits
 }
 
@@ -149,7 +151,7 @@ const LOADS: [(u32, u32, usize); 3] = [(1000, 1, 16 << 10), (12_000, 16, 1000), 
 
 #[test]
 fn what_a_slow_consumer_misses_is_counted_exactly() {
-    for overflow in [Overflow::DropNewest, Overflow::DropOldest] {
+    for overflow in [OverflowPolicy::DropNewest, OverflowPolicy::DropOldest] {
         for (count, burst, bytes) in LOADS {
             within(LIMIT, move || {
                 let mut news = News::new(narrow(overflow));
@@ -161,7 +163,7 @@ fn what_a_slow_consumer_misses_is_counted_exactly() {
                 assert!(dropped > 0, "{what}: the test is too small");
                 assert_eq!(numbers.len() as u64 + dropped, u64::from(count), "{what}");
                 match overflow {
-                    Overflow::DropNewest => assert_eq!(numbers[0], 0, "{what}"),
+                    OverflowPolicy::DropNewest => assert_eq!(numbers[0], 0, "{what}"),
                     _ => assert_eq!(numbers.last(), Some(&(count - 1)), "{what}"),
                 }
                 next_is_open(&mut news);
@@ -180,7 +182,7 @@ fn next_is_open(news: &mut News) {
 fn a_slow_consumer_is_closed_with_1013_and_what_waited_for_it_arrives() {
     for (count, burst, bytes) in LOADS {
         within(LIMIT, move || {
-            let mut news = News::new(narrow(Overflow::Close));
+            let mut news = News::new(narrow(OverflowPolicy::Close));
             news.broadcast(count, burst, bytes);
             let told = next(&news.closes);
             assert_eq!((told.code(), told.by()), (1013.into(), ClosedBy::Server));
@@ -207,8 +209,8 @@ fn a_slow_consumer_is_closed_with_1013_and_what_waited_for_it_arrives() {
 #[test]
 fn a_slow_consumer_that_stays_slow_is_dropped_after_the_deadline() {
     within(LIMIT, || {
-        let mut limits = narrow(Overflow::Close);
-        limits.closing = SHORT;
+        let mut limits = narrow(OverflowPolicy::Close);
+        limits.close_timeout = SHORT;
         let mut news = News::new(limits);
         news.broadcast(1000, 1, 16 << 10);
         assert_eq!(next(&news.closes).code(), 1013);
@@ -230,7 +232,7 @@ fn what_is_still_queued_for_a_connection_that_goes_is_counted() {
     for is_aborted in [true, false] {
         within(LIMIT, move || {
             let mut limits = Limits::default();
-            limits.outbox_bytes = 64 << 20;
+            limits.max_outbox_bytes = 64 << 20;
             let mut news = News::new(limits);
             for _ in 0..32 {
                 news.hub.send_to(news.slow_id, vec![0; 1 << 20]).expect("the mailbox has room");

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use peregrine::{Callbacks, HeaderError, Response, Running, Upgrade};
+use peregrine::{Callbacks, HeaderError, Response, RunningServer, Upgrade};
 
 use super::{LIMIT, echo};
 use crate::common::{start, within};
 use crate::raw::{Raw, TEXT, frame, next_is_served, upgrade};
 
 /// Serves `endpoint` at `/`, and an echo at `/echo`.
-fn serve<S: Default + 'static>(endpoint: Callbacks<S>) -> Running {
+fn serve<S: Default + 'static>(endpoint: Callbacks<S>) -> RunningServer {
     start(1, |builder| builder.websocket("/", endpoint).websocket("/echo", echo()))
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use peregrine::{Callbacks, Close, CloseCode, ClosedBy, Limits, Running};
+use peregrine::{Callbacks, Close, CloseCode, ClosedBy, Limits, RunningServer};
 
 use crate::common::{eventually, start, within};
 use crate::raw::{Raw, TEXT, frame, timed};
@@ -14,7 +14,7 @@ use crate::raw::{Raw, TEXT, frame, timed};
 const DEAD_AFTER: Duration = Duration::from_millis(600);
 
 /// Sends 2 MB for any message; tells how connections end.
-fn serve() -> (Running, mpsc::Receiver<Close>) {
+fn serve() -> (RunningServer, mpsc::Receiver<Close>) {
     let (closed, closes) = mpsc::channel();
     let closed = Arc::new(Mutex::new(closed));
     let handler = Callbacks::<()>::new()
@@ -25,8 +25,8 @@ fn serve() -> (Running, mpsc::Receiver<Close>) {
         });
     let mut limits = Limits::default();
     limits.ping_after = DEAD_AFTER / 3;
-    limits.dead_after = DEAD_AFTER;
-    limits.closing = Duration::from_millis(100);
+    limits.idle_timeout = DEAD_AFTER;
+    limits.close_timeout = Duration::from_millis(100);
     (start(1, |builder| builder.limits(limits).websocket("/", handler)), closes)
 }
 
@@ -41,7 +41,7 @@ fn drip(client: &mut Raw, rounds: usize) -> std::io::Result<()> {
     Ok(())
 }
 
-fn asked(server: &Running) -> Raw {
+fn asked(server: &RunningServer) -> Raw {
     let mut client = Raw::connect_narrow(server.local_addr());
     client.upgrade("/");
     client.send(frame(TEXT, b"go"));
@@ -105,13 +105,13 @@ fn a_client_that_stops_reading_is_gone_although_its_kernel_answers_probes() {
             });
         let mut limits = Limits::default();
         // The kernel probes a closed window after 0.2 s, 0.4 s, 0.8 s .. more.
-        let dead_after = Duration::from_secs(2);
-        (limits.ping_after, limits.dead_after) = (dead_after / 3, dead_after);
+        let idle_timeout = Duration::from_secs(2);
+        (limits.ping_after, limits.idle_timeout) = (idle_timeout / 3, idle_timeout);
         let server = start(1, |builder| builder.limits(limits).websocket("/", handler));
         let client = asked(&server);
         let (close, time) = timed(|| closes.recv().expect("it is closed"));
         assert_eq!(close.code(), CloseCode::GOING_AWAY);
-        assert!(time < dead_after * 5 / 2, "{time:?}");
+        assert!(time < idle_timeout * 5 / 2, "{time:?}");
         drop(client);
     });
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use peregrine::{Callbacks, Hub, Limits, Reply, Running};
+use peregrine::{Callbacks, Hub, Limits, Reply, RunningServer};
 
 use crate::common::{eventually, start, within};
 use crate::raw::{BINARY, CLOSE, FIN, PING, PONG, Raw, TEXT, close, frame, timed};
@@ -22,9 +22,9 @@ fn sending(handled_count: Arc<AtomicUsize>) -> Callbacks<()> {
 }
 
 /// The server, and how many messages it has handled.
-fn serve(adjust: impl FnOnce(&mut Limits)) -> (Running, Arc<AtomicUsize>) {
+fn serve(adjust: impl FnOnce(&mut Limits)) -> (RunningServer, Arc<AtomicUsize>) {
     let mut limits = Limits::default();
-    limits.outbox_bytes = 16 << 20;
+    limits.max_outbox_bytes = 16 << 20;
     adjust(&mut limits);
     let handled_count = Arc::new(AtomicUsize::new(0));
     let handler = sending(Arc::clone(&handled_count));
@@ -141,8 +141,8 @@ fn an_answer_larger_than_all_buffers_is_not_cut_by_what_the_client_still_sends()
 fn a_client_on_a_slow_uplink_sees_why_its_message_was_refused() {
     within(Duration::from_secs(60), || {
         let (server, _) = serve(|limits| {
-            limits.message_bytes = 1000;
-            limits.frame_bytes = 1000;
+            limits.max_message_bytes = 1000;
+            limits.max_frame_bytes = 1000;
         });
         let (mut client, _) = narrow(server.local_addr());
         let message = frame(BINARY, &vec![1; 300_000]);
@@ -163,7 +163,7 @@ fn the_closing_time_does_not_cut_a_client_that_still_takes_what_waits_for_it() {
     within(Duration::from_secs(60), || {
         for by_server in [true, false] {
             let (server, handled_count) =
-                serve(|limits| limits.closing = Duration::from_millis(400));
+                serve(|limits| limits.close_timeout = Duration::from_millis(400));
             let (mut client, id) = narrow(server.local_addr());
             client.send(frame(TEXT, b"6000000"));
             handled(&handled_count, 1);
@@ -206,7 +206,8 @@ fn the_closing_time_does_not_cut_a_client_that_still_takes_what_waits_for_it() {
 #[test]
 fn a_client_that_takes_nothing_is_dropped_after_the_closing_time() {
     within(Duration::from_secs(60), || {
-        let (server, handled_count) = serve(|limits| limits.closing = Duration::from_millis(400));
+        let (server, handled_count) =
+            serve(|limits| limits.close_timeout = Duration::from_millis(400));
         let (mut client, id) = narrow(server.local_addr());
         client.send(frame(TEXT, b"6000000"));
         handled(&handled_count, 1);
@@ -220,7 +221,7 @@ fn a_client_that_takes_nothing_is_dropped_after_the_closing_time() {
 #[test]
 fn a_client_that_never_ends_its_side_is_dropped_after_the_closing_time() {
     within(Duration::from_secs(60), || {
-        let (server, _) = serve(|limits| limits.closing = Duration::from_millis(400));
+        let (server, _) = serve(|limits| limits.close_timeout = Duration::from_millis(400));
         let (mut client, _) = narrow(server.local_addr());
         client.send(close(1000, b""));
         assert_eq!(client.frame().expect("a Close frame").close().0, 1000);
@@ -295,7 +296,7 @@ fn a_connection_ends_in_order_not_by_reset_for_those_who_wait_for_it() {
 fn assert_hears_the_close_behind_a_message(handler: Callbacks<()>, code: u16) {
     within(Duration::from_secs(30), move || {
         let mut limits = Limits::default();
-        limits.closing = Duration::from_secs(600);
+        limits.close_timeout = Duration::from_secs(600);
         let server = start(1, |builder| builder.limits(limits).websocket("/", handler));
         let mut client = Raw::upgraded(server.local_addr(), "/");
         client.send([frame(BINARY, b"bang"), close(1000, b"")].concat());

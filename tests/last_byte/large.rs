@@ -4,7 +4,9 @@ use std::io::Read;
 use std::thread;
 use std::time::Duration;
 
-use peregrine::{Builder, Callbacks, Endpoint, Limits, Overflow, Reply, Running, SendError};
+use peregrine::{
+    Callbacks, Endpoint, Limits, OverflowPolicy, Reply, RunningServer, SendError, ServerBuilder,
+};
 
 use crate::common::{eventually, start, within};
 use crate::raw::{CLOSE, Raw, TEXT, close, frame};
@@ -61,9 +63,9 @@ fn handler(way: Way) -> Callbacks<()> {
     )
 }
 
-fn serve(way: Way, adjust: impl FnOnce(&mut Limits) + Send + 'static) -> Running {
+fn serve(way: Way, adjust: impl FnOnce(&mut Limits) + Send + 'static) -> RunningServer {
     let endpoint = Endpoint::new(handler(way)).adjust_limits(adjust);
-    start(1, |builder: Builder| builder.websocket("/", endpoint))
+    start(1, |builder: ServerBuilder| builder.websocket("/", endpoint))
 }
 
 /// Reads at full speed, or 1 MB/s, up to the last message.
@@ -83,7 +85,7 @@ fn read_all(client: &mut Raw, is_slow: bool) -> usize {
     all.len()
 }
 
-fn send_news(server: &Running, way: Way, id: peregrine::ConnectionId) {
+fn send_news(server: &RunningServer, way: Way, id: peregrine::ConnectionId) {
     let hub = server.hub();
     let send = |message: Vec<u8>| match way {
         Way::Broadcast => hub.broadcast("/", message),
@@ -123,7 +125,7 @@ fn news_behind_a_snapshot_larger_than_the_outbox_close_nobody_who_reads() {
 }
 
 /// A client of which the snapshot waits in the outbox, and which does not read.
-fn stalled(server: &Running) -> (Raw, peregrine::ConnectionId) {
+fn stalled(server: &RunningServer) -> (Raw, peregrine::ConnectionId) {
     let mut client = Raw::connect_narrow(server.local_addr());
     client.upgrade("/");
     let id = client.text().parse().expect("an id");
@@ -135,7 +137,7 @@ fn stalled(server: &Running) -> (Raw, peregrine::ConnectionId) {
 #[test]
 fn a_client_that_does_not_read_holds_a_snapshot_and_the_limit_and_no_more() {
     within(Duration::from_secs(60), || {
-        for overflow in [Overflow::DropNewest, Overflow::DropOldest] {
+        for overflow in [OverflowPolicy::DropNewest, OverflowPolicy::DropOldest] {
             let server = serve(Way::Reply, move |limits| limits.overflow = overflow);
             let hub = server.hub();
             let (mut client, id) = stalled(&server);
@@ -165,7 +167,7 @@ fn a_client_that_does_not_read_holds_a_snapshot_and_the_limit_and_no_more() {
             assert_eq!(numbers.len() as u64 + dropped(), sent_count as u64, "{context}");
             assert!(numbers.len() <= kept_count + 50, "{context}");
             let last = match overflow {
-                Overflow::DropOldest => news(sent_count - 1),
+                OverflowPolicy::DropOldest => news(sent_count - 1),
                 _ => news(numbers.len() - 1),
             };
             assert_eq!(numbers.last(), Some(&last), "{context}");
@@ -176,7 +178,7 @@ fn a_client_that_does_not_read_holds_a_snapshot_and_the_limit_and_no_more() {
 #[test]
 fn a_client_that_does_not_read_is_closed_when_the_news_behind_a_snapshot_exceed_the_limit() {
     within(Duration::from_secs(60), || {
-        let server = serve(Way::Reply, |limits| limits.closing = Duration::from_millis(300));
+        let server = serve(Way::Reply, |limits| limits.close_timeout = Duration::from_millis(300));
         let hub = server.hub();
         let (client, id) = stalled(&server);
         for number in 0..900 {
@@ -196,7 +198,7 @@ fn a_client_that_does_not_read_is_closed_when_the_news_behind_a_snapshot_exceed_
 #[test]
 fn a_second_snapshot_is_refused_and_costs_none_of_the_news_before_it() {
     within(Duration::from_secs(60), || {
-        let server = serve(Way::Reply, |limits| limits.overflow = Overflow::DropOldest);
+        let server = serve(Way::Reply, |limits| limits.overflow = OverflowPolicy::DropOldest);
         let hub = server.hub();
         let (client, id) = stalled(&server);
         let news: Vec<_> = (0..50).map(|number| hub.send_to_async(id, news(number))).collect();

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use peregrine::{Limits, Response, Running};
+use peregrine::{Limits, Response, RunningServer};
 
 use crate::common::{start, within};
 use crate::raw::{Raw, get};
@@ -11,9 +11,9 @@ use crate::raw::{Raw, get};
 const PAGE_BYTES: usize = 4 << 20;
 const HANDSHAKE: Duration = Duration::from_millis(300);
 
-fn serve() -> Running {
+fn serve() -> RunningServer {
     let mut limits = Limits::default();
-    limits.handshake = HANDSHAKE;
+    limits.handshake_timeout = HANDSHAKE;
     start(1, |builder| {
         let page = Response::new(200).body(vec![b'p'; PAGE_BYTES]);
         builder.limits(limits).get("/page", page).get("/next", "next")

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::Duration;
 
 use futures_channel::oneshot;
-use peregrine::{Builder, Callbacks, Close, CloseCode, ClosedBy, Limits, Reply, WebSocket};
+use peregrine::{Callbacks, Close, CloseCode, ClosedBy, Limits, Reply, ServerBuilder, WebSocket};
 
 use crate::common::{Client, eventually, start, within};
 use crate::raw::{CLOSE, Raw, TEXT, close, frame};
@@ -177,7 +177,7 @@ fn end(how: End, mut client: Raw, message: Vec<u8>) -> Option<Raw> {
     Some(client)
 }
 
-fn with_echo(builder: Builder) -> Builder {
+fn with_echo(builder: ServerBuilder) -> ServerBuilder {
     let echo = Callbacks::<()>::new().on_message(|_ws, message| message.into());
     builder.websocket("/echo", echo)
 }
@@ -309,7 +309,7 @@ fn what_takes_longer_than_the_closing_time_is_cut_logged_and_counted() {
             let (handler, _closes) = saver.handler(kind, Place::OnMessage);
             let server = start(1, |builder| {
                 let mut limits = Limits::default();
-                limits.closing = Duration::from_millis(200);
+                limits.close_timeout = Duration::from_millis(200);
                 builder.limits(limits).websocket("/", handler)
             });
             let hub = server.hub();
@@ -337,9 +337,9 @@ fn a_job_that_was_accepted_is_begun_also_when_its_connection_was_given_up() {
         let (handler, _closes) = saver.handler(Kind::Offload, Place::OnMessage);
         let server = start(1, |builder| {
             let mut limits = Limits::default();
-            limits.closing = Duration::from_millis(100);
+            limits.close_timeout = Duration::from_millis(100);
             // The first job keeps the others waiting.
-            limits.offload_thread_count = Some(1);
+            limits.max_offload_threads = Some(1);
             builder.limits(limits).websocket("/", handler)
         });
         let hub = server.hub();
@@ -394,7 +394,7 @@ fn a_shutdown_waits_for_accepted_jobs_also_for_those_whose_connections_are_gone(
             let (handler, _closes) = saver.handler(Kind::Offload, Place::OnMessage);
             let server = start(1, |builder| {
                 let mut limits = Limits::default();
-                limits.closing = Duration::from_millis(100);
+                limits.close_timeout = Duration::from_millis(100);
                 builder.limits(limits).websocket("/", handler)
             });
             let hub = server.hub();
@@ -471,7 +471,7 @@ fn on_drain_is_not_called_again_and_again_when_nothing_can_be_sent_any_more() {
                 let _ = ws.send(vec![7; 200_000]);
             });
         let mut limits = Limits::default();
-        limits.closing = Duration::from_millis(600);
+        limits.close_timeout = Duration::from_millis(600);
         let server = start(1, |builder| builder.limits(limits).websocket("/", handler));
         let hub = server.hub();
         let client = Raw::upgraded(server.local_addr(), "/");

@@ -36,7 +36,7 @@ fn five_hundred_who_come_back_at_once_and_are_looked_up_for_50_ms_each_are_all_l
         });
         let let_in_count = statuses.iter().filter(|&&status| status == 101).count();
         assert_eq!(let_in_count, 500, "{statuses:?}");
-        assert!(took < Limits::default().handshake, "{took:?}");
+        assert!(took < Limits::default().handshake_timeout, "{took:?}");
         for raw in &mut crowd {
             raw.send(frame(TEXT, b"hello"));
             assert_eq!(raw.text(), "hello");
@@ -91,8 +91,8 @@ fn an_upgrade_that_the_queue_is_too_long_for_is_told_so_in_time_and_its_work_is_
         for shard_count in SHARD_COUNTS {
             let (handler, begun, open, count) = gated();
             let mut limits = Limits::default();
-            limits.handshake = Duration::from_millis(300);
-            limits.offload_thread_count = Some(1);
+            limits.handshake_timeout = Duration::from_millis(300);
+            limits.max_offload_threads = Some(1);
             let server = start(shard_count, |app| app.limits(limits).websocket("/", handler));
             let ask = || {
                 let mut raw = Raw::connect(server.local_addr());
@@ -122,7 +122,7 @@ fn an_upgrade_for_which_there_is_no_room_in_the_queue_is_told_so_at_once() {
         for shard_count in SHARD_COUNTS {
             let (handler, begun, open, _) = gated();
             let mut limits = Limits::default();
-            (limits.offload_thread_count, limits.offload_queue_count) = (Some(2), 3);
+            (limits.max_offload_threads, limits.max_queued_jobs) = (Some(2), 3);
             let server = start(shard_count, |app| app.limits(limits).websocket("/", handler));
             let ask = || {
                 let mut raw = Raw::connect(server.local_addr());

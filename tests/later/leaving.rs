@@ -31,7 +31,7 @@ fn leaving_slowly(receipt: Receipt) -> (Callbacks<()>, Goodbyes) {
     );
     let handler = match receipt {
         Receipt::Whole => handler,
-        Receipt::Pieces => handler.on_fragment(|_ws, _fragment| Reply::none()),
+        Receipt::Pieces => handler.on_chunk(|_ws, _fragment| Reply::none()),
     };
     (handler, goodbyes)
 }

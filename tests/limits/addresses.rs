@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
-use peregrine::{Callbacks, Limits, Running, Upgrade};
+use peregrine::{Callbacks, Limits, RunningServer, Upgrade};
 
 use super::{LIMIT, SHORT};
 use crate::alone::alone;
@@ -17,7 +17,7 @@ const HERE: &str = "127.0.0.2";
 const THERE: &str = "127.0.0.3";
 
 /// Does what it is told; a page at `/b`; 401 at `/members`.
-fn site(shard_count: usize, limits: Limits) -> Running {
+fn site(shard_count: usize, limits: Limits) -> RunningServer {
     let told = Callbacks::<()>::new().on_message(|ws, message| {
         match message.as_text() {
             Some("abort") => ws.abort(),
@@ -97,7 +97,7 @@ fn the_server_has_as_many_connections_as_it_may_whatever_the_shards() {
     for shard_count in SHARD_COUNTS {
         within(LIMIT, move || {
             let mut limits = Limits::default();
-            limits.connection_count = Some(COUNT);
+            limits.max_connections = Some(COUNT);
             let server = site(shard_count, limits);
             let mut crowd: Vec<Raw> =
                 (0..COUNT + 50).map(|_| Raw::connect(server.local_addr())).collect();
@@ -188,8 +188,8 @@ fn every_way_out_makes_room_for_another() {
         within(LIMIT, move || {
             let mut limits = at_most(1);
             // Time enough for those who are not slow, on a machine that is.
-            limits.handshake = 5 * SHORT;
-            limits.closing = SHORT;
+            limits.handshake_timeout = 5 * SHORT;
+            limits.close_timeout = SHORT;
             let server = site(shard_count, limits);
             for (what, leave) in ways {
                 leave(Raw::connect_from(HERE, server.local_addr()));
@@ -207,7 +207,7 @@ fn a_crowd_from_one_address_takes_no_place_from_others() {
     for shard_count in SHARD_COUNTS {
         within(LIMIT, move || {
             let mut limits = at_most(1);
-            limits.connection_count = Some(4);
+            limits.max_connections = Some(4);
             let server = site(shard_count, limits);
             let (address, hub) = (server.local_addr(), server.hub());
             let mut inside = let_in(HERE, address).expect("room");
@@ -243,7 +243,7 @@ fn an_address_upgrades_as_fast_as_it_may_and_no_faster() {
     for shard_count in SHARD_COUNTS {
         within(LIMIT, move || {
             let mut limits = Limits::default();
-            limits.upgrades_per_second = Some(RATE);
+            limits.max_upgrades_per_second_per_ip = Some(RATE);
             let server = site(shard_count, limits);
             let address = server.local_addr();
             let (count, took) = timed(|| {
@@ -347,7 +347,7 @@ fn a_shutdown_lets_everybody_out() {
     for shard_count in SHARD_COUNTS {
         within(LIMIT, move || {
             let mut limits = at_most(5);
-            limits.upgrades_per_second = Some(1000);
+            limits.max_upgrades_per_second_per_ip = Some(1000);
             let server = site(shard_count, limits);
             let address = server.local_addr();
             let inside: Vec<Raw> = (0..5).map(|_| let_in(HERE, address).expect("room")).collect();

@@ -1,6 +1,6 @@
 //! What a crowd of clients can make a shard keep of their input, all of them together.
 
-use peregrine::{Limits, Running};
+use peregrine::{Limits, RunningServer};
 
 use super::{LIMIT, echo};
 use crate::common::within;
@@ -9,15 +9,15 @@ use crate::raw::{BINARY, CONTINUATION, FIN, PING, PONG, Raw, frame};
 const TRY_AGAIN_LATER: u16 = 1013;
 
 /// A server whose shard keeps at most so much.
-fn serve(shard_input_bytes: usize) -> Running {
+fn serve(max_shard_input_bytes: usize) -> RunningServer {
     let mut limits = Limits::default();
-    limits.shard_input_bytes = shard_input_bytes;
+    limits.max_shard_input_bytes = max_shard_input_bytes;
     echo(limits)
 }
 
 /// A client that has begun a message with so many bytes. The error is the code that it was closed
 /// with.
-fn begin(server: &Running, bytes: usize) -> Result<Raw, u16> {
+fn begin(server: &RunningServer, bytes: usize) -> Result<Raw, u16> {
     let mut raw = Raw::upgraded(server.local_addr(), "/echo");
     grow(&mut raw, BINARY, bytes)?;
     Ok(raw)
@@ -83,7 +83,7 @@ fn small_messages_pass_however_much_others_keep() {
 fn who_asks_and_does_not_read_counts_with_what_waits() {
     within(LIMIT, || {
         let mut limits = Limits::default();
-        limits.shard_input_bytes = 20_000;
+        limits.max_shard_input_bytes = 20_000;
         limits.outbox_high_water_bytes = 1000;
         limits.outbox_low_water_bytes = 1000;
         let server = echo(limits);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use peregrine::{Callbacks, Limits, Overflow, WebSocket};
+use peregrine::{Callbacks, Limits, OverflowPolicy, WebSocket};
 
 use super::{LIMIT, SHORT};
 use crate::common::{SHARD_COUNTS, start, within};
@@ -134,7 +134,7 @@ fn what_waits_is_told_to_the_byte() {
 fn a_large_message_is_accepted_into_an_empty_outbox() {
     within(LIMIT, || {
         let mut limits = Limits::default();
-        limits.outbox_bytes = 1000;
+        limits.max_outbox_bytes = 1000;
         limits.outbox_high_water_bytes = 500;
         limits.outbox_low_water_bytes = 0;
         let server = super::echo(limits);
@@ -152,13 +152,13 @@ fn a_large_message_is_accepted_into_an_empty_outbox() {
 fn who_reads_what_it_asked_for_is_not_taken_for_a_slow_consumer() {
     const COUNT: usize = 48;
     within(LIMIT, || {
-        for message_bytes in [1 << 20, (1 << 20) - 100_000, 600_000, 300_000] {
+        for max_message_bytes in [1 << 20, (1 << 20) - 100_000, 600_000, 300_000] {
             let server = super::echo(Limits::default());
             let mut raw = Raw::connect_narrow(server.local_addr());
             raw.upgrade("/echo");
             let mut writer = raw.socket.try_clone().expect("a descriptor");
             let sending = thread::spawn(move || {
-                let message = frame(BINARY, &vec![3; message_bytes]);
+                let message = frame(BINARY, &vec![3; max_message_bytes]);
                 for _ in 0..COUNT {
                     std::io::Write::write_all(&mut writer, &message).expect("the server reads");
                 }
@@ -168,10 +168,10 @@ fn who_reads_what_it_asked_for_is_not_taken_for_a_slow_consumer() {
                 assert_eq!(
                     echo.first,
                     BINARY,
-                    "{message_bytes} bytes, {number}: {:?}",
+                    "{max_message_bytes} bytes, {number}: {:?}",
                     echo.close()
                 );
-                assert_eq!(echo.payload.len(), message_bytes);
+                assert_eq!(echo.payload.len(), max_message_bytes);
             }
             sending.join().expect("the sender");
         }
@@ -235,7 +235,7 @@ fn a_control_frame_goes_before_waiting_messages_and_never_into_one() {
     const MESSAGE_BYTES: usize = 12 << 20;
     within(LIMIT, || {
         let mut limits = Limits::default();
-        limits.outbox_bytes = 64 << 20;
+        limits.max_outbox_bytes = 64 << 20;
         // The server goes on reading, and has a ping of its own to send.
         limits.outbox_high_water_bytes = 64 << 20;
         limits.ping_after = SHORT;
@@ -271,7 +271,7 @@ fn a_control_frame_goes_before_waiting_messages_and_never_into_one() {
 #[test]
 fn on_drain_may_broadcast_send_and_abort() {
     within(LIMIT, || {
-        for overflow in [Overflow::Close, Overflow::DropOldest] {
+        for overflow in [OverflowPolicy::Close, OverflowPolicy::DropOldest] {
             let mut limits = Limits::default();
             limits.overflow = overflow;
             // The handler aborts: what is still queued then would not arrive.

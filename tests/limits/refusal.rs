@@ -3,15 +3,17 @@
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 
-use peregrine::{Callbacks, ClosedBy, ConnectionId, Hub, Limits, Overflow, Running, SendError};
+use peregrine::{
+    Callbacks, ClosedBy, ConnectionId, Hub, Limits, OverflowPolicy, RunningServer, SendError,
+};
 
 use super::LIMIT;
 use crate::common::{PATIENCE, start, within};
 use crate::raw::{BINARY, Raw, TEXT, frame, witnessed_echo};
 
-fn small_outbox(overflow: Overflow) -> Limits {
+fn small_outbox(overflow: OverflowPolicy) -> Limits {
     let mut limits = Limits::default();
-    limits.outbox_bytes = 100_000;
+    limits.max_outbox_bytes = 100_000;
     limits.overflow = overflow;
     limits
 }
@@ -41,7 +43,7 @@ fn filler(told: Sender<(u32, SendError)>) -> Callbacks<()> {
 fn a_send_to_a_full_outbox_is_refused_and_what_was_accepted_arrives() {
     within(LIMIT, || {
         let (told, tallies) = mpsc::channel();
-        let limits = small_outbox(Overflow::DropNewest);
+        let limits = small_outbox(OverflowPolicy::DropNewest);
         let server = start(1, |builder| builder.limits(limits).websocket("/", filler(told)));
         let mut raw = Raw::upgraded(server.local_addr(), "/");
         for _ in 0..3 {
@@ -63,7 +65,7 @@ fn a_send_to_a_full_outbox_is_refused_and_what_was_accepted_arrives() {
 fn overflow_close_closes_with_1013_after_what_was_accepted() {
     within(LIMIT, || {
         let (told, tallies) = mpsc::channel();
-        let limits = small_outbox(Overflow::Close);
+        let limits = small_outbox(OverflowPolicy::Close);
         let server = start(1, |builder| builder.limits(limits).websocket("/", filler(told)));
         let mut raw = Raw::upgraded(server.local_addr(), "/");
         raw.send(frame(TEXT, b"fill"));
@@ -89,7 +91,7 @@ fn drop_oldest_accepts_the_newest_and_counts_what_it_drops() {
             }
             message.into()
         });
-        let limits = small_outbox(Overflow::DropOldest);
+        let limits = small_outbox(OverflowPolicy::DropOldest);
         let server = start(1, |builder| builder.limits(limits).websocket("/", sender));
         let mut raw = Raw::upgraded(server.local_addr(), "/");
         raw.send(frame(TEXT, b"fill"));
@@ -122,7 +124,7 @@ fn a_send_to_anothers_full_outbox_is_refused_to_the_sender() {
                 told.send(results).expect("the test listens");
                 ().into()
             });
-        let limits = small_outbox(Overflow::DropNewest);
+        let limits = small_outbox(OverflowPolicy::DropNewest);
         let server = start(1, |builder| builder.limits(limits).websocket("/", handler));
         let mut target = Raw::upgraded(server.local_addr(), "/");
         let mut sender = Raw::upgraded(server.local_addr(), "/");
@@ -158,8 +160,8 @@ fn all_outboxes_of_a_shard_together_are_bounded() {
                 }
                 ().into()
             });
-        let mut limits = small_outbox(Overflow::DropNewest);
-        limits.shard_outbox_bytes = 100_000;
+        let mut limits = small_outbox(OverflowPolicy::DropNewest);
+        limits.max_shard_outbox_bytes = 100_000;
         limits.outbox_high_water_bytes = 20_000;
         limits.outbox_low_water_bytes = 0;
         let server = start(1, |builder| builder.limits(limits).websocket("/", handler));
@@ -177,7 +179,7 @@ fn all_outboxes_of_a_shard_together_are_bounded() {
 
 /// A server whose shards can be stopped: a message `stop` waits for the gate to open.
 struct Gated {
-    server: Running,
+    server: RunningServer,
     hub: Hub,
     gate: Sender<()>,
     stopped: Receiver<()>,
@@ -224,7 +226,7 @@ impl Gated {
 fn a_full_mailbox_refuses_and_what_it_took_arrives() {
     within(LIMIT, || {
         let mut limits = Limits::default();
-        limits.mailbox_count = 7;
+        limits.max_mailbox_envelopes = 7;
         let gated = Gated::new(1, limits);
         let (mut raw, id) = gated.connect();
         for _ in 0..3 {
@@ -250,7 +252,7 @@ fn a_full_mailbox_refuses_and_what_it_took_arrives() {
 fn a_mailbox_is_bounded_in_bytes_but_takes_any_message_when_empty() {
     within(LIMIT, || {
         let mut limits = Limits::default();
-        limits.mailbox_bytes = 10_000;
+        limits.max_mailbox_bytes = 10_000;
         let gated = Gated::new(1, limits);
         let (mut raw, id) = gated.connect();
         gated.stop(&mut raw);
@@ -275,7 +277,7 @@ fn a_mailbox_is_bounded_in_bytes_but_takes_any_message_when_empty() {
 fn a_broadcast_that_one_shard_cannot_take_reaches_nobody() {
     within(LIMIT, || {
         let mut limits = Limits::default();
-        limits.mailbox_count = 4;
+        limits.max_mailbox_envelopes = 4;
         let gated = Gated::new(2, limits);
         let mut connections: Vec<_> = (0..16).map(|_| gated.connect()).collect();
         let at = |shard| move |(_, id): &(Raw, ConnectionId)| id.shard() == shard;

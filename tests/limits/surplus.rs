@@ -3,19 +3,19 @@
 
 use std::net::SocketAddr;
 
-use peregrine::{Callbacks, Limits, Running};
+use peregrine::{Callbacks, Limits, RunningServer};
 
 use super::LIMIT;
 use crate::common::{SHARD_COUNTS, start, within};
 use crate::raw::{Bystander, Raw, get, until, upgrade};
 
-/// As many as `connection_count`.
+/// As many as `max_connections`.
 const COUNT: usize = 2;
 /// How many connections are kept beyond the limits.
 const SURPLUS_COUNT: usize = 64;
 
 /// An echo, pages, and a page that tells whether the server is ready.
-fn site(shard_count: usize, limits: Limits) -> Running {
+fn site(shard_count: usize, limits: Limits) -> RunningServer {
     let echo = || Callbacks::<()>::new().on_message(|_, message| message.into());
     start(shard_count, |builder| {
         let builder = builder.limits(limits).trust_proxies(["127.0.0.9"]);
@@ -25,9 +25,9 @@ fn site(shard_count: usize, limits: Limits) -> Running {
 }
 
 /// A server that has all the connections that it may have.
-fn full(shard_count: usize) -> (Running, Vec<Bystander>) {
+fn full(shard_count: usize) -> (RunningServer, Vec<Bystander>) {
     let mut limits = Limits::default();
-    limits.connection_count = Some(COUNT);
+    limits.max_connections = Some(COUNT);
     let server = site(shard_count, limits);
     let inside = (0..COUNT).map(|_| Bystander::connect(server.local_addr(), "/echo")).collect();
     (server, inside)
@@ -116,7 +116,7 @@ fn an_address_with_too_many_connections_gets_pages_and_no_upgrade() {
 }
 
 /// Opens as many silent connections as are kept, and waits until they are.
-fn fill(server: &Running, connect: impl Fn(SocketAddr) -> Raw, inside: usize) -> Vec<Raw> {
+fn fill(server: &RunningServer, connect: impl Fn(SocketAddr) -> Raw, inside: usize) -> Vec<Raw> {
     let crowd = (0..SURPLUS_COUNT).map(|_| connect(server.local_addr())).collect();
     until("all are kept", || {
         server.hub().connection_counts().iter().sum::<usize>() == inside + SURPLUS_COUNT

@@ -4,7 +4,7 @@ use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::Duration;
 
-use peregrine::{Callbacks, Close, ClosedBy, Limits, Running};
+use peregrine::{Callbacks, Close, ClosedBy, Limits, RunningServer};
 
 use super::{LIMIT, SHORT};
 use crate::common::{PATIENCE, start, within};
@@ -15,15 +15,15 @@ use crate::raw::{
 /// The most that the server may be late.
 const MARGIN: Duration = Duration::from_secs(2);
 
-fn silence(ping_after: Duration, dead_after: Duration) -> Limits {
+fn silence(ping_after: Duration, idle_timeout: Duration) -> Limits {
     let mut limits = Limits::default();
     limits.ping_after = ping_after;
-    limits.dead_after = dead_after;
-    limits.closing = SHORT;
+    limits.idle_timeout = idle_timeout;
+    limits.close_timeout = SHORT;
     limits
 }
 
-fn serve(limits: Limits) -> (Running, Receiver<Close>) {
+fn serve(limits: Limits) -> (RunningServer, Receiver<Close>) {
     let (echo, closes) = witnessed_echo();
     (start(1, |builder| builder.limits(limits).websocket("/echo", echo)), closes)
 }
@@ -151,7 +151,7 @@ fn who_does_not_answer_our_close_is_dropped_after_the_deadline() {
             ().into()
         });
         let mut limits = Limits::default();
-        limits.closing = SHORT;
+        limits.close_timeout = SHORT;
         let server = start(1, |builder| builder.limits(limits).websocket("/", quitter));
         let hub = server.hub();
         let silent = Vec::new();
@@ -187,7 +187,7 @@ fn who_answers_our_close_is_released_at_once() {
             "hello and goodbye".into()
         });
         let mut limits = Limits::default();
-        limits.closing = PATIENCE;
+        limits.close_timeout = PATIENCE;
         let server = start(1, |builder| builder.limits(limits).websocket("/", quitter));
         let mut raw = Raw::upgraded(server.local_addr(), "/");
         assert_eq!(raw.text(), "hello and goodbye");

@@ -39,9 +39,9 @@ fn nobody_is_gone_or_late_because_the_shard_itself_was_asleep() {
         let (handler, begun, open) = gate();
         let mut limits = Limits::default();
         limits.ping_after = Duration::from_secs(2);
-        limits.dead_after = Duration::from_secs(8);
-        limits.handshake = Duration::from_secs(8);
-        limits.slow_handler = Duration::MAX;
+        limits.idle_timeout = Duration::from_secs(8);
+        limits.handshake_timeout = Duration::from_secs(8);
+        limits.slow_handler_after = Duration::MAX;
         let server = start(1, |app| app.limits(limits).websocket("/", handler));
         let mut crowd: Vec<_> =
             (0..CROWD).map(|_| Raw::upgraded(server.local_addr(), "/")).collect();
@@ -80,7 +80,7 @@ fn a_shard_that_is_blocked_does_not_hold_up_another() {
     within(LIMIT, || {
         let (handler, begun, open) = gate();
         let mut limits = Limits::default();
-        limits.slow_handler = Duration::MAX;
+        limits.slow_handler_after = Duration::MAX;
         let server = start(2, |app| app.limits(limits).websocket("/", handler));
         let hub = server.hub();
         let mut blocker = Client::connect(server.local_addr(), "/");
@@ -125,8 +125,8 @@ fn work_that_never_ends_fills_a_bounded_pool_and_does_not_keep_the_server_from_s
             peregrine::Upgrade::offload(|| (), |()| peregrine::Upgrade::accept())
         });
         let mut limits = Limits::default();
-        limits.offload_thread_count = Some(2);
-        limits.offload_queue_count = 3;
+        limits.max_offload_threads = Some(2);
+        limits.max_queued_jobs = 3;
         let server =
             start(1, |app| app.limits(limits).websocket("/", stuck).websocket("/late", late));
         let mut busy: Vec<_> = (0..5).map(|_| Client::connect(server.local_addr(), "/")).collect();

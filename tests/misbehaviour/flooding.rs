@@ -25,7 +25,7 @@ fn ten_thousand_sends_of_each_kind_in_one_call_are_delivered_or_refused() {
                 format!("{accepted:?}").into()
             });
             let mut limits = Limits::default();
-            limits.outbox_bytes = 8 << 20;
+            limits.max_outbox_bytes = 8 << 20;
             let server = start(shards, |app| app.limits(limits).websocket("/", handler));
             let mut client = Client::connect(server.local_addr(), "/");
             client.send("go");
@@ -66,7 +66,7 @@ fn a_handler_that_sends_until_it_is_refused_is_refused_and_others_are_served() {
             message.into()
         });
         let mut limits = Limits::default();
-        limits.overflow = peregrine::Overflow::DropNewest;
+        limits.overflow = peregrine::OverflowPolicy::DropNewest;
         let echo = Callbacks::<()>::new().on_message(|_, message| message.into());
         let server =
             start(1, |app| app.limits(limits).websocket("/", handler).websocket("/echo", echo));
@@ -95,8 +95,8 @@ fn two_shards_that_flood_each_other_do_not_lock_each_other() {
             Reply::none()
         });
         let mut limits = Limits::default();
-        limits.mailbox_count = 8;
-        limits.overflow = peregrine::Overflow::DropNewest;
+        limits.max_mailbox_envelopes = 8;
+        limits.overflow = peregrine::OverflowPolicy::DropNewest;
         let greeter = handler.on_connect(|ws| ws.id().to_string().into());
         let server = start(2, |app| app.limits(limits).websocket("/", greeter));
         let hub = server.hub();

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use peregrine::{Callbacks, ConnectionId, Delivery, Hub, Limits, Reply, SendError, Stream};
+use peregrine::{Callbacks, ConnectionId, Delivery, Hub, Limits, MessageWriter, Reply, SendError};
 
 use super::LIMIT;
 use crate::common::{Client, PATIENCE, start, within};
@@ -16,7 +16,7 @@ use crate::raw::{Raw, TEXT, frame, timed, until};
 struct Kept {
     hubs: Vec<(Hub, ConnectionId)>,
     deliveries: Vec<Delivery>,
-    streams: Vec<Stream<str>>,
+    streams: Vec<MessageWriter<str>>,
 }
 
 /// Keeps every handle there is.
@@ -92,7 +92,7 @@ fn a_future_that_never_resolves_ends_with_its_connection() {
         let handler =
             Callbacks::<()>::new().on_message(move |_, _| never()).on_close(move |_, _| goodbye());
         let mut limits = Limits::default();
-        limits.closing = Duration::from_millis(100);
+        limits.close_timeout = Duration::from_millis(100);
         let server = start(1, |app| app.limits(limits).websocket("/", handler));
         let hub = server.hub();
         let before = Arc::strong_count(&living);

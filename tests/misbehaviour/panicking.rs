@@ -81,9 +81,9 @@ fn the_pools_threads_survive_whatever_their_work_panics_with() {
             })
         });
         let mut limits = Limits::default();
-        limits.offload_thread_count = Some(2);
+        limits.max_offload_threads = Some(2);
         // So long a connection that is gone waits for its work.
-        limits.closing = Duration::from_millis(200);
+        limits.close_timeout = Duration::from_millis(200);
         let server = start(1, |app| app.limits(limits).websocket("/", handler));
         let hub = server.hub();
         for what in ["panic", "value", "panic", "value"] {
@@ -133,7 +133,7 @@ fn a_thousand_panics_leave_nothing_behind() {
             });
         let echo = Callbacks::<()>::new().on_message(|_, message| message.into());
         let mut limits = Limits::default();
-        limits.offload_thread_count = Some(1);
+        limits.max_offload_threads = Some(1);
         let server =
             start(1, |app| app.limits(limits).websocket("/", handler).websocket("/echo", echo));
         let hub = server.hub();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use peregrine::{Callbacks, Endpoint, Error, Limits, Overflow, Router, Server};
+use peregrine::{Callbacks, Endpoint, Error, Limits, OverflowPolicy, Router, Server};
 
 use crate::common::{Client, SHARD_COUNTS, start, within};
 use crate::raw::Raw;
@@ -15,10 +15,10 @@ fn lengths() -> Callbacks<()> {
     Callbacks::new().on_message(|_, message| message.len().to_string().into())
 }
 
-fn message_bytes(bytes: usize) -> impl FnOnce(&mut Limits) + Send + 'static {
+fn max_message_bytes(bytes: usize) -> impl FnOnce(&mut Limits) + Send + 'static {
     move |limits| {
-        limits.message_bytes = bytes;
-        limits.frame_bytes = bytes;
+        limits.max_message_bytes = bytes;
+        limits.max_frame_bytes = bytes;
     }
 }
 
@@ -27,12 +27,13 @@ fn limits_are_inherited_and_adjusted_on_the_way() {
     within(LIMIT, || {
         for shard_count in SHARD_COUNTS {
             let mut limits = Limits::default();
-            message_bytes(100)(&mut limits);
-            let own = Endpoint::new(lengths()).adjust_limits(|limits| limits.message_bytes += 1);
+            max_message_bytes(100)(&mut limits);
+            let own =
+                Endpoint::new(lengths()).adjust_limits(|limits| limits.max_message_bytes += 1);
             let wide = Router::new()
                 .mount("/", Router::new().websocket("/inner", lengths()).websocket("/own", own))
-                .adjust_limits(message_bytes(100_000))
-                .adjust_limits(|limits| limits.message_bytes -= 1_000);
+                .adjust_limits(max_message_bytes(100_000))
+                .adjust_limits(|limits| limits.max_message_bytes -= 1_000);
             let running = start(shard_count, |builder| {
                 builder.limits(limits).mount("/wide", wide).websocket("/plain", lengths())
             });
@@ -64,8 +65,8 @@ fn the_outbox_is_bounded_by_its_endpoint() {
             let narrow = Endpoint::new(talkative()).adjust_limits(|limits| {
                 limits.outbox_low_water_bytes = 1_000;
                 limits.outbox_high_water_bytes = 2_000;
-                limits.outbox_bytes = 10_100;
-                limits.overflow = Overflow::DropNewest;
+                limits.max_outbox_bytes = 10_100;
+                limits.overflow = OverflowPolicy::DropNewest;
             });
             let running = start(shard_count, |builder| {
                 builder.websocket("/narrow", narrow).websocket("/wide", talkative())
@@ -89,8 +90,8 @@ fn a_silent_peer_is_pinged_when_its_endpoint_says() {
         for shard_count in SHARD_COUNTS {
             let quick = Endpoint::new(named("quick")).adjust_limits(|limits| {
                 limits.ping_after = Duration::from_millis(50);
-                limits.dead_after = Duration::from_millis(250);
-                limits.closing = Duration::from_millis(50);
+                limits.idle_timeout = Duration::from_millis(250);
+                limits.close_timeout = Duration::from_millis(50);
             });
             let running = start(shard_count, |builder| {
                 builder.websocket("/quick", quick).websocket("/slow", named("slow"))
@@ -114,22 +115,22 @@ fn a_silent_peer_is_pinged_when_its_endpoint_says() {
 fn limits_of_an_endpoint_that_contradict_are_an_error_of_bind() {
     type Adjust = fn(&mut Limits);
     let broken: [Adjust; 15] = [
-        |limits| limits.message_bytes = 0,
+        |limits| limits.max_message_bytes = 0,
         |limits| limits.outbox_low_water_bytes = limits.outbox_high_water_bytes + 1,
-        |limits| limits.dead_after = limits.ping_after,
+        |limits| limits.idle_timeout = limits.ping_after,
         // What counts for the server alone.
-        |limits| limits.head_bytes -= 1,
-        |limits| limits.header_count += 1,
-        |limits| limits.handshake *= 2,
-        |limits| limits.connection_count = Some(7),
+        |limits| limits.max_head_bytes -= 1,
+        |limits| limits.max_headers += 1,
+        |limits| limits.handshake_timeout *= 2,
+        |limits| limits.max_connections = Some(7),
         |limits| limits.max_connections_per_ip = Some(7),
-        |limits| limits.upgrades_per_second = Some(7),
-        |limits| limits.shard_outbox_bytes += 1,
-        |limits| limits.shard_input_bytes += 1,
-        |limits| limits.mailbox_count += 1,
-        |limits| limits.mailbox_bytes += 1,
-        |limits| limits.offload_thread_count = Some(7),
-        |limits| limits.offload_queue_count += 1,
+        |limits| limits.max_upgrades_per_second_per_ip = Some(7),
+        |limits| limits.max_shard_outbox_bytes += 1,
+        |limits| limits.max_shard_input_bytes += 1,
+        |limits| limits.max_mailbox_envelopes += 1,
+        |limits| limits.max_mailbox_bytes += 1,
+        |limits| limits.max_offload_threads = Some(7),
+        |limits| limits.max_queued_jobs += 1,
     ];
     for adjust in broken {
         let endpoint = Endpoint::new(named("")).adjust_limits(adjust);

@@ -59,7 +59,7 @@ fn a_path_is_served_however_its_letters_are_encoded() {
 }
 
 /// What is heard first at a path that no URL parser would leave as it is.
-fn greeting_raw(running: &peregrine::Running, path: &str) -> String {
+fn greeting_raw(running: &peregrine::RunningServer, path: &str) -> String {
     let mut raw = Raw::connect(running.local_addr());
     raw.send(upgrade(path));
     assert_eq!(raw.head().status, 101, "{path}");

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
-use peregrine::{ConnectionId, Handler, Limits, Message, Overflow, Reply, SendError, WebSocket};
+use peregrine::{
+    ConnectionId, Handler, Limits, Message, OverflowPolicy, Reply, SendError, WebSocket,
+};
 
 use super::common::{Client, PATIENCE, start};
 use super::{enough_for, eventually, id_of, on_every_shard_count};
@@ -35,7 +37,7 @@ impl Handler for Post {
     }
 }
 
-fn meet(shards: usize, count: usize) -> (peregrine::Running, Vec<Client>, Vec<ConnectionId>) {
+fn meet(shards: usize, count: usize) -> (peregrine::RunningServer, Vec<Client>, Vec<ConnectionId>) {
     let running = start(shards, |app| app.websocket("/web_socket", Post));
     let mut clients: Vec<_> =
         (0..count).map(|_| Client::connect(running.local_addr(), "/web_socket")).collect();
@@ -232,7 +234,7 @@ impl Handler for Flood {
 fn s6_send_to_never_blocks_and_what_was_accepted_arrives_or_is_counted() {
     on_every_shard_count(|shards| {
         let mut limits = Limits::default();
-        limits.overflow = Overflow::DropNewest;
+        limits.overflow = OverflowPolicy::DropNewest;
         let (told, results) = channel();
         let running =
             start(shards, |app| app.limits(limits).websocket("/web_socket", Flood { told }));

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use crate::common::executor::block_on;
 use peregrine::{
-    BroadcastDelivery, BroadcastReport, ConnectionId, Delivery, Handler, Limits, Message, Overflow,
-    Reply, Running, SendError, WebSocket,
+    BroadcastDelivery, BroadcastReport, ConnectionId, Delivery, Handler, Limits, Message,
+    OverflowPolicy, Reply, RunningServer, SendError, WebSocket,
 };
 use socket2::{Domain, Socket, Type};
 
@@ -80,7 +80,7 @@ impl Handler for Post {
 
 /// A server, and what its handler gives to the test.
 struct Office {
-    running: Running,
+    running: RunningServer,
     deliveries: Receiver<Delivery>,
     broadcasts: Receiver<BroadcastDelivery>,
 }
@@ -88,9 +88,9 @@ struct Office {
 impl Office {
     fn new(shards: usize) -> Self {
         let mut limits = Limits::default();
-        limits.outbox_bytes = 16 << 20;
-        limits.overflow = Overflow::DropNewest;
-        limits.closing = Duration::from_millis(200);
+        limits.max_outbox_bytes = 16 << 20;
+        limits.overflow = OverflowPolicy::DropNewest;
+        limits.close_timeout = Duration::from_millis(200);
         let (delivery_sender, deliveries) = channel();
         let (broadcast_sender, broadcasts) = channel();
         let post = Post { deliveries: delivery_sender, broadcasts: broadcast_sender };

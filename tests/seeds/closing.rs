@@ -76,7 +76,7 @@ fn s11_close_delivers_what_was_queued_before_and_nothing_that_comes_after() {
 fn s11_after_close_nothing_reaches_the_connection_while_it_waits_for_the_peers_close() {
     on_every_shard_count(|shards| {
         let mut limits = Limits::default();
-        limits.closing = Duration::from_millis(500);
+        limits.close_timeout = Duration::from_millis(500);
         let (results, told) = channel();
         let running =
             start(shards, |app| app.limits(limits).websocket("/web_socket", Leaver { results }));

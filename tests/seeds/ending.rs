@@ -8,8 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use peregrine::{
-    Close, ClosedBy, ConnectionId, Handler, Hub, Limits, Message, Overflow, Reply, Running,
-    SendError, WebSocket,
+    Close, ClosedBy, ConnectionId, Handler, Hub, Limits, Message, OverflowPolicy, Reply,
+    RunningServer, SendError, WebSocket,
 };
 use socket2::SockRef;
 use tungstenite::protocol::CloseFrame;
@@ -84,7 +84,7 @@ impl Handler for Witness {
     }
 }
 
-fn serve(shards: usize, limits: Limits) -> (Running, Receiver<Event>) {
+fn serve(shards: usize, limits: Limits) -> (RunningServer, Receiver<Event>) {
     let (events, seen) = channel();
     let witness = Witness { events };
     (start(shards, |app| app.limits(limits).websocket("/web_socket", witness)), seen)
@@ -394,7 +394,7 @@ fn s4_a_peer_that_answers_no_ping_gets_1001_and_its_on_close() {
     on_every_shard_count(|shards| {
         let mut limits = Limits::default();
         limits.ping_after = Duration::from_millis(100);
-        limits.dead_after = Duration::from_millis(300);
+        limits.idle_timeout = Duration::from_millis(300);
         let (running, seen) = serve(shards, limits);
         let mut client = Client::connect(running.local_addr(), "/web_socket");
         let id = id_of(&mut client);
@@ -412,8 +412,8 @@ fn s4_a_peer_that_answers_no_ping_gets_1001_and_its_on_close() {
 fn s4_a_client_that_reads_too_slowly_is_closed_with_1013_and_its_on_close_is_called() {
     on_every_shard_count(|shards| {
         let mut limits = Limits::default();
-        limits.closing = Duration::from_millis(300);
-        limits.overflow = Overflow::Close;
+        limits.close_timeout = Duration::from_millis(300);
+        limits.overflow = OverflowPolicy::Close;
         let (running, seen) = serve(shards, limits);
         let mut slow = Client::connect(running.local_addr(), "/web_socket");
         let id = id_of(&mut slow);

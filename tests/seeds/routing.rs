@@ -34,7 +34,7 @@ fn rooms(name: &'static str) -> Router {
         .get("/", format!("the page of {name}"))
 }
 
-fn app(shards: usize) -> peregrine::Running {
+fn app(shards: usize) -> peregrine::RunningServer {
     start(shards, |app| {
         app.websocket("/web_socket", Seed)
             .mount("/kitchen", rooms("kitchen"))

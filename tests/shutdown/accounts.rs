@@ -15,7 +15,7 @@ use crate::raw::{CLOSE, PING, Raw, TEXT, close, frame, upgrade};
 /// Room for all that a test sends.
 fn wide_limits() -> Limits {
     let mut limits = Limits::default();
-    limits.outbox_bytes = 64 << 20;
+    limits.max_outbox_bytes = 64 << 20;
     limits.outbox_high_water_bytes = 32 << 20;
     limits
 }

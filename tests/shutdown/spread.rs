@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use peregrine::testing::{Received, TestClient, TestServer};
 use peregrine::{
-    Builder, Callbacks, CloseCode, Limits, Reply, SendError, Server, Shutdown, ShutdownReport,
-    Stream,
+    Callbacks, CloseCode, Limits, MessageWriter, Reply, SendError, Server, ServerBuilder,
+    ShutdownPlan, ShutdownReport,
 };
 
 use crate::raw::get;
@@ -16,7 +16,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(16);
 const GOING_AWAY: u16 = 1001;
 
-fn echo() -> Builder {
+fn echo() -> ServerBuilder {
     let echo = Callbacks::<()>::new().on_message(|_, message| message.into());
     Server::builder().websocket("/", echo).get("/page", "a page").readiness("/ready")
 }
@@ -61,7 +61,7 @@ fn the_closes_are_spread_evenly_over_the_window() {
         for count in [0, 1, 3, 7, 100] {
             let mut server = server(shard_count);
             let clients = connect(&mut server, count);
-            let plan = Shutdown::within(30 * SECOND).spread(10 * SECOND);
+            let plan = ShutdownPlan::within(30 * SECOND).spread(10 * SECOND);
             server.hub().shutdown(plan);
             for step in 0..=100 {
                 server.settle();
@@ -86,7 +86,7 @@ fn the_closes_are_spread_evenly_over_the_window() {
 fn who_leaves_by_itself_makes_nobody_else_leave_sooner_or_later() {
     let mut server = server(1);
     let clients = connect(&mut server, 10);
-    server.hub().shutdown(Shutdown::within(20 * SECOND).spread(10 * SECOND));
+    server.hub().shutdown(ShutdownPlan::within(20 * SECOND).spread(10 * SECOND));
     server.settle();
     for &client in &clients[3..6] {
         server.close(client, CloseCode::NORMAL, "");
@@ -115,7 +115,7 @@ fn until_its_turn_a_connection_is_served_as_ever() {
         let hub = server.hub();
         let clients = connect(&mut server, 12);
         hub.broadcast("/", "queued before").expect("room");
-        hub.shutdown(Shutdown::within(60 * SECOND).spread(12 * SECOND));
+        hub.shutdown(ShutdownPlan::within(60 * SECOND).spread(12 * SECOND));
         let mut expected = vec![vec![Received::Text("queued before".into())]; clients.len()];
         for second in 0..12 {
             server.settle();
@@ -151,7 +151,7 @@ fn the_end_does_not_wait_for_the_window_when_all_have_gone() {
         let mut server = server(shard_count);
         let hub = server.hub();
         let clients = connect(&mut server, 5);
-        hub.shutdown(Shutdown::within(60 * SECOND).spread(50 * SECOND));
+        hub.shutdown(ShutdownPlan::within(60 * SECOND).spread(50 * SECOND));
         server.settle();
         for client in clients {
             assert_eq!(hub.send_to(server.id(client), "still accepted"), Ok(()));
@@ -173,7 +173,7 @@ fn the_end_does_not_wait_for_connections_that_are_kept_between_two_pages() {
             assert_eq!(ask(&mut server, client, &get("/page")), (200, true));
         }
         let clients = connect(&mut server, 4);
-        hub.shutdown(Shutdown::within(60 * SECOND).spread(50 * SECOND));
+        hub.shutdown(ShutdownPlan::within(60 * SECOND).spread(50 * SECOND));
         server.settle();
         for client in clients {
             assert_eq!(hub.send_to(server.id(client), "still accepted"), Ok(()));
@@ -194,7 +194,7 @@ fn who_does_not_read_is_dropped_at_the_end_of_the_grace_and_counted() {
         for &client in &clients[..4] {
             server.stop_reading(client);
         }
-        let plan = Shutdown::within(10 * SECOND).spread(3 * SECOND);
+        let plan = ShutdownPlan::within(10 * SECOND).spread(3 * SECOND);
         server.hub().shutdown(plan.code(CloseCode::SERVICE_RESTART));
         server.advance(10 * SECOND - TICK);
         assert_eq!(server.hub().connection_counts().iter().sum::<usize>(), 4);
@@ -218,7 +218,7 @@ fn an_announcement_tells_load_balancers_and_nobody_else() {
         for &balancer in &balancers {
             assert_eq!(ask(&mut server, balancer, &get("/ready")), (200, true));
         }
-        let plan = Shutdown::within(30 * SECOND).announce(5 * SECOND).spread(10 * SECOND);
+        let plan = ShutdownPlan::within(30 * SECOND).announce(5 * SECOND).spread(10 * SECOND);
         server.hub().shutdown(plan);
         for &balancer in &balancers {
             assert_eq!(ask(&mut server, balancer, &get("/ready")), (503, true));
@@ -255,7 +255,7 @@ fn an_upgrade_that_is_decided_too_late_is_refused() {
     let mut server = TestServer::new(Server::builder().websocket("/", late)).expect("a server");
     let client = server.open();
     server.send_bytes(client, crate::raw::upgrade("/"));
-    server.hub().shutdown(Shutdown::within(4 * SECOND).spread(3 * SECOND));
+    server.hub().shutdown(ShutdownPlan::within(4 * SECOND).spread(3 * SECOND));
     server.advance(SECOND);
     assert!(!server.has_ended(client));
     promise.send(()).expect("it is waited for");
@@ -274,7 +274,7 @@ fn an_answer_that_comes_later_arrives_before_the_close() {
     let mut server = TestServer::new(Server::builder().websocket("/", later)).expect("a server");
     let clients = connect(&mut server, 2);
     server.send(clients[0], "a question");
-    server.hub().shutdown(Shutdown::within(10 * SECOND).spread(4 * SECOND));
+    server.hub().shutdown(ShutdownPlan::within(10 * SECOND).spread(4 * SECOND));
     server.advance(8 * SECOND);
     assert_eq!((server.has_ended(clients[0]), server.has_ended(clients[1])), (false, true));
     promise.send("the answer").expect("it is waited for");
@@ -290,9 +290,9 @@ fn a_second_call_makes_it_faster_and_never_slower() {
         let hub = server.hub();
         let clients = connect(&mut server, 6);
         clients.iter().for_each(|&client| server.stop_reading(client));
-        hub.shutdown(Shutdown::within(60 * SECOND).announce(10 * SECOND).spread(20 * SECOND));
+        hub.shutdown(ShutdownPlan::within(60 * SECOND).announce(10 * SECOND).spread(20 * SECOND));
         server.advance(SECOND);
-        hub.shutdown(Shutdown::within(90 * SECOND).announce(90 * SECOND).spread(90 * SECOND));
+        hub.shutdown(ShutdownPlan::within(90 * SECOND).announce(90 * SECOND).spread(90 * SECOND));
         server.advance(9 * SECOND + TICK);
         assert!(server.connect("/").is_err(), "the announcement is over");
         hub.shutdown(2 * SECOND);
@@ -308,12 +308,12 @@ fn a_second_call_makes_it_faster_and_never_slower() {
 #[test]
 fn a_closing_handshake_has_its_own_time_until_the_announcement_is_over() {
     let mut limits = Limits::default();
-    limits.closing = 5 * SECOND;
+    limits.close_timeout = 5 * SECOND;
     let mut server = TestServer::new(echo().limits(limits)).expect("a server");
     let client = server.connect("/").expect("the upgrade is accepted");
     server.stop_reading(client);
     let hub = server.hub();
-    hub.shutdown(Shutdown::within(60 * SECOND).announce(50 * SECOND));
+    hub.shutdown(ShutdownPlan::within(60 * SECOND).announce(50 * SECOND));
     hub.close(server.id(client)).expect("room");
     server.advance(4 * SECOND);
     assert_eq!(hub.connection_counts(), [1]);
@@ -335,7 +335,7 @@ fn who_sends_is_told_what_became_of_it() {
         }
         let large = "x".repeat(10_000);
         let before = [slow, deaf].map(|client| hub.send_to_async(server.id(client), &large));
-        let plan = Shutdown::within(20 * SECOND).spread(10 * SECOND);
+        let plan = ShutdownPlan::within(20 * SECOND).spread(10 * SECOND);
         hub.shutdown(plan);
         server.advance(7 * SECOND);
         let last = *clients.last().expect("a client");
@@ -358,7 +358,7 @@ fn who_sends_is_told_what_became_of_it() {
 }
 
 /// An endpoint that keeps the streams it begins.
-fn streaming() -> (Builder, Receiver<Stream<str>>) {
+fn streaming() -> (ServerBuilder, Receiver<MessageWriter<str>>) {
     let (streams, kept) = std::sync::mpsc::channel();
     let streaming = Callbacks::<()>::new().on_connect(move |ws| {
         let mut stream = ws.stream::<str>().expect("the first");
@@ -376,7 +376,7 @@ fn a_message_in_pieces_may_be_finished_after_its_connections_turn_has_come() {
         let mut server = TestServer::new(builder).expect("a server");
         let client = server.connect("/").expect("the upgrade is accepted");
         let mut stream = kept.recv().expect("a stream");
-        server.hub().shutdown(Shutdown::within(10 * SECOND).spread(5 * SECOND));
+        server.hub().shutdown(ShutdownPlan::within(10 * SECOND).spread(5 * SECOND));
         server.advance(seconds * SECOND);
         stream.write(" and half").expect("room");
         stream.finish().expect("room");

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use peregrine::{
-    Callbacks, Close, ClosedBy, ConnectionId, Endpoint, Limits, Running, SendError, Server,
+    Callbacks, Close, ClosedBy, ConnectionId, Endpoint, Limits, RunningServer, SendError, Server,
 };
 
 use super::link::{Link, SERVER};
@@ -24,14 +24,14 @@ const MESSAGE_BYTES: usize = 48 << 20;
 
 fn shorten(limits: &mut Limits) {
     limits.ping_after = PING_AFTER;
-    limits.dead_after = DEAD_AFTER;
-    limits.closing = CLOSING;
+    limits.idle_timeout = DEAD_AFTER;
+    limits.close_timeout = CLOSING;
 }
 
 type Ends = Receiver<(ConnectionId, Close)>;
 
 /// An echo that tells everyone its id, closes whom it is told to, and tells of ends.
-fn serve(link: &Link) -> (Running, Ends) {
+fn serve(link: &Link) -> (RunningServer, Ends) {
     let (told, ends) = channel();
     let told = Mutex::new(told);
     let handler = Callbacks::<()>::new()
@@ -50,8 +50,8 @@ fn serve(link: &Link) -> (Running, Ends) {
     let echo = Callbacks::<()>::new().on_message(|_, message| message.into());
     let running = link.at_server(|| {
         let mut limits = Limits::default();
-        limits.handshake = DEAD_AFTER;
-        limits.closing = CLOSING;
+        limits.handshake_timeout = DEAD_AFTER;
+        limits.close_timeout = CLOSING;
         let handler = Endpoint::new(handler).adjust_limits(shorten);
         let builder = Server::builder().shards(1).limits(limits).websocket("/", handler);
         let builder = builder.websocket("/echo", echo);
@@ -61,7 +61,7 @@ fn serve(link: &Link) -> (Running, Ends) {
 }
 
 /// A client that reads all the time, and so answers pings; its id.
-fn lively(link: &Link, server: &Running) -> ConnectionId {
+fn lively(link: &Link, server: &RunningServer) -> ConnectionId {
     let address = server.local_addr();
     let mut client = link.at_client(|| Client::connect(address, "/"));
     let id = client.text().parse().expect("an id");
@@ -73,7 +73,7 @@ fn next(ends: &Ends) -> (ConnectionId, Close) {
     ends.recv_timeout(PATIENCE).expect("on_close is called")
 }
 
-fn count(server: &Running) -> usize {
+fn count(server: &RunningServer) -> usize {
     server.hub().connection_counts()[0]
 }
 

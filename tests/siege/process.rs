@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use peregrine::{Callbacks, ConnectionId, Limits, Overflow, Reply, Server};
+use peregrine::{Callbacks, ConnectionId, Limits, OverflowPolicy, Reply, Server};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::common::Client;
@@ -67,19 +67,19 @@ fn lower_descriptor_limit(count: u64) {
 fn a_server_process() {
     let Ok(kind) = std::env::var(SERVER) else { return };
     let mut limits = Limits::default();
-    limits.connection_count = Some(10_000).filter(|_| kind != "as many as may be");
-    if limits.connection_count.is_none() {
+    limits.max_connections = Some(10_000).filter(|_| kind != "as many as may be");
+    if limits.max_connections.is_none() {
         lower_descriptor_limit(4 * DESCRIPTOR_COUNT);
     }
     match kind.as_str() {
-        "small mailbox" => limits.mailbox_count = 1,
-        "patient" => limits.closing = Duration::from_secs(300),
-        "drop newest" => limits.overflow = Overflow::DropNewest,
-        "drop oldest" => limits.overflow = Overflow::DropOldest,
+        "small mailbox" => limits.max_mailbox_envelopes = 1,
+        "patient" => limits.close_timeout = Duration::from_secs(300),
+        "drop newest" => limits.overflow = OverflowPolicy::DropNewest,
+        "drop oldest" => limits.overflow = OverflowPolicy::DropOldest,
         _ => {}
     }
-    limits.shard_outbox_bytes = SUM_BYTES;
-    limits.mailbox_bytes = SUM_BYTES;
+    limits.max_shard_outbox_bytes = SUM_BYTES;
+    limits.max_mailbox_bytes = SUM_BYTES;
     let room = Callbacks::<()>::new().on_message(|ws, _| {
         // Who is refused is not the only one who asks.
         let _ = ws.broadcast(vec![7; BROADCAST_BYTES]);

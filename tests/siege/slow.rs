@@ -22,9 +22,9 @@ const CROWD_COUNT: usize = 300;
 fn hundreds_of_slow_heads_end_at_their_deadline_and_nobody_waits_for_them() {
     within(LIMIT, || {
         let mut limits = Limits::default();
-        limits.handshake = DEADLINE;
+        limits.handshake_timeout = DEADLINE;
         // For so long the server waits for the ends of those who got their answer.
-        limits.closing = MARGIN / 2;
+        limits.close_timeout = MARGIN / 2;
         let (echo, closes) = witnessed_echo();
         let server = start(1, |builder| builder.limits(limits).websocket("/echo", echo));
         let (address, hub) = (server.local_addr(), server.hub());
@@ -64,8 +64,8 @@ fn frames_that_drip_cost_what_has_arrived_and_end_with_the_dripping() {
     alone("slow::frames_that_drip_cost_what_has_arrived_and_end_with_the_dripping", LIMIT, || {
         let mut limits = Limits::default();
         limits.ping_after = DEADLINE / 4;
-        limits.dead_after = DEADLINE;
-        limits.closing = DEADLINE / 4;
+        limits.idle_timeout = DEADLINE;
+        limits.close_timeout = DEADLINE / 4;
         let (echo, closes) = witnessed_echo();
         let patient = peregrine::Callbacks::<()>::new().on_message(|_, message| message.into());
         let server = start(1, |builder| {
@@ -113,8 +113,8 @@ fn frames_that_drip_cost_what_has_arrived_and_end_with_the_dripping() {
 fn who_asks_for_a_page_and_does_not_read_it_is_dropped() {
     within(LIMIT, || {
         let mut limits = Limits::default();
-        limits.handshake = DEADLINE;
-        limits.closing = DEADLINE;
+        limits.handshake_timeout = DEADLINE;
+        limits.close_timeout = DEADLINE;
         let page = Response::new(200).body(vec![7; 16 << 20]);
         let server = start(1, |builder| builder.limits(limits).get("/big", page).get("/", "small"));
         let hub = server.hub();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_channel::oneshot;
 use peregrine::{
-    Close, Fragment, Handler, Message, Reply, Request, Response, Stream, Upgrade, WebSocket,
+    Chunk, Close, Handler, Message, MessageWriter, Reply, Request, Response, Upgrade, WebSocket,
 };
 
 use crate::common::executor::yield_now;
@@ -28,7 +28,7 @@ pub struct World {
     /// How often handlers left work to be done, and how much of it was done.
     pub asked_count: u64,
     pub done_count: u64,
-    pub streams: Vec<(Moment, ClientIndex, Stream<[u8]>)>,
+    pub streams: Vec<(Moment, ClientIndex, MessageWriter<[u8]>)>,
     /// Who publishes asks what became of it.
     pub tells_all: bool,
 }
@@ -39,7 +39,7 @@ pub struct Actor {
     /// From now on handlers do nothing but echo.
     pub is_calm: Arc<AtomicBool>,
     pub path: &'static str,
-    pub receives_fragments: bool,
+    pub receives_chunks: bool,
 }
 
 thread_local! {
@@ -337,15 +337,11 @@ impl Handler for Actor {
         self.answer(ws, message)
     }
 
-    fn receives_fragments(&self) -> bool {
-        self.receives_fragments
+    fn receives_chunks(&self) -> bool {
+        self.receives_chunks
     }
 
-    fn on_fragment<'m>(
-        &self,
-        ws: &mut WebSocket<'_, Session>,
-        fragment: Fragment<'m>,
-    ) -> Reply<'m> {
+    fn on_chunk<'m>(&self, ws: &mut WebSocket<'_, Session>, fragment: Chunk<'m>) -> Reply<'m> {
         let client = ws.session().client;
         let mut world = self.world();
         let pieces = &mut world.ledger.people[client].pieces;

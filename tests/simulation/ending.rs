@@ -1,6 +1,6 @@
 //! How a run ends: nothing is lost, nothing is left over, nothing goes on for ever.
 
-use peregrine::Shutdown;
+use peregrine::ShutdownPlan;
 
 use super::*;
 
@@ -130,11 +130,11 @@ impl Run {
             lock(&self.world).ledger.people.iter().filter(|person| person.is_open()).count();
         let mut world = lock(&self.world);
         world.ledger.is_shutting_down = true;
-        world.ledger.people.iter_mut().for_each(|person| person.give_reason(Reason::Shutdown));
+        world.ledger.people.iter_mut().for_each(|person| person.give_reason(Reason::ShutdownPlan));
         drop(world);
         let grace = Duration::from_millis(1 + self.dice.roll(6000) as u64);
         let some = |part: usize| grace * u32::try_from(part).unwrap_or_default() / 8;
-        let plan = Shutdown::within(grace)
+        let plan = ShutdownPlan::within(grace)
             .announce(some(self.dice.roll(3)))
             .spread(some(self.dice.roll(6)));
         self.simulation.begin_shutdown(plan);
@@ -146,10 +146,10 @@ impl Run {
                     // Somebody becomes impatient.
                     let grace = some(self.dice.roll(9));
                     deadline = deadline.min(self.elapsed + grace);
-                    self.simulation.begin_shutdown(Shutdown::within(grace).spread(grace / 2));
+                    self.simulation.begin_shutdown(ShutdownPlan::within(grace).spread(grace / 2));
                 }
                 let people = &mut lock(&self.world).ledger.people;
-                people.iter_mut().for_each(|person| person.give_reason(Reason::Shutdown));
+                people.iter_mut().for_each(|person| person.give_reason(Reason::ShutdownPlan));
             }
             self.come_to_rest();
         }

@@ -110,7 +110,7 @@ pub enum Reason {
     /// The outbox is small, or time has passed, or the server shuts down.
     Limits,
     Time,
-    Shutdown,
+    ShutdownPlan,
 }
 
 #[derive(Debug, Default)]
@@ -406,7 +406,7 @@ impl Person {
             1011 => has(&[Reason::Panicked, Reason::Abandoned]),
             1002 | 1003 | 1007 | 1008 | 1009 => has(&[Reason::Misbehaved]),
             1013 => has(&[Reason::Limits]),
-            1001 => has(&[Reason::Time, Reason::Shutdown]),
+            1001 => has(&[Reason::Time, Reason::ShutdownPlan]),
             4001 => has(&[Reason::ClosedByApplication]),
             4002 => has(&[Reason::ClosedByClient]),
             _ => false,

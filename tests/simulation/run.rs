@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use peregrine::testing::simulation::{Ending, Simulation};
-use peregrine::{Builder, Endpoint, Hub, Limits, Overflow, Server};
+use peregrine::{Endpoint, Hub, Limits, OverflowPolicy, Server, ServerBuilder};
 
 use crate::actor::{Actor, TOPICS, World, live_count, lock};
 use crate::dice::Dice;
@@ -36,30 +36,30 @@ pub struct Run {
     trace: Trace,
 }
 
-fn small(overflow: Overflow) -> impl FnOnce(&mut Limits) + Send + 'static {
+fn small(overflow: OverflowPolicy) -> impl FnOnce(&mut Limits) + Send + 'static {
     move |limits| {
         limits.outbox_low_water_bytes = 60;
         limits.outbox_high_water_bytes = 200;
-        limits.outbox_bytes = 2000;
+        limits.max_outbox_bytes = 2000;
         limits.overflow = overflow;
     }
 }
 
-fn build(dice: &mut Dice, actor: &Actor, shard_count: usize) -> Builder {
+fn build(dice: &mut Dice, actor: &Actor, shard_count: usize) -> ServerBuilder {
     let mut limits = Limits::default();
-    limits.mailbox_count = dice.pick(&[1, 2, 4, 50]);
-    limits.mailbox_bytes = dice.pick(&[1, 500, 1 << 16, 1 << 26]);
-    limits.connection_count = Some(dice.pick(&[5, 1000]));
+    limits.max_mailbox_envelopes = dice.pick(&[1, 2, 4, 50]);
+    limits.max_mailbox_bytes = dice.pick(&[1, 500, 1 << 16, 1 << 26]);
+    limits.max_connections = Some(dice.pick(&[5, 1000]));
     limits.max_connections_per_ip = dice.pick(&[None, Some(4)]);
-    limits.topic_count = dice.pick(&[1, 2, 3]);
+    limits.max_topics_per_connection = dice.pick(&[1, 2, 3]);
     let mut builder = Server::builder().shards(shard_count).limits(limits);
     for path in PATHS {
         let mut endpoint =
-            Endpoint::new(Actor { path, receives_fragments: path == "/pieces", ..actor.clone() });
+            Endpoint::new(Actor { path, receives_chunks: path == "/pieces", ..actor.clone() });
         endpoint = match path {
-            "/close" => endpoint.adjust_limits(small(Overflow::Close)),
-            "/newest" => endpoint.adjust_limits(small(Overflow::DropNewest)),
-            "/oldest" => endpoint.adjust_limits(small(Overflow::DropOldest)),
+            "/close" => endpoint.adjust_limits(small(OverflowPolicy::Close)),
+            "/newest" => endpoint.adjust_limits(small(OverflowPolicy::DropNewest)),
+            "/oldest" => endpoint.adjust_limits(small(OverflowPolicy::DropOldest)),
             _ => endpoint,
         };
         builder = builder.websocket(path, endpoint);
@@ -85,7 +85,7 @@ impl Run {
             world: Arc::clone(&world),
             is_calm: Arc::clone(&is_calm),
             path: "",
-            receives_fragments: false,
+            receives_chunks: false,
         };
         let budgets = [[1, 64], [1, 1024], [1, 512], [1, 512]].map(|most| dice.pick(&most));
         let builder = build(&mut dice, &actor, shard_count);

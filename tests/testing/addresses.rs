@@ -28,7 +28,7 @@ fn ask(server: &mut TestServer, path: &str, address: &str) -> Result<TestClient,
 #[test]
 fn upgrades_of_an_address_come_back_one_by_one() {
     let mut limits = Limits::default();
-    limits.upgrades_per_second = Some(4);
+    limits.max_upgrades_per_second_per_ip = Some(4);
     let (mut server, _) = witnessed(limits);
     let granted =
         |server: &mut TestServer| (0..10).filter(|_| ask(server, "/", "192.0.2.1").is_ok()).count();
@@ -45,7 +45,7 @@ fn upgrades_of_an_address_come_back_one_by_one() {
 #[test]
 fn what_is_no_upgrade_or_comes_from_another_site_uses_up_none() {
     let mut limits = Limits::default();
-    limits.upgrades_per_second = Some(1);
+    limits.max_upgrades_per_second_per_ip = Some(1);
     let refusing = Callbacks::<()>::new().on_upgrade(|_, ()| Upgrade::reject(401));
     let builder = Server::builder().limits(limits).websocket("/", refusing).get("/page", "a page");
     let mut server = start(builder);
@@ -169,7 +169,7 @@ fn whoever_comes_by_a_proxy_in_whatever_way_the_places_are_counted_right() {
                         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nHost: localhost\r\n";
     for (seed, proxy) in [(1, "127.0.0.1"), (2, "127.0.0.1"), (3, "10.0.0.1")] {
         let mut limits = Limits::default();
-        limits.connection_count = Some(6);
+        limits.max_connections = Some(6);
         limits.max_connections_per_ip = Some(2);
         let builder = Server::builder().shards(1).limits(limits).trust_proxies([proxy]);
         let mut server = start(builder.websocket("/", obedient()).get("/page", "a page"));

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, mpsc};
 
 use peregrine::testing::{TestRequest, TestServer};
-use peregrine::{Callbacks, Reply, Response, Server, Stream};
+use peregrine::{Callbacks, MessageWriter, Reply, Response, Server};
 
 #[test]
 fn a_page_with_bytes_like_frames_leaves_whole_however_much_the_kernel_takes() {
@@ -33,7 +33,7 @@ fn a_page_with_bytes_like_frames_leaves_whole_however_much_the_kernel_takes() {
 #[test]
 fn the_end_follows_a_close_frame_that_fills_the_kernel() {
     for fill_bytes in [900, 1000 - 4 - 4] {
-        let (sender, streams) = mpsc::channel::<Stream<str>>();
+        let (sender, streams) = mpsc::channel::<MessageWriter<str>>();
         let sender = Mutex::new(sender);
         let handler = Callbacks::<()>::new().on_message(move |ws, message| {
             if message.as_text() == Some("begin") {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use peregrine::testing::{Received, TestClient, TestServer};
-use peregrine::{Callbacks, ClosedBy, Limits, Overflow, SendError, Server};
+use peregrine::{Callbacks, ClosedBy, Limits, OverflowPolicy, SendError, Server};
 
 use super::{Witness, closed, connect, start, text, witnessed};
 
@@ -20,11 +20,11 @@ fn numbered(number: u8) -> Vec<u8> {
 }
 
 /// A server whose outboxes hold 8 frames, above 4 with backpressure, and pipes 2.
-fn narrow(overflow: Overflow) -> (TestServer, Witness) {
+fn narrow(overflow: OverflowPolicy) -> (TestServer, Witness) {
     let mut limits = Limits::default();
     limits.outbox_low_water_bytes = FRAME_BYTES;
     limits.outbox_high_water_bytes = 4 * FRAME_BYTES;
-    limits.outbox_bytes = 8 * FRAME_BYTES;
+    limits.max_outbox_bytes = 8 * FRAME_BYTES;
     limits.overflow = overflow;
     let (mut server, witness) = witnessed(limits);
     server.set_pipe_bytes(2 * FRAME_BYTES);
@@ -49,7 +49,7 @@ fn messages(numbers: impl IntoIterator<Item = u8>) -> Vec<Received> {
 
 #[test]
 fn who_reads_too_slowly_gets_what_fitted_and_is_closed() {
-    let (mut server, witness) = narrow(Overflow::Close);
+    let (mut server, witness) = narrow(OverflowPolicy::Close);
     let client = connect(&mut server, "/");
     let mut expected = messages(0..10);
     expected.extend(closed(1013, "reads too slowly"));
@@ -60,7 +60,7 @@ fn who_reads_too_slowly_gets_what_fitted_and_is_closed() {
 
 #[test]
 fn the_newest_messages_are_dropped_if_that_is_the_policy() {
-    let (mut server, witness) = narrow(Overflow::DropNewest);
+    let (mut server, witness) = narrow(OverflowPolicy::DropNewest);
     let client = connect(&mut server, "/");
     assert_eq!(flood(&mut server, client), messages(0..10));
     assert_eq!(server.hub().dropped_count(), 10);
@@ -71,7 +71,7 @@ fn the_newest_messages_are_dropped_if_that_is_the_policy() {
 
 #[test]
 fn the_oldest_messages_are_dropped_if_that_is_the_policy() {
-    let (mut server, witness) = narrow(Overflow::DropOldest);
+    let (mut server, witness) = narrow(OverflowPolicy::DropOldest);
     let client = connect(&mut server, "/");
     // What is in the pipe has left; the outbox keeps the last eight.
     assert_eq!(flood(&mut server, client), messages((0..2).chain(12..20)));
@@ -81,7 +81,7 @@ fn the_oldest_messages_are_dropped_if_that_is_the_policy() {
 
 #[test]
 fn a_message_that_has_begun_to_leave_is_not_dropped() {
-    let (mut server, _) = narrow(Overflow::DropOldest);
+    let (mut server, _) = narrow(OverflowPolicy::DropOldest);
     server.set_pipe_bytes(2 * FRAME_BYTES + 1);
     let client = connect(&mut server, "/");
     assert_eq!(flood(&mut server, client), messages((0..3).chain(13..20)));
@@ -90,7 +90,7 @@ fn a_message_that_has_begun_to_leave_is_not_dropped() {
 
 #[test]
 fn who_does_not_take_answers_may_not_ask() {
-    let (mut server, _) = narrow(Overflow::Close);
+    let (mut server, _) = narrow(OverflowPolicy::Close);
     let client = connect(&mut server, "/");
     server.stop_reading(client);
     for number in 0..100 {
@@ -124,8 +124,8 @@ fn a_handler_is_told_once_when_its_client_has_caught_up() {
     let mut limits = Limits::default();
     limits.outbox_low_water_bytes = FRAME_BYTES;
     limits.outbox_high_water_bytes = 4 * FRAME_BYTES;
-    limits.outbox_bytes = 8 * FRAME_BYTES;
-    limits.overflow = Overflow::DropNewest;
+    limits.max_outbox_bytes = 8 * FRAME_BYTES;
+    limits.overflow = OverflowPolicy::DropNewest;
     let mut server = start(Server::builder().limits(limits).websocket("/", stream));
     server.set_pipe_bytes(FRAME_BYTES / 2);
     let client = connect(&mut server, "/");
@@ -141,7 +141,7 @@ fn a_handler_is_told_once_when_its_client_has_caught_up() {
 
 #[test]
 fn a_slow_member_does_not_hold_up_the_others() {
-    let (mut server, _) = narrow(Overflow::DropNewest);
+    let (mut server, _) = narrow(OverflowPolicy::DropNewest);
     let [slow, fast] = [(); 2].map(|()| connect(&mut server, "/"));
     let hub = server.hub();
     server.stop_reading(slow);
@@ -164,7 +164,7 @@ fn who_takes_a_little_now_and_then_is_not_dead() {
     assert_eq!(server.hub().send_to(server.id(client), vec![7; 100 * FRAME_BYTES]), Ok(()));
     server.settle();
     for _ in 0..10 {
-        server.advance(Limits::default().dead_after - Duration::from_secs(1));
+        server.advance(Limits::default().idle_timeout - Duration::from_secs(1));
         server.read_some(client, 1);
         assert_eq!(server.receive(client), None);
     }
@@ -172,7 +172,7 @@ fn who_takes_a_little_now_and_then_is_not_dead() {
     server.start_reading(client);
     assert_eq!(server.receive(client), Some(Received::Binary(vec![7; 100 * FRAME_BYTES])));
     server.stop_reading(client);
-    server.advance(Limits::default().dead_after + Duration::from_secs(1));
+    server.advance(Limits::default().idle_timeout + Duration::from_secs(1));
     assert_eq!(witness.ends(), [(1001, ClosedBy::Server)]);
 }
 

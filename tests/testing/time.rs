@@ -108,7 +108,7 @@ fn a_request_has_to_arrive_in_time() {
 #[test]
 fn who_does_not_answer_our_close_is_dropped_when_it_is_time() {
     let mut limits = Limits::default();
-    limits.closing = seconds(3);
+    limits.close_timeout = seconds(3);
     let (mut server, witness) = witnessed(limits);
     let client = connect(&mut server, "/");
     server.stop_reading(client);
@@ -128,7 +128,7 @@ fn who_does_not_answer_our_close_is_dropped_when_it_is_time() {
 #[test]
 fn the_grace_of_a_shutdown_ends_when_it_is_time() {
     let mut limits = Limits::default();
-    limits.closing = seconds(3);
+    limits.close_timeout = seconds(3);
     let (mut server, witness) = witnessed(limits);
     let [polite, stubborn] = [(); 2].map(|()| connect(&mut server, "/"));
     server.stop_reading(stubborn);

@@ -19,10 +19,10 @@ const BIG_BYTES: usize = 256 << 10;
 /// come from a proxy that is trusted.
 fn site(keep_alive: Option<Duration>) -> TestServer {
     let mut limits = Limits::default();
-    assert_eq!(limits.handshake, HANDSHAKE);
-    assert_eq!(limits.page_keep_alive, Duration::from_secs(75));
+    assert_eq!(limits.handshake_timeout, HANDSHAKE);
+    assert_eq!(limits.keep_alive_timeout, Duration::from_secs(75));
     if let Some(keep_alive) = keep_alive {
-        limits.page_keep_alive = keep_alive;
+        limits.keep_alive_timeout = keep_alive;
     }
     let later = Callbacks::<()>::new().on_upgrade(|_, ()| Upgrade::later(pending()));
     let builder = Server::builder().limits(limits).trust_proxies(["127.0.0.1"]);

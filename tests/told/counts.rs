@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use peregrine::{BroadcastDelivery, BroadcastReport, ConnectionId, Hub, Overflow};
+use peregrine::{BroadcastDelivery, BroadcastReport, ConnectionId, Hub, OverflowPolicy};
 use pollster::block_on;
 
 use super::common::{Client, SHARD_COUNTS, within};
@@ -47,7 +47,7 @@ fn counts(report: BroadcastReport) -> [usize; 3] {
 fn the_counts_tell_who_was_reached_who_had_no_room_and_who_left() {
     within(LIMIT, || {
         for shards in SHARD_COUNTS {
-            let office = Office::open(shards, limits(Overflow::DropNewest));
+            let office = Office::open(shards, limits(OverflowPolicy::DropNewest));
             let hub = office.running.hub();
             let mut fast = office.clients(shards);
             for way in WAYS {
@@ -106,7 +106,7 @@ fn every_report_adds_up_while_members_leave_and_read_slowly() {
     const LEAVERS: usize = 60;
     within(LIMIT, || {
         for shards in SHARD_COUNTS {
-            let office = Office::open(shards, limits(Overflow::DropOldest));
+            let office = Office::open(shards, limits(OverflowPolicy::DropOldest));
             let hub = office.running.hub();
             let mut fast: Vec<_> = (0..FAST).map(|_| office.client()).collect();
             let _slow: Vec<_> = (0..SLOW).map(|_| office.slow()).collect();

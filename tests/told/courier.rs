@@ -3,8 +3,8 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use peregrine::{
-    BroadcastDelivery, Builder, ConnectionId, Delivery, Handler, Limits, Message, Overflow, Reply,
-    Running, WebSocket,
+    BroadcastDelivery, ConnectionId, Delivery, Handler, Limits, Message, OverflowPolicy, Reply,
+    RunningServer, ServerBuilder, WebSocket,
 };
 
 use super::common::{Client, PATIENCE, start};
@@ -59,7 +59,7 @@ fn payload(size: &str) -> Vec<u8> {
 
 /// A server with a courier at `/`, and what its handlers hand out.
 pub struct Office {
-    pub running: Running,
+    pub running: RunningServer,
     pub deliveries: Receiver<Delivery>,
     pub broadcasts: Receiver<BroadcastDelivery>,
 }
@@ -69,7 +69,7 @@ impl Office {
         Self::build(shards, |app| app.limits(limits))
     }
 
-    pub fn build(shards: usize, build: impl FnOnce(Builder) -> Builder) -> Self {
+    pub fn build(shards: usize, build: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {
         let (deliveries, broadcasts) = (channel(), channel());
         let courier = Courier { deliveries: deliveries.0, broadcasts: broadcasts.0 };
         let running = start(shards, |app| build(app.websocket("/", courier)));
@@ -105,7 +105,7 @@ impl Office {
     }
 }
 
-pub fn limits(overflow: Overflow) -> Limits {
+pub fn limits(overflow: OverflowPolicy) -> Limits {
     let mut limits = Limits::default();
     limits.overflow = overflow;
     limits

@@ -12,17 +12,20 @@ use super::{LIMIT, is_pending};
 /// How a server stops.
 #[derive(Clone, Copy, Debug)]
 enum Stop {
-    Shutdown(Duration),
+    ShutdownPlan(Duration),
     Drop,
 }
 
-const STOPS: [Stop; 3] =
-    [Stop::Shutdown(Duration::from_millis(200)), Stop::Shutdown(Duration::ZERO), Stop::Drop];
+const STOPS: [Stop; 3] = [
+    Stop::ShutdownPlan(Duration::from_millis(200)),
+    Stop::ShutdownPlan(Duration::ZERO),
+    Stop::Drop,
+];
 
 impl Stop {
-    fn stop(self, running: peregrine::Running) {
+    fn stop(self, running: peregrine::RunningServer) {
         match self {
-            Self::Shutdown(grace) => drop(running.shutdown(grace).expect("the threads end")),
+            Self::ShutdownPlan(grace) => drop(running.shutdown(grace).expect("the threads end")),
             Self::Drop => drop(running),
         }
     }
@@ -67,7 +70,7 @@ fn every_future_is_told_when_the_server_stops_amid_traffic() {
     within(LIMIT, || {
         for (shards, stop) in SHARD_COUNTS.into_iter().flat_map(|n| STOPS.map(|stop| (n, stop))) {
             let mut limits = Limits::default();
-            limits.mailbox_count = 64;
+            limits.max_mailbox_envelopes = 64;
             let office = Office::open(shards, limits);
             let hub = office.running.hub();
             let mut clients = office.clients(shards);

@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use peregrine::{Callbacks, Limits, Overflow, SendError};
+use peregrine::{Callbacks, Limits, OverflowPolicy, SendError};
 use pollster::block_on;
 
 use super::common::{Client, PATIENCE, SHARD_COUNTS, start, within};
@@ -28,8 +28,8 @@ fn read_all(mut slow: Raw) -> JoinHandle<Vec<u8>> {
 fn an_outbox_that_closes_tells_overloaded_and_then_gone_of_what_was_queued() {
     within(LIMIT, || {
         for shards in SHARD_COUNTS {
-            let mut limits = limits(Overflow::Close);
-            limits.closing = Duration::from_millis(200);
+            let mut limits = limits(OverflowPolicy::Close);
+            limits.close_timeout = Duration::from_millis(200);
             let office = Office::open(shards, limits);
             let hub = office.running.hub();
             let (mut sender, _) = office.client();
@@ -50,8 +50,8 @@ fn an_outbox_that_closes_tells_overloaded_and_then_gone_of_what_was_queued() {
 fn an_outbox_that_closes_still_delivers_what_was_queued() {
     within(LIMIT, || {
         for shards in SHARD_COUNTS {
-            let mut limits = limits(Overflow::Close);
-            limits.closing = LIMIT;
+            let mut limits = limits(OverflowPolicy::Close);
+            limits.close_timeout = LIMIT;
             let office = Office::open(shards, limits);
             let hub = office.running.hub();
             let (slow, id) = office.slow();
@@ -68,7 +68,7 @@ fn an_outbox_that_closes_still_delivers_what_was_queued() {
 fn an_outbox_that_drops_the_newest_tells_overloaded_of_it() {
     within(LIMIT, || {
         for shards in SHARD_COUNTS {
-            let office = Office::open(shards, limits(Overflow::DropNewest));
+            let office = Office::open(shards, limits(OverflowPolicy::DropNewest));
             let hub = office.running.hub();
             let (mut sender, _) = office.client();
             let (slow, id) = office.slow();
@@ -94,9 +94,9 @@ fn an_outbox_that_drops_the_newest_tells_overloaded_of_it() {
 fn an_outbox_that_drops_the_oldest_tells_overloaded_of_that() {
     within(LIMIT, || {
         for shards in SHARD_COUNTS {
-            let mut limits = limits(Overflow::DropOldest);
-            limits.outbox_bytes = 4 * BIG;
-            limits.closing = LIMIT;
+            let mut limits = limits(OverflowPolicy::DropOldest);
+            limits.max_outbox_bytes = 4 * BIG;
+            limits.close_timeout = LIMIT;
             let office = Office::open(shards, limits);
             let hub = office.running.hub();
             let (mut sender, _) = office.client();
@@ -134,7 +134,7 @@ fn a_full_mailbox_tells_overloaded_at_once() {
                     "went on".into()
                 });
             let mut limits = Limits::default();
-            limits.mailbox_count = 8;
+            limits.max_mailbox_envelopes = 8;
             let running = start(shards, |app| app.limits(limits).websocket("/", handler));
             let hub = running.hub();
             let mut client = Client::connect(running.local_addr(), "/");
@@ -171,8 +171,8 @@ fn a_full_mailbox_tells_overloaded_at_once() {
 fn gone_is_told_at_once_when_who_is_being_closed_is_aborted() {
     within(LIMIT, || {
         for shards in SHARD_COUNTS {
-            let mut limits = limits(Overflow::Close);
-            limits.closing = 2 * LIMIT;
+            let mut limits = limits(OverflowPolicy::Close);
+            limits.close_timeout = 2 * LIMIT;
             let office = Office::open(shards, limits);
             let hub = office.running.hub();
             let (_slow, id) = office.slow();
@@ -189,9 +189,9 @@ fn gone_is_told_at_once_when_who_is_being_closed_is_aborted() {
 #[test]
 fn whoever_is_closed_for_what_was_published_gets_nothing_after_it() {
     within(LIMIT, || {
-        let mut limits = limits(Overflow::Close);
-        limits.outbox_bytes = 9 << 20;
-        limits.closing = LIMIT;
+        let mut limits = limits(OverflowPolicy::Close);
+        limits.max_outbox_bytes = 9 << 20;
+        limits.close_timeout = LIMIT;
         let office = Office::open(1, limits);
         let hub = office.running.hub();
         let (mut sender, sender_id) = office.client();

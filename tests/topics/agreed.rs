@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use peregrine::{
-    BroadcastDelivery, Close, ConnectionId, Handler, Hub, Limits, Message, Reply, Running,
+    BroadcastDelivery, Close, ConnectionId, Handler, Hub, Limits, Message, Reply, RunningServer,
     SendError, WebSocket,
 };
 
@@ -222,7 +222,7 @@ impl Handler for Guest {
 }
 
 struct Meeting {
-    running: Running,
+    running: RunningServer,
     book: Arc<Mutex<Book>>,
     parties: Vec<Party>,
 }
@@ -231,7 +231,7 @@ impl Meeting {
     fn new(shards: usize, kind: Kind, mut limits: Limits) -> Self {
         let book = Book::new(kind);
         // Nobody reads before all is done.
-        (limits.outbox_high_water_bytes, limits.outbox_bytes) = (16 << 20, 64 << 20);
+        (limits.outbox_high_water_bytes, limits.max_outbox_bytes) = (16 << 20, 64 << 20);
         let running = start(shards, |app| {
             let (scribe, guest) = (Scribe(Arc::clone(&book)), Guest(Arc::clone(&book)));
             app.limits(limits).websocket("/", scribe).websocket("/guests", guest)
@@ -407,15 +407,15 @@ fn publications_sends_and_subscriptions_of_handlers_futures_and_threads_have_one
 #[test]
 fn what_was_accepted_keeps_its_order_when_mailboxes_are_full() {
     within(LIMIT, || {
-        for (shards, mailbox_count, mailbox_bytes) in
+        for (shards, envelopes, bytes) in
             [(2, 1, 1 << 20), (2, 4, 100), (3, 2, 1 << 20), (3, 20, 1 << 20)]
         {
             let mut limits = Limits::default();
-            (limits.mailbox_count, limits.mailbox_bytes) = (mailbox_count, mailbox_bytes);
+            (limits.max_mailbox_envelopes, limits.max_mailbox_bytes) = (envelopes, bytes);
             let mut meeting = Meeting::new(shards, Kind::Everything, limits);
             meeting.hold(3, 15, 2, 0);
             let refused_count = meeting.check();
-            eprintln!("{shards} shards, {mailbox_count}, {mailbox_bytes}: {refused_count} refused");
+            eprintln!("{shards} shards, {envelopes}, {bytes}: {refused_count} refused");
         }
     });
 }

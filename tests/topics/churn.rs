@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::thread;
 
-use peregrine::Running;
+use peregrine::RunningServer;
 
 use super::LIMIT;
 use super::chance::Chance;
@@ -20,7 +20,7 @@ const OPERATION_COUNT: usize = 500;
 
 /// One thread's members, and what they have to get.
 struct Model<'r> {
-    running: &'r Running,
+    running: &'r RunningServer,
     path: &'static str,
     chance: Chance,
     parties: Vec<Party>,
@@ -31,7 +31,7 @@ struct Model<'r> {
 }
 
 impl<'r> Model<'r> {
-    fn new(running: &'r Running, path: &'static str, chance: Chance) -> Self {
+    fn new(running: &'r RunningServer, path: &'static str, chance: Chance) -> Self {
         let parties: Vec<_> = (0..MEMBER_COUNT).map(|_| Party::connect(running, path)).collect();
         let (expected, topics) =
             (vec![Vec::new(); MEMBER_COUNT], vec![BTreeSet::new(); TOPIC_COUNT]);
@@ -130,7 +130,7 @@ fn sequence(text: &str) -> usize {
 }
 
 /// A client whose handler subscribes, unsubscribes and publishes to itself, on topics of its own.
-fn talk_to_oneself(running: &Running, at: usize, mut chance: Chance) {
+fn talk_to_oneself(running: &RunningServer, at: usize, mut chance: Chance) {
     let mut party = Party::connect(running, "/");
     let mut topics = [false; 5];
     for call in 0..60 {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use peregrine::{Builder, ConnectionId, Handler, Message, Reply, Running, SendError, WebSocket};
+use peregrine::{
+    ConnectionId, Handler, Message, Reply, RunningServer, SendError, ServerBuilder, WebSocket,
+};
 
 use super::common::{Client, start};
 
@@ -52,7 +54,7 @@ fn obey(ws: &mut WebSocket<'_, ()>, order: &str) -> Result<(), SendError> {
 }
 
 /// A server with a clerk at `/`.
-pub fn open(shards: usize, build: impl FnOnce(Builder) -> Builder) -> Running {
+pub fn open(shards: usize, build: impl FnOnce(ServerBuilder) -> ServerBuilder) -> RunningServer {
     start(shards, |app| build(app.websocket("/", Clerk)))
 }
 
@@ -63,14 +65,14 @@ pub struct Party {
 }
 
 impl Party {
-    pub fn connect(running: &Running, path: &str) -> Self {
+    pub fn connect(running: &RunningServer, path: &str) -> Self {
         let mut client = Client::connect(running.local_addr(), path);
         let id = client.text().parse().expect("an id comes first");
         Self { client, id }
     }
 
     /// So many, on all shards.
-    pub fn meet(running: &Running, path: &str, count: usize) -> Vec<Self> {
+    pub fn meet(running: &RunningServer, path: &str, count: usize) -> Vec<Self> {
         let parties: Vec<_> = (0..count).map(|_| Self::connect(running, path)).collect();
         let shards: BTreeSet<_> = parties.iter().map(|party| party.id.shard()).collect();
         assert_eq!(shards.len(), running.hub().connection_counts().len(), "one on each shard");

@@ -36,7 +36,7 @@ fn receive(party: &mut Party) -> BTreeMap<usize, Vec<usize>> {
 }
 
 /// Lets all senders publish what they plan to, at once, and then raise their fences.
-fn publish(running: &peregrine::Running, parties: &mut [Party], plans: &[Vec<usize>]) {
+fn publish(running: &peregrine::RunningServer, parties: &mut [Party], plans: &[Vec<usize>]) {
     thread::scope(|scope| {
         for (sender, plan) in plans.iter().enumerate().skip(HANDLER_COUNT) {
             let hub = running.hub();

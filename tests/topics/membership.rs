@@ -208,7 +208,7 @@ fn a_connection_has_no_more_topics_than_it_may_and_names_no_longer_than_they_may
     within(LIMIT, || {
         for shards in SHARD_COUNTS {
             let mut limits = Limits::default();
-            limits.topic_count = 3;
+            limits.max_topics_per_connection = 3;
             let running = open(shards, |app| app.limits(limits));
             let hub = running.hub();
             let mut party = Party::connect(&running, "/");

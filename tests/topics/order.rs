@@ -64,7 +64,7 @@ impl Way {
     }
 }
 
-fn subscribed(shards: usize) -> (peregrine::Running, Vec<Party>) {
+fn subscribed(shards: usize) -> (peregrine::RunningServer, Vec<Party>) {
     let running = open(shards, |app| app);
     let mut parties = Party::meet(&running, "/", enough_for(shards));
     for (at, party) in parties.iter_mut().enumerate() {

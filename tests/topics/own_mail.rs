@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use peregrine::{Callbacks, CloseCode, Hub, Reply, Running, WebSocket};
+use peregrine::{Callbacks, CloseCode, Hub, Reply, RunningServer, WebSocket};
 
 use super::LIMIT;
 use super::common::{eventually, start, within};
@@ -49,7 +49,7 @@ fn post(ws: &mut WebSocket<'_, ()>, mail: Mail) {
     }
 }
 
-fn serve(mail: Mail) -> Running {
+fn serve(mail: Mail) -> RunningServer {
     let handler = Callbacks::<()>::new()
         .on_connect(move |ws| {
             if mail != Mail::Subscribe {

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use peregrine::{ConnectionId, Limits, Overflow, Running};
+use peregrine::{ConnectionId, Limits, OverflowPolicy, RunningServer};
 
 use super::LIMIT;
 use super::clerk::{Party, enough_for, open};
@@ -15,7 +15,7 @@ const MESSAGE_COUNT: usize = 160;
 const MESSAGE_BYTES: usize = 60 << 10;
 
 /// A client that subscribes and reads nothing, and its id.
-fn slow_subscriber(running: &Running) -> (Raw, ConnectionId) {
+fn slow_subscriber(running: &RunningServer) -> (Raw, ConnectionId) {
     let mut slow = Raw::connect_narrow(running.local_addr());
     slow.upgrade("/");
     let id = slow.text().parse().expect("an id");
@@ -25,10 +25,14 @@ fn slow_subscriber(running: &Running) -> (Raw, ConnectionId) {
 }
 
 /// Publishes to a slow subscriber on each shard, and to fast ones that get everything in time.
-fn run(shards: usize, overflow: Overflow, check: impl Fn(&Running, Raw, ConnectionId) -> usize) {
+fn run(
+    shards: usize,
+    overflow: OverflowPolicy,
+    check: impl Fn(&RunningServer, Raw, ConnectionId) -> usize,
+) {
     let mut limits = Limits::default();
     limits.overflow = overflow;
-    limits.closing = LIMIT;
+    limits.close_timeout = LIMIT;
     let running = open(shards, |app| app.limits(limits));
     let mut slow: Vec<_> = (0..shards).map(|_| slow_subscriber(&running)).collect();
     let mut fast = Party::meet(&running, "/", enough_for(shards));
@@ -51,7 +55,7 @@ fn run(shards: usize, overflow: Overflow, check: impl Fn(&Running, Raw, Connecti
     }
     let missed_count = u64::try_from(missed_count).expect("64 bits");
     assert!(missed_count > 0, "it was too slow for some");
-    if overflow != Overflow::Close {
+    if overflow != OverflowPolicy::Close {
         assert_eq!(hub.dropped_count(), missed_count);
     }
 }
@@ -65,7 +69,7 @@ fn number(payload: &[u8]) -> usize {
 }
 
 /// Which messages come when it reads at last, up to a fence.
-fn numbers(running: &Running, slow: &mut Raw, id: ConnectionId) -> Vec<usize> {
+fn numbers(running: &RunningServer, slow: &mut Raw, id: ConnectionId) -> Vec<usize> {
     let hub = running.hub();
     thread::scope(|scope| {
         // The fence may be refused, too, while there is no room.
@@ -83,7 +87,7 @@ fn numbers(running: &Running, slow: &mut Raw, id: ConnectionId) -> Vec<usize> {
 fn who_reads_too_slowly_is_closed_and_has_missed_nothing_before() {
     within(LIMIT, || {
         for shards in SHARD_COUNTS {
-            run(shards, Overflow::Close, |_running, mut slow, _id| {
+            run(shards, OverflowPolicy::Close, |_running, mut slow, _id| {
                 let mut count = 0;
                 let last = loop {
                     let frame = slow.frame().expect("a Close frame comes at last");
@@ -107,7 +111,7 @@ fn who_reads_too_slowly_is_closed_and_has_missed_nothing_before() {
 fn who_reads_too_slowly_misses_the_newest() {
     within(LIMIT, || {
         for shards in SHARD_COUNTS {
-            run(shards, Overflow::DropNewest, |running, mut slow, id| {
+            run(shards, OverflowPolicy::DropNewest, |running, mut slow, id| {
                 let numbers = numbers(running, &mut slow, id);
                 assert!(numbers.iter().copied().eq(0..numbers.len()), "the first: {numbers:?}");
                 MESSAGE_COUNT - numbers.len()
@@ -120,7 +124,7 @@ fn who_reads_too_slowly_misses_the_newest() {
 fn who_reads_too_slowly_misses_the_oldest() {
     within(LIMIT, || {
         for shards in SHARD_COUNTS {
-            run(shards, Overflow::DropOldest, |running, mut slow, id| {
+            run(shards, OverflowPolicy::DropOldest, |running, mut slow, id| {
                 let numbers = numbers(running, &mut slow, id);
                 let gaps = numbers.windows(2).filter(|pair| pair[1] != pair[0] + 1).count();
                 assert!(gaps <= 1 && numbers.is_sorted(), "one gap: {numbers:?}");
@@ -135,8 +139,8 @@ fn who_reads_too_slowly_misses_the_oldest() {
 fn a_fast_subscriber_waits_for_no_slow_one() {
     within(LIMIT, || {
         let mut limits = Limits::default();
-        limits.outbox_bytes = 64 << 20;
-        limits.closing = Duration::from_millis(100);
+        limits.max_outbox_bytes = 64 << 20;
+        limits.close_timeout = Duration::from_millis(100);
         for shards in SHARD_COUNTS {
             let running = open(shards, |app| app.limits(limits.clone()));
             let _slow: Vec<_> = (0..4 * shards).map(|_| slow_subscriber(&running)).collect();

@@ -150,7 +150,7 @@ fn after_our_close_messages_are_read_and_pings_get_no_pong_until_the_peers_close
 
 #[test]
 fn messages_after_our_close_are_not_added_up() {
-    let limits = Limits { message_bytes: 10, frame_bytes: 10, ..Limits::default() };
+    let limits = Limits { max_message_bytes: 10, max_frame_bytes: 10, ..Limits::default() };
     let mut protocol = Protocol::default();
     protocol.close(CloseCode::NORMAL, "", &mut Vec::new(), &limits);
     let mut late = [whole(BINARY, &[0; 8]), part(TEXT, b"12345678"), whole(CONTINUATION, b"90")]
@@ -277,7 +277,7 @@ fn taken_before_1008(frames: &[Vec<u8>], limits: &Limits) -> Option<usize> {
 
 #[test]
 fn frames_without_data_are_counted_and_others_are_not() {
-    let limits = Limits { idle_frames_per_second: 3, ..Limits::default() };
+    let limits = Limits { max_empty_frames_per_second: 3, ..Limits::default() };
     for idle in [whole(PING, b"p"), whole(PONG, b"")] {
         assert_eq!(taken_before_1008(&vec![idle.clone(); 3], &limits), None);
         assert_eq!(taken_before_1008(&vec![idle; 4], &limits), Some(3));
@@ -293,7 +293,7 @@ fn frames_without_data_are_counted_and_others_are_not() {
 
 #[test]
 fn the_budget_of_idle_frames_is_full_again_after_a_second_and_not_before() {
-    let limits = Limits { idle_frames_per_second: 3, ..Limits::default() };
+    let limits = Limits { max_empty_frames_per_second: 3, ..Limits::default() };
     let start = origin();
     let mut protocol = Protocol::default();
     let mut feed_at = |millis: u64, bytes: &[u8]| {
@@ -310,7 +310,7 @@ fn the_budget_of_idle_frames_is_full_again_after_a_second_and_not_before() {
 
 #[test]
 fn a_clock_that_stands_still_or_goes_back_grants_nothing() {
-    let limits = Limits { idle_frames_per_second: 1, ..Limits::default() };
+    let limits = Limits { max_empty_frames_per_second: 1, ..Limits::default() };
     let start = origin() + Duration::from_secs(10);
     let mut protocol = Protocol::default();
     let mut ping = |now| feed(&mut protocol, &mut whole(PING, b""), &limits, now, &mut Vec::new());
@@ -320,7 +320,7 @@ fn a_clock_that_stands_still_or_goes_back_grants_nothing() {
 
 #[test]
 fn a_message_may_have_as_many_fragments_as_allowed_and_no_more() {
-    let limits = Limits { fragment_count: 3, ..Limits::default() };
+    let limits = Limits { max_fragments: 3, ..Limits::default() };
     let fragments = |count: usize| {
         let mut frames = vec![part(CONTINUATION, b"x"); count];
         frames[0] = part(BINARY, b"x");
@@ -335,7 +335,7 @@ fn a_message_may_have_as_many_fragments_as_allowed_and_no_more() {
 
 #[test]
 fn control_frames_are_taken_whatever_the_frame_limit_is() {
-    let limits = Limits { message_bytes: 10, frame_bytes: 10, ..Limits::default() };
+    let limits = Limits { max_message_bytes: 10, max_frame_bytes: 10, ..Limits::default() };
     let stream = whole(PING, &[1; 125]);
     let walk = walk(&stream, &limits);
     let seen = drive(MessageMode::Messages, &stream, &[], &walk, &limits, origin());
@@ -344,7 +344,7 @@ fn control_frames_are_taken_whatever_the_frame_limit_is() {
 
 #[test]
 fn a_small_frame_limit_holds_for_data_frames_all_the_same() {
-    let limits = Limits { message_bytes: 300, frame_bytes: 64, ..Limits::default() };
+    let limits = Limits { max_message_bytes: 300, max_frame_bytes: 64, ..Limits::default() };
     for (payload_bytes, expected) in [(64, None), (65, Some(Seen::Failure(1009)))] {
         let mut header = whole(BINARY, &vec![0; payload_bytes])[..6].to_vec();
         let mut seen = Vec::new();
@@ -355,7 +355,7 @@ fn a_small_frame_limit_holds_for_data_frames_all_the_same() {
 
 #[test]
 fn a_fragment_that_makes_a_message_too_big_is_refused_on_its_header() {
-    let limits = Limits { message_bytes: 10, frame_bytes: 10, ..Limits::default() };
+    let limits = Limits { max_message_bytes: 10, max_frame_bytes: 10, ..Limits::default() };
     let mut stream = [part(BINARY, &[1; 8]), whole(CONTINUATION, &[1; 3])[..6].to_vec()].concat();
     let mut seen = Vec::new();
     let state = feed(&mut Protocol::default(), &mut stream, &limits, origin(), &mut seen);

@@ -25,7 +25,7 @@ fn pieces(protocol: &mut Protocol, input: &[u8]) -> Vec<Seized> {
     loop {
         match protocol.receive(&mut input, &mut Vec::new(), &Limits::default(), origin()) {
             Some(Event::Piece(piece)) => {
-                let fragment = piece.as_fragment();
+                let fragment = piece.as_chunk();
                 let bytes = fragment.as_bytes().to_vec();
                 pieces.push((bytes, fragment.is_first(), fragment.is_last()));
             }
@@ -74,8 +74,8 @@ fn pieces_are_borrowed_from_the_input() {
     for text in ["one", "two"] {
         let event = protocol.receive(&mut input, &mut Vec::new(), &Limits::default(), origin());
         let Some(Event::Piece(piece)) = event else { panic!("a piece, not {event:?}") };
-        assert_eq!(piece.as_fragment().as_text(), Some(text));
-        assert!(range.contains(&piece.as_fragment().as_bytes().as_ptr()));
+        assert_eq!(piece.as_chunk().as_text(), Some(text));
+        assert!(range.contains(&piece.as_chunk().as_bytes().as_ptr()));
     }
 }
 
@@ -126,7 +126,7 @@ fn a_character_may_be_spread_over_fragments_with_pings_between() {
 #[test]
 fn limits_count_in_pieces_too() {
     let limits =
-        Limits { message_bytes: 10, frame_bytes: 8, fragment_count: 3, ..Limits::default() };
+        Limits { max_message_bytes: 10, max_frame_bytes: 8, max_fragments: 3, ..Limits::default() };
     let head = |bytes: Vec<u8>| bytes[..6].to_vec();
     let two = part(BINARY, &[1; 8]);
     let fragments = |count| [part(BINARY, b"x"), part(CONTINUATION, b"x").repeat(count)].concat();
@@ -144,7 +144,7 @@ fn limits_count_in_pieces_too() {
 
 #[test]
 fn the_budget_of_idle_frames_counts_in_pieces_too() {
-    let limits = Limits { idle_frames_per_second: 3, ..Limits::default() };
+    let limits = Limits { max_empty_frames_per_second: 3, ..Limits::default() };
     for idle in [whole(PING, b""), part(CONTINUATION, b"")] {
         let begun = part(TEXT, b"a");
         let within = [begun.clone(), idle.repeat(3)].concat();
@@ -201,7 +201,8 @@ fn the_peers_close_within_a_message_is_answered() {
 
 #[test]
 fn a_frame_larger_than_any_memory_is_handed_out_as_it_comes() {
-    let limits = Limits { message_bytes: usize::MAX, frame_bytes: usize::MAX, ..Limits::default() };
+    let limits =
+        Limits { max_message_bytes: usize::MAX, max_frame_bytes: usize::MAX, ..Limits::default() };
     let mut protocol = protocol();
     let mut stream = [&[0x82, 0xFF][..], &(1u64 << 60).to_be_bytes(), &KEY].concat();
     let mut first = 0;
@@ -211,8 +212,8 @@ fn a_frame_larger_than_any_memory_is_handed_out_as_it_comes() {
         let event = protocol.receive(&mut input, &mut Vec::new(), &limits, origin());
         let Some(Event::Piece(piece)) = event else { panic!("a piece, not {event:?}") };
         let masks = KEY.iter().cycle().skip(first);
-        assert!(piece.as_fragment().as_bytes().iter().eq(masks.take(999)));
-        assert!(!piece.as_fragment().is_last());
+        assert!(piece.as_chunk().as_bytes().iter().eq(masks.take(999)));
+        assert!(!piece.as_chunk().is_last());
         first += 999;
         stream.clear();
     }

@@ -16,7 +16,7 @@ use tungstenite::{Message as TheirMessage, protocol::CloseFrame};
 
 use super::streams::{self, Choices, Manners};
 use crate::config::Limits;
-use crate::message::{Fragment, Message};
+use crate::message::{Chunk, Message};
 use crate::protocol::{Event, MessageMode, Protocol};
 
 /// What a connection's handler and its peer would see.
@@ -119,7 +119,7 @@ pub(crate) fn feed_partly(
                     Message::Binary(bytes) => Seen::Binary(bytes.to_owned()),
                 });
             }
-            Some(Event::Piece(piece)) => seen.extend(put_together(partial, piece.as_fragment())),
+            Some(Event::Piece(piece)) => seen.extend(put_together(partial, piece.as_chunk())),
             Some(Event::Close(code, reason)) => {
                 control.clear();
                 protocol.close(code, &reason, &mut control, limits);
@@ -144,7 +144,7 @@ pub(crate) fn feed_partly(
 }
 
 /// Adds a piece to the message that it belongs to: the whole of it, if this was the last.
-fn put_together(partial: &mut Option<Seen>, piece: Fragment<'_>) -> Option<Seen> {
+fn put_together(partial: &mut Option<Seen>, piece: Chunk<'_>) -> Option<Seen> {
     assert_eq!(piece.is_first(), partial.is_none(), "{piece:?} after {partial:?}");
     assert!(piece.is_last() || !piece.as_bytes().is_empty(), "an empty piece is for the end");
     let mut whole = partial.take().unwrap_or_else(|| match piece.message() {
@@ -204,7 +204,7 @@ struct Refused {
 /// Finds the frames of a stream with tungstenite's own header parser.
 pub(crate) fn walk(stream: &[u8], limits: &Limits) -> Walk {
     let mut walk = Walk { rests: vec![0], ..Walk::default() };
-    let mut message_bytes = None;
+    let mut max_message_bytes = None;
     let mut start = 0;
     loop {
         let mut cursor = Cursor::new(&stream[start..]);
@@ -219,7 +219,7 @@ pub(crate) fn walk(stream: &[u8], limits: &Limits) -> Walk {
             }
         };
         let payload = &cursor.get_ref()[usize::try_from(cursor.position()).unwrap_or(0)..];
-        let codes = faults(&header, length, message_bytes, limits);
+        let codes = faults(&header, length, max_message_bytes, limits);
         let missing_bytes = length.saturating_sub(payload.len() as u64);
         if !codes.is_empty() {
             walk.refused = refuse(missing_bytes, codes);
@@ -242,10 +242,10 @@ pub(crate) fn walk(stream: &[u8], limits: &Limits) -> Walk {
         }
         start = stream.len() - payload.len() + usize::try_from(length).unwrap_or(0);
         if matches!(header.opcode, OpCode::Data(_)) {
-            let total = message_bytes.unwrap_or(0) + length;
-            message_bytes = (!header.is_final).then_some(total);
+            let total = max_message_bytes.unwrap_or(0) + length;
+            max_message_bytes = (!header.is_final).then_some(total);
         }
-        if message_bytes.is_none() {
+        if max_message_bytes.is_none() {
             walk.rests.push(start);
             walk.unfinished_text = None;
         }
@@ -257,12 +257,12 @@ pub(crate) fn walk(stream: &[u8], limits: &Limits) -> Walk {
 fn faults(
     header: &FrameHeader,
     length: u64,
-    message_bytes: Option<u64>,
+    max_message_bytes: Option<u64>,
     limits: &Limits,
 ) -> Vec<u16> {
     let has_order_fault = match header.opcode {
-        OpCode::Data(Data::Continue) => message_bytes.is_none(),
-        OpCode::Data(_) => message_bytes.is_some(),
+        OpCode::Data(Data::Continue) => max_message_bytes.is_none(),
+        OpCode::Data(_) => max_message_bytes.is_some(),
         OpCode::Control(_) => !header.is_final || length > 125,
     };
     let has_reserved_bit = header.rsv1 || header.rsv2 || header.rsv3;
@@ -270,13 +270,13 @@ fn faults(
     if has_order_fault || has_reserved_bit || header.mask.is_none() {
         codes.push(1002);
     }
-    let total = message_bytes.unwrap_or(0).saturating_add(length);
+    let total = max_message_bytes.unwrap_or(0).saturating_add(length);
     let is_too_long = match header.opcode {
         OpCode::Data(_) => {
-            length > limits.frame_bytes as u64 || total > limits.message_bytes as u64
+            length > limits.max_frame_bytes as u64 || total > limits.max_message_bytes as u64
         }
         // It is malformed, too; tungstenite looks at its size first.
-        OpCode::Control(_) => length > limits.frame_bytes.max(125) as u64,
+        OpCode::Control(_) => length > limits.max_frame_bytes.max(125) as u64,
     };
     if is_too_long {
         codes.push(1009);
@@ -350,8 +350,8 @@ impl Expected {
 /// Asks tungstenite's context about the whole stream at once.
 pub(crate) fn expect(stream: &[u8], walk: &Walk, limits: &Limits) -> Expected {
     let config = WebSocketConfig::default()
-        .max_frame_size(Some(limits.frame_bytes.max(125)))
-        .max_message_size(Some(limits.message_bytes));
+        .max_frame_size(Some(limits.max_frame_bytes.max(125)))
+        .max_message_size(Some(limits.max_message_bytes));
     let mut context = WebSocketContext::new(Role::Server, Some(config));
     let end = walk.refused.as_ref().map_or(stream.len(), |refused| refused.start);
     let mut memory = Memory::new(stream[..end].to_vec());

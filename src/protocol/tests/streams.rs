@@ -86,12 +86,12 @@ pub(crate) fn limits(choices: &mut Choices<'_>) -> Limits {
 }
 
 /// Limits of a message and a frame, in bytes, and no others that a stream could reach.
-pub(crate) fn ample((message_bytes, frame_bytes): (usize, usize)) -> Limits {
+pub(crate) fn ample((max_message_bytes, max_frame_bytes): (usize, usize)) -> Limits {
     Limits {
-        message_bytes,
-        frame_bytes,
-        fragment_count: u32::MAX,
-        idle_frames_per_second: u32::MAX,
+        max_message_bytes,
+        max_frame_bytes,
+        max_fragments: u32::MAX,
+        max_empty_frames_per_second: u32::MAX,
         ..Limits::default()
     }
 }
@@ -191,7 +191,7 @@ impl Stream<'_, '_> {
 
     /// Lengths that matter: those around every border, else short ones.
     fn length(&mut self) -> usize {
-        let limit = self.limits.frame_bytes.min(self.limits.message_bytes).min(1 << 10);
+        let limit = self.limits.max_frame_bytes.min(self.limits.max_message_bytes).min(1 << 10);
         match self.choices.below(16) {
             0 => 0,
             1 => 1,

@@ -15,7 +15,7 @@ use crate::hub::injector::Injector;
 use crate::hub::{Audience, BroadcastDelivery, ConnectionId, Hub, Outlet, Publication};
 use crate::message::Message;
 use crate::protocol::parcel::Parcel;
-use crate::server::Running;
+use crate::server::RunningServer;
 
 const SHARD_COUNTS: [usize; 3] = [1, 2, 4];
 const PATH: &str = "/all";
@@ -224,7 +224,7 @@ fn serve(
     limits: Limits,
     outlets: &[Arc<Recorder>],
     book: &Arc<Book>,
-) -> (Running, Vec<Client>) {
+) -> (RunningServer, Vec<Client>) {
     let book = Arc::clone(book);
     let all = Callbacks::<()>::new()
         .on_connect(|ws| {
@@ -281,7 +281,8 @@ fn each_destination_gets_each_publication_once_in_order_and_an_outlet_none_of_it
     for shard_count in SHARD_COUNTS {
         let (outlets, book) = ([0, 1].map(|_| Arc::default()), Arc::default());
         // Small mailboxes: the hub and the outlets find no room now and then.
-        let limits = Limits { mailbox_count: 16, outbox_bytes: 8 << 20, ..Limits::default() };
+        let limits =
+            Limits { max_mailbox_envelopes: 16, max_outbox_bytes: 8 << 20, ..Limits::default() };
         let (running, mut clients) = serve(shard_count, limits, &outlets, &book);
         let hub = running.hub();
         publish_from_everywhere(&hub, &book, &mut clients);

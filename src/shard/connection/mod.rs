@@ -248,14 +248,14 @@ impl Connection {
     /// that time, because the shard was held up, gets the time to answer.
     pub(in crate::shard) fn dead_at(
         &mut self,
-        dead_after: Duration,
+        idle_timeout: Duration,
         ping_after: Duration,
         now: Instant,
     ) -> Instant {
-        if self.heard_at + dead_after <= now && self.ping_count == 0 {
+        if self.heard_at + idle_timeout <= now && self.ping_count == 0 {
             self.heard_at = now.checked_sub(ping_after).unwrap_or(now);
         }
-        self.heard_at + dead_after
+        self.heard_at + idle_timeout
     }
 
     /// It was not heard, but takes what is sent to it: it counts as heard, and as pinged.

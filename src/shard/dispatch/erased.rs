@@ -6,7 +6,7 @@
 use std::any::Any;
 
 use crate::handler::{Context, Handler, Reach, Reply, Request, Upgrade, WebSocket, typed};
-use crate::message::{Close, Fragment, Message};
+use crate::message::{Chunk, Close, Message};
 use crate::protocol::Lane;
 use crate::shard::dispatch::scope::{HandlerScope, Intake};
 
@@ -30,12 +30,12 @@ pub(crate) trait ErasedHandler: Send + Sync {
         lane: Lane,
         intake: &mut Intake<'_>,
     );
-    fn receives_fragments(&self) -> bool;
-    fn fragment<'m>(
+    fn receives_chunks(&self) -> bool;
+    fn chunk<'m>(
         &self,
         reach: &mut dyn Reach,
         context: &mut Context<'_>,
-        fragment: Fragment<'m>,
+        chunk: Chunk<'m>,
     ) -> Reply<'m>;
     fn drain(&self, reach: &mut dyn Reach, context: &mut Context<'_>);
     fn close(
@@ -82,17 +82,17 @@ impl<H: Handler> ErasedHandler for H {
         });
     }
 
-    fn receives_fragments(&self) -> bool {
-        Handler::receives_fragments(self)
+    fn receives_chunks(&self) -> bool {
+        Handler::receives_chunks(self)
     }
 
-    fn fragment<'m>(
+    fn chunk<'m>(
         &self,
         reach: &mut dyn Reach,
         context: &mut Context<'_>,
-        fragment: Fragment<'m>,
+        chunk: Chunk<'m>,
     ) -> Reply<'m> {
-        self.on_fragment(&mut context.socket(reach), fragment)
+        self.on_chunk(&mut context.socket(reach), chunk)
     }
 
     fn drain(&self, reach: &mut dyn Reach, context: &mut Context<'_>) {
@@ -117,8 +117,8 @@ fn hand_over<'m, H: Handler>(
     message: Message<'m>,
 ) -> Reply<'m> {
     // A constant to the compiler, for a handler that has the default.
-    if handler.receives_fragments() {
-        handler.on_fragment(ws, Fragment::new(message, true, true))
+    if handler.receives_chunks() {
+        handler.on_chunk(ws, Chunk::new(message, true, true))
     } else {
         handler.on_message(ws, message)
     }

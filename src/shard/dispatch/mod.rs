@@ -21,7 +21,7 @@ use crate::error::Refusal;
 use crate::handler::{Context, Reach, Reply, Request, Upgrade};
 use crate::http::{Head, Origins};
 use crate::hub::{EndpointIndex, Slot};
-use crate::message::{Close, Fragment, Message};
+use crate::message::{Chunk, Close, Message};
 use crate::panics::discard;
 use crate::protocol::MessageMode;
 use crate::routing::Params;
@@ -159,15 +159,8 @@ impl Application {
         }
     }
 
-    pub(in crate::shard) fn fragment(
-        &mut self,
-        shard: &mut Shard,
-        slot: Slot,
-        fragment: Fragment<'_>,
-    ) {
-        self.call(shard, slot, |handler, reach, context| {
-            handler.fragment(reach, context, fragment)
-        });
+    pub(in crate::shard) fn chunk(&mut self, shard: &mut Shard, slot: Slot, chunk: Chunk<'_>) {
+        self.call(shard, slot, |handler, reach, context| handler.chunk(reach, context, chunk));
     }
 
     /// The pages that may open connections to the endpoint.
@@ -178,7 +171,7 @@ impl Application {
     /// How the endpoint wants its messages.
     pub(in crate::shard) fn mode(&self, endpoint: EndpointIndex) -> MessageMode {
         let handler = &self.service.endpoints[usize::from(endpoint)].handler;
-        match catch_unwind(AssertUnwindSafe(|| handler.receives_fragments())) {
+        match catch_unwind(AssertUnwindSafe(|| handler.receives_chunks())) {
             Ok(true) => MessageMode::Pieces,
             Ok(false) => MessageMode::Messages,
             Err(panic) => {

@@ -169,7 +169,7 @@ fn post() -> io::Result<(Poll, Arc<Mailbox<Envelope>>, Inbox<Envelope>)> {
     let poll = Poll::new()?;
     let waker = Waker::new(poll.registry(), WAKER)?;
     let limits = Limits::default();
-    let (mailbox, inbox) = mailbox(waker, limits.mailbox_count, limits.mailbox_bytes);
+    let (mailbox, inbox) = mailbox(waker, limits.max_mailbox_envelopes, limits.max_mailbox_bytes);
     Ok((poll, mailbox, inbox))
 }
 

@@ -54,7 +54,7 @@ impl EventLoop {
 
     /// The closing timeout is over. A client that still takes what waits for it gets as long again.
     pub(in crate::shard) fn time_out_closing(&mut self, slot: Slot) {
-        let within = self.shard.limits_of(slot).closing;
+        let within = self.shard.limits_of(slot).close_timeout;
         let makes_progress = self.shard.connection_mut(slot).makes_progress(within);
         if makes_progress && self.shard.prolong_closing(slot) {
             return;

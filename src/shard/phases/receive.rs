@@ -369,7 +369,7 @@ impl EventLoop {
                 self.shard.lend(None);
             }
             Some(Event::Piece(piece)) => {
-                self.application.fragment(&mut self.shard, slot, piece.as_fragment());
+                self.application.chunk(&mut self.shard, slot, piece.as_chunk());
             }
             Some(Event::Close(code, reason)) => {
                 let close = Close::new(code, reason, ClosedBy::Peer);

@@ -10,7 +10,7 @@
 use std::time::{Duration, Instant};
 
 use crate::error::Refusal;
-use crate::hub::{Schedule, Shutdown, Slot};
+use crate::hub::{Schedule, ShutdownPlan, Slot};
 use crate::message::{Close, ClosedBy};
 use crate::shard::EventLoop;
 use crate::shard::connection::{CloseHandshake, Closing, Heard, Phase};
@@ -87,7 +87,7 @@ impl EventLoop {
         waiting.reverse();
         let count = waiting.len();
         self.life = ShutdownStage::Spreading(Spread { waiting, count });
-        if self.shard.connection_count() == 0 {
+        if self.shard.max_connections() == 0 {
             // Its last one may have ended in the turn in which the others counted them.
             self.shard.shared().wake_all();
         }
@@ -127,8 +127,8 @@ impl EventLoop {
     /// comes to one that still lets somebody in may be placed here.
     fn end_spread_if_alone(&self) {
         let shared = self.shard.shared();
-        if shared.connection_count() == 0 {
-            shared.begin_shutdown(Shutdown::within(Duration::MAX));
+        if shared.max_connections() == 0 {
+            shared.begin_shutdown(ShutdownPlan::within(Duration::MAX));
         }
     }
 

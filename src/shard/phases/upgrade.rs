@@ -143,7 +143,7 @@ impl EventLoop {
                 && !head.has_body()
                 && self.life == ShutdownStage::Running
                 && !self.shard.connection(slot).admission().is_over_limit()
-                && !self.shard.server_limits().page_keep_alive.is_zero();
+                && !self.shard.server_limits().keep_alive_timeout.is_zero();
             let after = if stays { http::Connection::KeepAlive } else { http::Connection::Close };
             return Answer::Page(page, after, body);
         }

@@ -25,7 +25,7 @@ const KEPT_COUNT: usize = 16;
 /// is full again.
 const MEMORY: Duration = Duration::from_secs(1);
 /// The price of an upgrade, so that buckets are reckoned in whole numbers: a bucket fills by
-/// `upgrades_per_second` in each nanosecond.
+/// `max_upgrades_per_second_per_ip` in each nanosecond.
 const PRICE: u64 = 1_000_000_000;
 
 /// The connections and upgrades of all client addresses.
@@ -35,7 +35,7 @@ const PRICE: u64 = 1_000_000_000;
 #[derive(Debug)]
 pub(crate) struct ClientLimits {
     connection_limit: Option<usize>,
-    upgrades_per_second: Option<u32>,
+    max_upgrades_per_second_per_ip: Option<u32>,
     hasher: RandomState,
     stripes: Box<[Mutex<Stripe>]>,
 }
@@ -65,7 +65,7 @@ struct Stripe {
 
 #[derive(Debug)]
 struct Client {
-    connection_count: usize,
+    max_connections: usize,
     /// What its bucket lacked then. Full, it holds the upgrades of one second.
     lack: u64,
     lacked_at: Instant,
@@ -75,7 +75,7 @@ struct Client {
 
 impl Client {
     fn new(now: Instant) -> Self {
-        Self { connection_count: 0, lack: 0, lacked_at: now, has_left: false }
+        Self { max_connections: 0, lack: 0, lacked_at: now, has_left: false }
     }
 
     /// Fills the bucket up to now.
@@ -96,20 +96,20 @@ impl Client {
     }
 
     fn is_forgettable(&self) -> bool {
-        self.connection_count == 0 && self.lack == 0
+        self.max_connections == 0 && self.lack == 0
     }
 }
 
 impl ClientLimits {
     /// `None` if these limits ask for none.
     pub(crate) fn new(limits: &Limits) -> Option<Self> {
-        let Limits { max_connections_per_ip, upgrades_per_second, .. } = *limits;
-        if max_connections_per_ip.is_none() && upgrades_per_second.is_none() {
+        let Limits { max_connections_per_ip, max_upgrades_per_second_per_ip, .. } = *limits;
+        if max_connections_per_ip.is_none() && max_upgrades_per_second_per_ip.is_none() {
             return None;
         }
         Some(Self {
             connection_limit: max_connections_per_ip,
-            upgrades_per_second,
+            max_upgrades_per_second_per_ip,
             hasher: RandomState::new(),
             stripes: (0..STRIPE_COUNT).map(|_| Mutex::default()).collect(),
         })
@@ -120,8 +120,8 @@ impl ClientLimits {
     pub(in crate::shard) fn enter(&self, address: IpAddr, now: Instant) -> bool {
         let Some(limit) = self.connection_limit else { return true };
         self.update(address, now, |client| {
-            let is_let_in = client.connection_count < limit;
-            client.connection_count += usize::from(is_let_in);
+            let is_let_in = client.max_connections < limit;
+            client.max_connections += usize::from(is_let_in);
             is_let_in
         })
     }
@@ -130,8 +130,8 @@ impl ClientLimits {
     pub(in crate::shard) fn leave(&self, address: IpAddr, now: Instant) {
         if self.connection_limit.is_some() {
             self.update(address, now, |client| {
-                debug_assert!(client.connection_count > 0, "who leaves was counted");
-                client.connection_count = client.connection_count.saturating_sub(1);
+                debug_assert!(client.max_connections > 0, "who leaves was counted");
+                client.max_connections = client.max_connections.saturating_sub(1);
             });
         }
     }
@@ -139,7 +139,7 @@ impl ClientLimits {
     /// Counts an upgrade from this address; `false` if there were too many in the last second.
     #[must_use]
     pub(in crate::shard) fn upgrade(&self, address: IpAddr, now: Instant) -> bool {
-        let Some(per_second) = self.upgrades_per_second else { return true };
+        let Some(per_second) = self.max_upgrades_per_second_per_ip else { return true };
         self.update(address, now, |client| client.take_upgrade(per_second, now))
     }
 
@@ -149,7 +149,7 @@ impl ClientLimits {
         #[allow(clippy::cast_possible_truncation, reason = "any of its bits will do")]
         let at = self.hasher.hash_one(source) as usize % STRIPE_COUNT;
         let mut stripe = self.stripes[at].lock().unwrap_or_else(PoisonError::into_inner);
-        let per_second = self.upgrades_per_second.unwrap_or_default();
+        let per_second = self.max_upgrades_per_second_per_ip.unwrap_or_default();
         let result = stripe.update(source, per_second, now, change);
         stripe.forget(per_second, now);
         result
@@ -159,13 +159,13 @@ impl ClientLimits {
 #[cfg(feature = "testing")]
 impl ClientLimits {
     /// Whether so many connections are counted, if any are.
-    pub(in crate::shard) fn counts(&self, connection_count: usize) -> bool {
+    pub(in crate::shard) fn counts(&self, max_connections: usize) -> bool {
         let count = |stripe: &Mutex<Stripe>| -> usize {
             let stripe = stripe.lock().unwrap_or_else(PoisonError::into_inner);
-            stripe.clients.values().map(|client| client.connection_count).sum()
+            stripe.clients.values().map(|client| client.max_connections).sum()
         };
         self.connection_limit.is_none()
-            || self.stripes.iter().map(count).sum::<usize>() == connection_count
+            || self.stripes.iter().map(count).sum::<usize>() == max_connections
     }
 }
 
@@ -186,7 +186,7 @@ impl Stripe {
         let result = change(client);
         if client.is_forgettable() && !client.has_left {
             entry.remove();
-        } else if client.connection_count == 0 && !client.has_left {
+        } else if client.max_connections == 0 && !client.has_left {
             client.has_left = true;
             self.left.push_back((source, now));
         }
@@ -206,7 +206,7 @@ impl Stripe {
             client.has_left = false;
             if client.is_forgettable() {
                 entry.remove();
-            } else if client.connection_count == 0 {
+            } else if client.max_connections == 0 {
                 client.has_left = true;
                 self.left.push_back((source, now));
             }
@@ -230,7 +230,7 @@ mod tests {
     fn limited(connections: Option<usize>, upgrades: Option<u32>) -> ClientLimits {
         let limits = Limits {
             max_connections_per_ip: connections,
-            upgrades_per_second: upgrades,
+            max_upgrades_per_second_per_ip: upgrades,
             ..Limits::default()
         };
         ClientLimits::new(&limits).expect("a limit is set")
@@ -275,7 +275,7 @@ mod tests {
     /// What is promised, reckoned anew from all that has happened.
     #[derive(Default)]
     struct Model {
-        connection_count: usize,
+        max_connections: usize,
         granted: Vec<Duration>,
     }
 
@@ -312,13 +312,13 @@ mod tests {
                 match dice / 64 % 4 {
                     0 => {
                         let is_let_in = clients.enter(address, start + now);
-                        assert_eq!(is_let_in, model.connection_count < limit);
-                        model.connection_count += usize::from(is_let_in);
+                        assert_eq!(is_let_in, model.max_connections < limit);
+                        model.max_connections += usize::from(is_let_in);
                         outcomes[0][usize::from(is_let_in)] += 1;
                     }
-                    1 if model.connection_count > 0 => {
+                    1 if model.max_connections > 0 => {
                         clients.leave(address, start + now);
-                        model.connection_count -= 1;
+                        model.max_connections -= 1;
                     }
                     _ => {
                         let is_granted = clients.upgrade(address, start + now);

@@ -167,13 +167,13 @@ impl Shard {
 
     /// When a next step of the peer is due that has just made one, within the grace of a shutdown.
     fn next_step_due(&self, slot: Slot) -> Instant {
-        let due = self.now + self.limits_of(slot).closing;
+        let due = self.now + self.limits_of(slot).close_timeout;
         self.grace_end().map_or(due, |grace_end| grace_end.min(due))
     }
 
     /// When a closing handshake that begins now is over.
     pub(in crate::shard) fn closing_due(&self, slot: Slot) -> Instant {
-        self.grace_end().unwrap_or_else(|| self.now + self.limits_of(slot).closing)
+        self.grace_end().unwrap_or_else(|| self.now + self.limits_of(slot).close_timeout)
     }
 
     /// After a connection's service: goes on with closing when everything queued has been handed

@@ -28,7 +28,7 @@ impl Shard {
         self.connections[slot].note_kept_input(kept_bytes > 0);
         let before = self.input_quota.set(slot, kept_bytes);
         let has_grown = kept_bytes > before.max(FREE_BYTES);
-        if has_grown && self.input_quota.sum() > self.limits.server().shard_input_bytes {
+        if has_grown && self.input_quota.sum() > self.limits.server().max_shard_input_bytes {
             self.refuse_input(slot);
         }
     }

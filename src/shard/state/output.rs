@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use crate::config::Overflow;
+use crate::config::OverflowPolicy;
 use crate::error::SendError;
 use crate::hub::Slot;
 use crate::hub::ticket::Ticket;
@@ -92,8 +92,8 @@ impl Shard {
         let limits = self.limits_of(slot);
         let queued = self.buffered_bytes(slot);
         queued <= limits.outbox_high_water_bytes
-            || (queued - self.exempt_bytes(slot) + bytes <= limits.outbox_bytes
-                && self.queued_bytes + bytes <= limits.shard_outbox_bytes)
+            || (queued - self.exempt_bytes(slot) + bytes <= limits.max_outbox_bytes
+                && self.queued_bytes + bytes <= limits.max_shard_outbox_bytes)
     }
 
     /// How much of what waits for a connection does not count against what is queued behind it.
@@ -124,17 +124,19 @@ impl Shard {
             }
         }
         match self.limits_of(slot).overflow {
-            Overflow::Close => {
+            OverflowPolicy::Close => {
                 let close =
                     Close::new(CloseCode::TRY_AGAIN_LATER, "reads too slowly", ClosedBy::Server);
                 self.begin_close(slot, close, CloseHandshake::Close);
             }
-            Overflow::DropNewest => {}
-            Overflow::DropOldest => {
+            OverflowPolicy::DropNewest => {}
+            OverflowPolicy::DropOldest => {
                 let kept = self.kept_bytes(slot);
                 let counted = kept - self.exempt_bytes(slot);
                 let limits = self.limits_of(slot);
-                if kept > limits.outbox_high_water_bytes && counted + bytes > limits.outbox_bytes {
+                if kept > limits.outbox_high_water_bytes
+                    && counted + bytes > limits.max_outbox_bytes
+                {
                     // Whatever is dropped, it would be in vain.
                     return Err(SendError::Overloaded);
                 }
@@ -208,6 +210,6 @@ impl Shard {
             return false;
         }
         connection.set_pressed(true);
-        queued > limits.outbox_bytes && queued - added <= limits.outbox_high_water_bytes
+        queued > limits.max_outbox_bytes && queued - added <= limits.outbox_high_water_bytes
     }
 }

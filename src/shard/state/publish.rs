@@ -54,7 +54,7 @@ impl Shard {
         // What was published before is not for it; what is for it otherwise keeps its place.
         self.catch_up(slot);
         let connection = &mut self.connections[slot];
-        let topic_limit = self.limits[connection.endpoint()].topic_count;
+        let topic_limit = self.limits[connection.endpoint()].max_topics_per_connection;
         let encoding = connection.encoding();
         let Some(membership) = connection.membership_mut() else { return Err(SendError::Closed) };
         let subscriptions = membership.subscriptions();

@@ -114,7 +114,11 @@ impl Shard {
     pub(in crate::shard) fn fast_cork_limit(&self, slot: Slot) -> usize {
         debug_assert!(self.cork.is_of(slot));
         let is_fast = self.connections[slot].is_unobstructed() && self.is_quiescent();
-        if is_fast { self.cork_limit(slot).saturating_sub(self.cork.message_bytes()) } else { 0 }
+        if is_fast {
+            self.cork_limit(slot).saturating_sub(self.cork.max_message_bytes())
+        } else {
+            0
+        }
     }
 
     /// Ends a run: what is in the fast cork leaves, or stands behind what is in the cork.
@@ -267,7 +271,8 @@ impl Shard {
         let held = now.since(std::mem::replace(&mut self.watch.since, now));
         let endpoint = self.watch.endpoint;
         // Without an endpoint no handler had the shard: its thread did not run.
-        if held > self.limits[endpoint].slow_handler && endpoint != self.limits.no_endpoint() {
+        if held > self.limits[endpoint].slow_handler_after && endpoint != self.limits.no_endpoint()
+        {
             // In the middle of a turn: nothing is allocated unless somebody listens.
             let (path, shard, millis) = (self.hub.path_of(endpoint), self.index, held.as_millis());
             let case = format_args!(

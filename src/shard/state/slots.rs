@@ -28,7 +28,7 @@ impl Shard {
     ) {
         debug_assert_eq!(Some(address), self.next_address());
         self.generation += 1;
-        let deadline = self.now + self.limits.server().handshake;
+        let deadline = self.now + self.limits.server().handshake_timeout;
         let no_endpoint = self.limits.no_endpoint();
         let slot = self.connections.insert(Connection::new(
             address,

@@ -43,7 +43,7 @@ impl Shard {
     /// then on the closing timeout counts for this answer and for those to the messages behind it.
     /// Returns whether it is over.
     pub(in crate::shard) fn is_answer_overdue(&mut self, slot: Slot) -> bool {
-        let due = self.now + self.limits_of(slot).closing;
+        let due = self.now + self.limits_of(slot).close_timeout;
         let connection = &mut self.connections[slot];
         if connection.demand_answer() {
             return connection.deadline() <= self.now;
@@ -73,11 +73,11 @@ impl Shard {
     /// The kernel has taken the whole response: the connection may be silent now.
     pub(super) fn begin_keep_alive(&mut self, slot: Slot) {
         self.connections[slot].begin_keep_alive();
-        let deadline = self.now + self.limits.server().page_keep_alive;
+        let deadline = self.now + self.limits.server().keep_alive_timeout;
         self.set_deadline(slot, deadline);
     }
 
     fn handshake_due(&self) -> Instant {
-        self.now + self.limits.server().handshake
+        self.now + self.limits.server().handshake_timeout
     }
 }

@@ -135,7 +135,7 @@ impl Shard {
         connection.unblock(self.now);
         if !connection.has_opened() {
             // A download takes as long as it goes on.
-            let deadline = self.now + self.limits.server().handshake;
+            let deadline = self.now + self.limits.server().handshake_timeout;
             connection.set_deadline(deadline.max(connection.deadline()));
         } else if connection.is_closing() {
             self.prolong_closing(slot);

@@ -32,8 +32,11 @@ fn shard() -> (Simulation, Arc<AtomicUsize>) {
         (0..BURST_COUNT).for_each(|_| ws.broadcast(MESSAGE).expect("room in the log"));
         ().into()
     });
-    let limits =
-        Limits { mailbox_count: MAILBOX_COUNT, outbox_bytes: 64 << 20, ..Limits::default() };
+    let limits = Limits {
+        max_mailbox_envelopes: MAILBOX_COUNT,
+        max_outbox_bytes: 64 << 20,
+        ..Limits::default()
+    };
     let builder = Server::builder().shards(1).limits(limits).websocket("/", handler);
     let mut simulation = Simulation::new(builder, [64, 1024, 1, 512]).expect("a right server");
     for _ in 0..MEMBER_COUNT {

@@ -7,10 +7,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::publish::{add, messages};
-use crate::config::{Limits, Overflow};
+use crate::config::{Limits, OverflowPolicy};
 use crate::error::SendError;
 use crate::hub::mailbox::{Inbox, mailbox};
-use crate::hub::{Audience, Delivery, Envelope, Hub, Node, Slot, Stream};
+use crate::hub::{Audience, Delivery, Envelope, Hub, MessageWriter, Node, Slot};
 use crate::message::{Close, CloseCode, ClosedBy, Message};
 use crate::protocol::frame::{self, Fragment};
 use crate::protocol::parcel::{Encoding, Parcel, Shortened};
@@ -222,8 +222,8 @@ fn bounds_and_drops_count_the_form_that_a_connection_takes() {
     let limits = Limits {
         outbox_high_water_bytes: 100,
         outbox_low_water_bytes: 0,
-        outbox_bytes: 1100,
-        overflow: Overflow::DropOldest,
+        max_outbox_bytes: 1100,
+        overflow: OverflowPolicy::DropOldest,
         ..Limits::default()
     };
     let (hub, inboxes) = mailboxes(1);
@@ -256,7 +256,7 @@ fn pieces_are_plain_and_what_waits_behind_them_is_in_the_form_of_its_connection(
         let Member { slot, encoding, .. } = world.members[at];
         let id = world.shard.id(slot);
         let credit = world.shard.begin_stream(slot).expect("a stream");
-        let mut stream = Stream::<[u8]>::new(hub.clone(), id, credit);
+        let mut stream = MessageWriter::<[u8]>::new(hub.clone(), id, credit);
         hub.send_to(id, held.as_slice()).expect("room");
         stream.write(piece).expect("room");
         world.take_over();

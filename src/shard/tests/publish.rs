@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use proptest::prelude::*;
 
 use crate::cases;
-use crate::config::{Limits, Overflow};
+use crate::config::{Limits, OverflowPolicy};
 use crate::error::SendError;
 use crate::hub::mailbox::mailbox;
 use crate::hub::{Audience, BroadcastDelivery, Delivery, Hub, Node, Publication, Slot};
@@ -368,10 +368,11 @@ impl World {
         self.shard.check_deliveries();
         for (slot, connection) in self.shard.connections() {
             let counted_bytes = connection.outbox().bytes() - connection.outbox().exempt_bytes();
-            let limit = self.shard.limits_of(slot).outbox_bytes;
+            let limit = self.shard.limits_of(slot).max_outbox_bytes;
             assert!(!connection.is_open() || counted_bytes <= limit, "{counted_bytes} bytes");
-            let topic_count = connection.membership().map_or(0, |m| m.subscriptions().len());
-            assert_eq!(topic_count, self.members[&slot].topics.len());
+            let max_topics_per_connection =
+                connection.membership().map_or(0, |m| m.subscriptions().len());
+            assert_eq!(max_topics_per_connection, self.members[&slot].topics.len());
         }
         for (topic, name) in TOPICS.iter().enumerate() {
             let subscribers = self.members.values().filter(|member| member.topics.contains(&topic));
@@ -402,7 +403,7 @@ impl World {
 /// by then, in that order and once.
 #[test]
 fn everybody_gets_exactly_what_is_for_them_in_order() {
-    let limits = Limits { topic_count: 3, ..Limits::default() };
+    let limits = Limits { max_topics_per_connection: 3, ..Limits::default() };
     cases::check(96, steps(), |steps| {
         let mut world = World::new(limits.clone());
         steps.iter().for_each(|step| world.take(step));
@@ -462,15 +463,18 @@ fn a_visit_that_brings_many_publications_costs_as_much_as_many_visits() {
 /// one that was accepted and is missing is told of and counted.
 #[test]
 fn what_an_overflow_takes_is_told_and_counted_and_nothing_else_is_missing() {
-    let policy =
-        prop_oneof![Just(Overflow::Close), Just(Overflow::DropNewest), Just(Overflow::DropOldest)];
+    let policy = prop_oneof![
+        Just(OverflowPolicy::Close),
+        Just(OverflowPolicy::DropNewest),
+        Just(OverflowPolicy::DropOldest)
+    ];
     cases::check(96, (policy, steps()), |(overflow, steps)| {
         let mut world = World::new(Limits {
-            topic_count: 3,
+            max_topics_per_connection: 3,
             outbox_high_water_bytes: 60,
             outbox_low_water_bytes: 20,
-            outbox_bytes: 200,
-            shard_outbox_bytes: 400,
+            max_outbox_bytes: 200,
+            max_shard_outbox_bytes: 400,
             overflow,
             ..Limits::default()
         });

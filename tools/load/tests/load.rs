@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use peregrine::{Builder, Callbacks, Reply};
+use peregrine::{Callbacks, Reply, ServerBuilder};
 use rustix::process::Signal;
 use serde_json::Value;
 use tungstenite::protocol::CloseFrame;
@@ -77,7 +77,7 @@ fn outcome(process: &mut Process) -> Outcome {
 }
 
 /// `/echo`, and `/all`, which broadcasts.
-fn app(builder: Builder) -> Builder {
+fn app(builder: ServerBuilder) -> ServerBuilder {
     let echo = Callbacks::<()>::new().on_message(|_, message| message.into());
     let all = Callbacks::<()>::new().on_message(|ws, message| {
         ws.broadcast(message).expect("room in the mailboxes");

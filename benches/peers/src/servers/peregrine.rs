@@ -20,7 +20,7 @@ pub(super) fn serve(plan: &Plan) -> Outcome {
     let mut limits = Limits::default();
     // The others do not ping.
     limits.ping_after = NEVER;
-    limits.dead_after = 2 * NEVER;
+    limits.idle_timeout = 2 * NEVER;
     let server = Server::builder()
         .shards(plan.shard_count)
         .limits(limits)

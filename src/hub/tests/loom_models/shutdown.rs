@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Shard, explore, shard};
 use crate::clock;
-use crate::hub::{Address, Envelope, Hub, Node, Shutdown, ShutdownReport};
+use crate::hub::{Address, Envelope, Hub, Node, ShutdownPlan, ShutdownReport};
 use crate::sync::thread;
 
 /// A server's hub and its shards.
@@ -17,8 +17,8 @@ fn server<const N: usize>() -> (Hub, [Shard<Envelope>; N]) {
     (hub, shards)
 }
 
-fn plan() -> Shutdown {
-    Shutdown::within(Duration::ZERO)
+fn plan() -> ShutdownPlan {
+    ShutdownPlan::within(Duration::ZERO)
 }
 
 fn envelope() -> Envelope {

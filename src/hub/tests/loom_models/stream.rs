@@ -8,18 +8,18 @@ use crate::error::SendError;
 use crate::hub::credit::Credit;
 use crate::hub::ticket::Ticket;
 use crate::hub::waker::ConnectionWaker;
-use crate::hub::{Address, ConnectionId, Envelope, Hub, Node, Stream};
+use crate::hub::{Address, ConnectionId, Envelope, Hub, MessageWriter, Node};
 use crate::sync::thread;
 
 /// A stream to a connection of the shard, and what that connection keeps of it.
-fn stream(limit_bytes: usize) -> (Stream<[u8]>, Arc<Credit>, Shard<Envelope>) {
+fn stream(limit_bytes: usize) -> (MessageWriter<[u8]>, Arc<Credit>, Shard<Envelope>) {
     let (mailbox, shard) = shard(8, 1000);
     let node = Node::random();
     let address = Address::new(1, 2);
     let credit =
         Credit::new(ConnectionWaker::new(address, Arc::clone(mailbox.doorbell())), limit_bytes);
     let hub = Hub::new(node, Box::new([mailbox]), Box::default(), HashMap::new());
-    let stream = Stream::new(hub, ConnectionId::new(node, 0, address), Arc::clone(&credit));
+    let stream = MessageWriter::new(hub, ConnectionId::new(node, 0, address), Arc::clone(&credit));
     (stream, credit, shard)
 }
 

@@ -51,10 +51,10 @@ pub(crate) fn serve() -> Result<()> {
         exit(0);
     });
     let mut limits = Limits::default();
-    limits.handshake = NEVER;
+    limits.handshake_timeout = NEVER;
     limits.ping_after = NEVER;
-    limits.dead_after = 2 * NEVER;
-    limits.slow_handler = NEVER;
+    limits.idle_timeout = 2 * NEVER;
+    limits.slow_handler_after = NEVER;
     let server = Server::builder()
         .shards(1)
         .limits(limits)
