@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::{env, fs};
 
 use peregrine::{
-    Handler, Message, Reply, Request, Response, Server, ServerBuilder, Upgrade, WebSocket,
+    Accept, Endpoint, Handler, HeaderError, Message, Reply, Request, Response, Server,
+    ServerBuilder, Upgrade, WebSocket,
 };
 
 /// Who may come in: a file of lines `TOKEN NAME`, read at every upgrade, so that whoever is struck
@@ -37,32 +38,12 @@ impl Members {
 
 struct Echo;
 
-#[derive(Default)]
 struct Member {
     name: String,
 }
 
 impl Handler for Echo {
     type Session = Member;
-
-    fn on_upgrade(&self, request: &Request<'_>, _session: &mut Member) -> Upgrade {
-        let bearer =
-            request.header("Authorization").and_then(|value| value.strip_prefix("Bearer "));
-        // A browser cannot set headers on a WebSocket, but it sends its cookies.
-        let Some(token) = bearer.or_else(|| request.cookie("token")).map(str::to_owned) else {
-            return unauthorized();
-        };
-        let members = Arc::clone(request.dependency::<Arc<Members>>());
-        // The look-up blocks, so a thread of the pool does it; the shard serves others meanwhile.
-        Upgrade::offload(
-            move || members.find(&token),
-            |found| match found {
-                Ok(Some(name)) => Upgrade::accept().session(Member { name }),
-                Ok(None) => unauthorized(),
-                Err(_) => Upgrade::reject(Response::new(503)),
-            },
-        )
-    }
 
     fn on_message<'m>(&self, ws: &mut WebSocket<'_, Member>, message: Message<'m>) -> Reply<'m> {
         match message {
@@ -72,12 +53,26 @@ impl Handler for Echo {
     }
 }
 
-fn unauthorized() -> Upgrade {
-    Upgrade::reject(401).header("WWW-Authenticate", "Bearer").into()
+/// Decides about an upgrade by the token in its request.
+fn authenticate(request: &Request<'_>) -> Result<Upgrade<Member>, HeaderError> {
+    let unauthorized = Response::new(401).header("WWW-Authenticate", "Bearer")?;
+    let bearer = request.header("Authorization").and_then(|value| value.strip_prefix("Bearer "));
+    // A browser cannot set headers on a WebSocket, but it sends its cookies.
+    let Some(token) = bearer.or_else(|| request.cookie("token")).map(str::to_owned) else {
+        return Ok(unauthorized.into());
+    };
+    let members = Arc::clone(request.dependency::<Arc<Members>>());
+    // The look-up blocks, so a thread of the pool does it; the shard serves others meanwhile.
+    Ok(Upgrade::offload(move || match members.find(&token) {
+        Ok(Some(name)) => Ok(Accept::new(Member { name })),
+        Ok(None) => Err(unauthorized),
+        Err(_) => Err(Response::new(503)),
+    }))
 }
 
 pub(crate) fn app(members: Members) -> ServerBuilder {
-    Server::builder().global(Arc::new(members)).requires::<Arc<Members>>().websocket("/echo", Echo)
+    let echo = Endpoint::with_upgrade(Echo, authenticate).requires::<Arc<Members>>();
+    Server::builder().dependency(Arc::new(members)).websocket("/echo", echo)
 }
 
 fn main() -> Result<(), peregrine::Error> {

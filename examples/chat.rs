@@ -162,7 +162,7 @@ impl Chat {
     }
 
     /// A copy of the roster, for one tab.
-    fn snapshot(&self, kind: &'static str, ws: &mut Tab<'_>) -> String {
+    fn snapshot(&self, kind: &'static str, ws: &Tab<'_>) -> String {
         let (version, total, members) = {
             let roster = self.roster();
             let members = roster.members.iter().take(ROSTER_LIMIT_COUNT);
@@ -179,7 +179,7 @@ impl Chat {
     }
 
     /// Does what a tab asks for. The error is the sentence that the tab's user gets to read.
-    fn obey(&self, ws: &mut Tab<'_>, command: Command<'_>) -> Result<Reply<'static>, SendError> {
+    fn obey(&self, ws: &Tab<'_>, command: Command<'_>) -> Result<Reply<'static>, SendError> {
         let own = ws.id();
         let name = Arc::clone(ws.session());
         let message = |audience, reference, text| {
@@ -226,8 +226,8 @@ impl Handler for Chat {
     type Session = Arc<str>;
 
     fn on_connect(&self, ws: &mut Tab<'_>) -> Reply<'static> {
-        let (id, name) = (ws.id(), presentable(ws.query("name").as_deref().unwrap_or_default()));
-        *ws.session() = Arc::clone(&name);
+        let (id, name) = (ws.id(), presentable(ws.query("name").unwrap_or_default()));
+        *ws.session_mut() = Arc::clone(&name);
         let version = {
             let mut roster = self.roster();
             roster.members.insert(id, Arc::clone(&name));

@@ -101,7 +101,7 @@ impl Handler for Requests {
 }
 
 pub(crate) fn app(store: Store) -> ServerBuilder {
-    Server::builder().global(store).requires::<Store>().websocket("/database", Requests)
+    Server::builder().dependency(store).requires::<Store>().websocket("/database", Requests)
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -34,14 +34,14 @@ impl Handler for Rooms {
     type Session = Guest;
 
     fn on_connect(&self, ws: &mut Seat<'_>) -> Reply<'static> {
-        let room = ws.param("room").unwrap_or_default().into_owned();
+        let room = ws.param("room").unwrap_or_default().to_owned();
         let topic: Arc<str> = format!("room/{room}").into();
         let Name(name) = ws.query_as("name").unwrap_or_default();
         if let Err(error) = ws.subscribe(&topic) {
             ws.close();
             return error.to_string().into();
         }
-        *ws.session() = Guest { name: name.clone(), topic: Arc::clone(&topic) };
+        *ws.session_mut() = Guest { name: name.clone(), topic: Arc::clone(&topic) };
         let count = ws.subscriber_count(&topic);
         let own = ws.id();
         report(ws.publish_except(&topic, own, format!("* {name} joined, {count} are here")));
@@ -59,7 +59,7 @@ impl Handler for Rooms {
     }
 
     fn on_close(&self, ws: &mut Seat<'_>, _close: &Close) -> Reply<'static> {
-        let Guest { name, topic } = std::mem::take(ws.session());
+        let Guest { name, topic } = std::mem::take(ws.session_mut());
         // This connection has left the topic already, and is not counted.
         let count = ws.subscriber_count(&topic);
         report(ws.publish(&topic, format!("* {name} left, {count} are here")));

@@ -46,7 +46,7 @@ impl Handler for Stateful {
 
     fn on_message<'m>(&self, ws: &mut WebSocket<'_, u32>, _msg: Message<'m>) -> Reply<'m> {
         let state = *ws.session();
-        *ws.session() = (state + 1) % 3;
+        *ws.session_mut() = (state + 1) % 3;
         match state {
             0 => "Whaaat??".into(),
             1 => "Whooo??".into(),
@@ -140,13 +140,13 @@ impl Handler for QueryParams {
 
     fn on_message<'m>(&self, ws: &mut WebSocket<'_, ()>, _msg: Message<'m>) -> Reply<'m> {
         let name = ws.query("name");
-        if name.as_deref() == Some("gary") && ws.query("desg").as_deref() == Some("professor") {
+        if name == Some("gary") && ws.query("desg") == Some("professor") {
             return match ws.broadcast("Gary authorized to broadcast") {
                 Ok(()) => Reply::none(),
                 Err(error) => format!("Not sent: {error}").into(),
             };
         }
-        format!("{} is not authorized", name.as_deref().unwrap_or("Nobody")).into()
+        format!("{} is not authorized", name.unwrap_or("Nobody")).into()
     }
 }
 

@@ -98,9 +98,8 @@ impl Handler for Ticker {
 
     /// `/ticks?symbol=ACME&symbol=BOLT` subscribes at once.
     fn on_connect(&self, ws: &mut WebSocket<'_, ()>) -> Reply<'static> {
-        let wanted: Vec<String> = ws.query_params().all("symbol").map(Into::into).collect();
-        for symbol in wanted {
-            if let Err(problem) = subscribe(ws, &symbol) {
+        for symbol in ws.query_params().get_all("symbol") {
+            if let Err(problem) = subscribe(ws, symbol) {
                 return problem.into();
             }
         }
@@ -121,7 +120,7 @@ impl Handler for Ticker {
 
 /// Subscribes, and sends the last tick: until the next trade there is no other. It may come once
 /// more, if it was on its way already.
-fn subscribe(ws: &mut WebSocket<'_, ()>, symbol: &str) -> Result<(), String> {
+fn subscribe(ws: &WebSocket<'_, ()>, symbol: &str) -> Result<(), String> {
     let last = ws.dependency::<Arc<Market>>().last(symbol);
     let last = last.ok_or_else(|| format!("there is no symbol {symbol:?}"))?;
     ws.subscribe(symbol).and_then(|()| ws.send(last)).map_err(|error| error.to_string())
@@ -136,7 +135,7 @@ pub(crate) fn app(market: Arc<Market>) -> ServerBuilder {
         limits.outbox_low_water_bytes = 4 << 10;
         limits.max_message_bytes = 64;
     });
-    Server::builder().global(market).websocket("/ticks", ticker)
+    Server::builder().dependency(market).websocket("/ticks", ticker)
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

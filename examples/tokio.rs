@@ -17,7 +17,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use peregrine::{
-    Handler, Hub, Message, Reply, Request, Response, SendError, Server, ServerBuilder,
+    Accept, Endpoint, Handler, Hub, Message, Reply, Request, Response, SendError, Server,
+    ServerBuilder,
 };
 use peregrine::{Upgrade, WebSocket};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -51,20 +52,21 @@ impl Rates {
 
 struct Desk;
 
+/// Asks the service for the member's name, which becomes the session.
+fn authenticate(request: &Request<'_>) -> Upgrade<String> {
+    let rates = request.dependency::<Rates>().clone();
+    let question = format!("member {}", one_line(request.query("token").unwrap_or_default()));
+    Upgrade::later(async move {
+        match rates.ask(question).await {
+            Ok(Some(name)) => Ok(Accept::new(name)),
+            Ok(None) => Err(Response::new(401)),
+            Err(_) => Err(Response::new(503)),
+        }
+    })
+}
+
 impl Handler for Desk {
     type Session = String;
-
-    fn on_upgrade(&self, request: &Request<'_>, _session: &mut String) -> Upgrade {
-        let rates = request.dependency::<Rates>().clone();
-        let question = format!("member {}", one_line(&request.query("token").unwrap_or_default()));
-        Upgrade::later(async move {
-            match rates.ask(question).await {
-                Ok(Some(name)) => Upgrade::accept().session(name),
-                Ok(None) => Upgrade::reject(Response::new(401)),
-                Err(_) => Upgrade::reject(Response::new(503)),
-            }
-        })
-    }
 
     fn on_connect(&self, ws: &mut WebSocket<'_, String>) -> Reply<'static> {
         format!("Good day, {}. Which currency?", ws.session()).into()
@@ -139,9 +141,9 @@ pub(crate) fn app(rates: Rates) -> ServerBuilder {
             let _context = tokio.enter();
             shard.run()
         })
-        .global(rates)
+        .dependency(rates)
         .requires::<Rates>()
-        .websocket("/desk", Desk)
+        .websocket("/desk", Endpoint::with_upgrade(Desk, authenticate))
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

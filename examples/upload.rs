@@ -44,7 +44,7 @@ impl FromStr for Name {
 
 /// The file that a connection is about.
 fn file_of<S>(ws: &WebSocket<'_, S>) -> Option<(String, PathBuf)> {
-    let Name(name) = ws.param_as("name")?;
+    let Name(name) = ws.param_as("name").ok()?;
     let path = ws.dependency::<Files>().0.join(&name);
     Some((name, path))
 }
@@ -90,7 +90,7 @@ impl Handler for Upload {
     }
 
     fn on_chunk<'m>(&self, ws: &mut WebSocket<'_, Progress>, fragment: Chunk<'m>) -> Reply<'m> {
-        let progress = ws.session();
+        let progress = ws.session_mut();
         progress.batch.extend_from_slice(fragment.as_bytes());
         progress.bytes += fragment.as_bytes().len();
         if progress.batch.len() < BATCH_BYTES && !fragment.is_last() {
@@ -101,18 +101,18 @@ impl Handler for Upload {
         let part = part.unwrap_or_else(|| Part(path.with_file_name(format!(".{}.part", ws.id()))));
         // While the pool writes, no more of the upload is read: the disk sets the client's pace.
         if !fragment.is_last() {
-            return ws.offload(
+            return ws.offload_then(
                 move || part.append(&batch).map(|()| part),
                 move |ws, appended| match appended {
                     Ok(part) => {
-                        *ws.session() = Progress { batch: Vec::new(), part: Some(part), bytes };
+                        *ws.session_mut() = Progress { batch: Vec::new(), part: Some(part), bytes };
                         format!("{bytes} bytes")
                     }
                     Err(error) => give_up(ws, &error),
                 },
             );
         }
-        ws.offload(
+        ws.offload_then(
             move || part.finish(&batch, &path),
             move |ws, finished| match finished {
                 Ok(()) => {
@@ -126,7 +126,7 @@ impl Handler for Upload {
 }
 
 /// The last words to an uploader whose file cannot be stored.
-fn give_up(ws: &mut WebSocket<'_, Progress>, error: &io::Error) -> String {
+fn give_up(ws: &WebSocket<'_, Progress>, error: &io::Error) -> String {
     ws.close_with(CloseCode::INTERNAL_ERROR, "not stored");
     format!("not stored: {error}")
 }
@@ -140,7 +140,7 @@ impl Handler for Download {
         let Some((_, path)) = file_of(ws) else { return Reply::none() };
         match ws.stream::<[u8]>() {
             // A download keeps its thread of the pool until the client has taken all of it.
-            Ok(stream) => ws.offload(
+            Ok(stream) => ws.offload_then(
                 move || send(&path, stream),
                 |ws, sent| match sent {
                     Ok(()) => ws.close(),
@@ -178,7 +178,7 @@ pub(crate) fn app(files: Files) -> ServerBuilder {
     limits.max_offload_threads = Some(64);
     Server::builder()
         .limits(limits)
-        .global(files)
+        .dependency(files)
         .requires::<Files>()
         .websocket("/upload/{name}", upload)
         .websocket("/download/{name}", download)

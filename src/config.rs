@@ -16,6 +16,7 @@ pub(crate) const AGES: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// What happens to a connection whose outbox cannot take one more message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OverflowPolicy {
     /// The connection is closed with 1013: a client that misses nothing, or is gone.
     #[default]

@@ -1,12 +1,14 @@
 //! What can go wrong, and who is to blame: [`Error`] (the embedder's start-up), [`SendError`] (a
-//! message that was not accepted), [`HeaderError`] (a header that cannot be sent), `Violation` (the
-//! peer misbehaved), `Refusal` (a request that is not granted). The tables from a fault to what
-//! goes on the wire stand here and nowhere else.
+//! message that was not accepted), [`ParamError`] (a parameter that cannot be parsed),
+//! [`HeaderError`] (a header that cannot be sent), `Violation` (the peer misbehaved), `Refusal` (a
+//! request that is not granted). The tables from a fault to what goes on the wire stand here and
+//! nowhere else.
 //!
 //! Knows close codes and HTTP statuses. Must not know connections, requests, or how an error is
 //! sent.
 
 use std::net::SocketAddr;
+use std::str::FromStr;
 use std::{fmt, io};
 
 use crate::message::CloseCode;
@@ -161,6 +163,38 @@ impl fmt::Display for SendError {
 }
 
 impl std::error::Error for SendError {}
+
+/// Why a parameter of the query or the path could not be parsed.
+///
+/// ```
+/// use peregrine::ParamError;
+///
+/// assert_eq!(ParamError::Missing.to_string(), "the parameter is missing");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ParamError {
+    /// There is no such parameter.
+    Missing,
+    /// Its value is not of the type that was asked for.
+    Malformed,
+}
+
+impl ParamError {
+    pub(crate) fn parse<T: FromStr>(value: Option<&str>) -> Result<T, Self> {
+        value.ok_or(Self::Missing)?.parse().map_err(|_| Self::Malformed)
+    }
+}
+
+impl fmt::Display for ParamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "the parameter is missing",
+            Self::Malformed => "the parameter is malformed",
+        })
+    }
+}
+
+impl std::error::Error for ParamError {}
 
 /// Why a header was not added to an answer. The text in it is the header's name, at most 64
 /// characters of it. The value is not told: it may be a secret.

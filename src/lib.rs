@@ -56,8 +56,8 @@
 //! | to | see |
 //! | --- | --- |
 //! | handle connections, messages, closing | [`Handler`], [`Callbacks`] |
-//! | decide who comes in, and with what | [`Handler::on_upgrade`], [`Request`], [`Upgrade`] |
-//! | answer at once, later, from a thread that may block | [`Reply`], [`WebSocket::later`] |
+//! | decide who comes in, and with what | [`Endpoint::with_upgrade`], [`Request`], [`Upgrade`] |
+//! | answer at once, later, from a thread that may block | [`Reply`], [`WebSocket::later_then`] |
 //! | reach others: one, all, a topic's subscribers | [`WebSocket`], [`Hub`] |
 //! | know what became of a message | [`Delivery`], [`BroadcastDelivery`] |
 //! | send or receive what is too large for memory | [`MessageWriter`], [`Handler::on_chunk`] |
@@ -130,11 +130,13 @@ pub mod testing;
 mod transport;
 
 pub use self::config::{Limits, OverflowPolicy};
-pub use self::error::{Error, HeaderError, SendError};
+pub use self::error::{Error, HeaderError, ParamError, SendError};
 #[cfg(feature = "serde")]
 #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
 pub use self::handler::Json;
-pub use self::handler::{Callbacks, Handler, Reply, Request, Upgrade, WebSocket};
+pub use self::handler::{
+    Accept, Callbacks, Handler, IntoUpgrade, Reply, Request, Upgrade, WebSocket,
+};
 pub use self::http::Response;
 pub use self::hub::{
     BroadcastDelivery, BroadcastReport, ConnectionId, Delivery, Hub, MessageWriter, ParseIdError,

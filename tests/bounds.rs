@@ -249,7 +249,7 @@ fn an_answer_that_finds_nobody_is_no_dropped_message() {
     within(LIMIT, || {
         let (gate, arrivals, open) = gate();
         // A body that could be taken for frames.
-        let handler = Callbacks::<()>::new().on_upgrade(move |_request, _session| {
+        let handler = Callbacks::<()>::with_upgrade(move |_request| {
             gate.wait();
             Upgrade::reject(Response::new(403).body(vec![0; 4000]))
         });
@@ -285,7 +285,7 @@ const LAST: &str = "GET /ok HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 #[test]
 fn a_rejection_whose_destructor_panics_harms_nobody() {
     within(LIMIT, || {
-        let handler = Callbacks::<()>::new().on_upgrade(|_request, _session| {
+        let handler = Callbacks::<()>::with_upgrade(|_request| {
             Upgrade::reject(Response::new(403).body(Bytes::from_owner(Bomb)))
         });
         let running = start(1, |app| app.websocket("/", handler).get("/ok", "fine"));

@@ -19,8 +19,7 @@ use futures_channel::oneshot;
 use peregrine::testing::{Received, TestClient, TestServer};
 use peregrine::{
     BroadcastDelivery, Chunk, Close, ConnectionId, Delivery, Endpoint, Handler, Limits, Message,
-    MessageWriter, OverflowPolicy, Reply, Request, Response, Server, ServerBuilder, Upgrade,
-    WebSocket,
+    MessageWriter, OverflowPolicy, Reply, Response, Server, ServerBuilder, Upgrade, WebSocket,
 };
 
 /// What a handler says when it panics on purpose.
@@ -117,7 +116,7 @@ impl Chaos {
     }
 
     /// Does a few things, and answers.
-    fn act(&self, ws: &mut WebSocket<'_, ()>) -> Reply<'static> {
+    fn act(&self, ws: &WebSocket<'_, ()>) -> Reply<'static> {
         if self.is_calm() {
             return Reply::none();
         }
@@ -133,14 +132,14 @@ impl Chaos {
             },
             4 => {
                 let world = self.clone();
-                ws.later(yield_now(), move |ws, ()| world.act(ws))
+                ws.later_then(yield_now(), move |ws, ()| world.act(ws))
             }
             5 if self.roll(4) == 0 => panic!("{ON_PURPOSE}"),
             _ => Reply::text("an answer"),
         }
     }
 
-    fn do_one_thing(&self, ws: &mut WebSocket<'_, ()>) {
+    fn do_one_thing(&self, ws: &WebSocket<'_, ()>) {
         if self.is_calm() {
             return;
         }
@@ -186,22 +185,33 @@ impl Chaos {
     }
 }
 
-impl Handler for Chaos {
-    type Session = ();
+async fn panicking() -> Upgrade<()> {
+    panic!("{ON_PURPOSE}")
+}
 
-    fn on_upgrade(&self, _: &Request<'_>, (): &mut ()) -> Upgrade {
+impl Chaos {
+    fn endpoint(&self) -> Endpoint {
+        let decider = self.clone();
+        Endpoint::with_upgrade(self.clone(), move |_request| decider.decide())
+    }
+
+    fn decide(&self) -> Upgrade<()> {
         match self.roll(16) {
             0 => Upgrade::reject(Response::new(403)),
             1 => Upgrade::later(async {
                 yield_now().await;
-                Upgrade::accept()
+                Upgrade::accept(())
             }),
-            2 => Upgrade::offload(|| (), |()| Upgrade::accept()),
+            2 => Upgrade::offload_then(|| (), |()| Upgrade::accept(())),
             3 => panic!("{ON_PURPOSE}"),
-            4 => Upgrade::later(async { Upgrade::later(async { panic!("{ON_PURPOSE}") }) }),
-            _ => Upgrade::accept(),
+            4 => Upgrade::later(async { Upgrade::later(panicking()) }),
+            _ => Upgrade::accept(()),
         }
     }
+}
+
+impl Handler for Chaos {
+    type Session = ();
 
     fn on_connect(&self, ws: &mut WebSocket<'_, ()>) -> Reply<'static> {
         lock(&self.0.loose).ids.push(ws.id());
@@ -258,16 +268,10 @@ fn build(chaos: &Chaos, pieces: &Chaos, shard_count: usize) -> ServerBuilder {
     Server::builder()
         .shards(shard_count)
         .limits(limits)
-        .websocket(PATHS[0], chaos.clone())
+        .websocket(PATHS[0], chaos.endpoint())
         .websocket(PATHS[1], pieces.clone())
-        .websocket(
-            PATHS[2],
-            Endpoint::new(chaos.clone()).adjust_limits(small(OverflowPolicy::DropOldest)),
-        )
-        .websocket(
-            PATHS[3],
-            Endpoint::new(chaos.clone()).adjust_limits(small(OverflowPolicy::DropNewest)),
-        )
+        .websocket(PATHS[2], chaos.endpoint().adjust_limits(small(OverflowPolicy::DropOldest)))
+        .websocket(PATHS[3], chaos.endpoint().adjust_limits(small(OverflowPolicy::DropNewest)))
         .get("/page", Response::new(200).body(vec![b'p'; 10_000]))
 }
 

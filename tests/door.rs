@@ -19,7 +19,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use peregrine::{Callbacks, Error, Response, RunningServer, Server, ServerBuilder, Upgrade};
+use peregrine::{
+    Accept, Callbacks, Error, ParamError, Request, Response, RunningServer, Server, ServerBuilder,
+    Upgrade,
+};
 
 use crate::common::{Client, SHARD_COUNTS, start, within};
 use crate::raw::{Answer, Raw, next_is_served, upgrade};
@@ -32,7 +35,7 @@ fn echo() -> Callbacks<()> {
 }
 
 /// Serves `endpoint` at `/`, and an echo at `/echo`.
-fn serve<S: Default + 'static>(endpoint: Callbacks<S>) -> RunningServer {
+fn serve<S: 'static>(endpoint: Callbacks<S>) -> RunningServer {
     start(1, |builder| builder.websocket("/", endpoint).websocket("/echo", echo()))
 }
 
@@ -54,9 +57,9 @@ fn a_page_of_another_site_is_refused_and_its_developer_told_what_to_write() {
     within(LIMIT, || {
         let asked = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&asked);
-        let doorman = Callbacks::<()>::new().on_upgrade(move |_, _| {
+        let doorman = Callbacks::with_upgrade(move |_| {
             count.fetch_add(1, Ordering::Relaxed);
-            Upgrade::accept()
+            Upgrade::accept(())
         });
         let server = serve(doorman);
         let mut raw = Raw::connect(server.local_addr());
@@ -137,17 +140,15 @@ fn what_can_never_match_is_an_error_at_the_start() {
 #[test]
 fn a_cookie_decides_who_comes_in() {
     within(LIMIT, || {
-        let members = Callbacks::<String>::new()
-            .on_upgrade(|request, session| match request.cookie("token") {
-                Some("secret") => {
-                    *session = request.cookie("name").unwrap_or("nobody").to_owned();
-                    Upgrade::accept().header("Set-Cookie", "seen=1; HttpOnly").into()
-                }
-                _ => Upgrade::reject(Response::new(401).with_text("log in"))
-                    .header("WWW-Authenticate", "Cookie")
-                    .into(),
-            })
-            .on_connect(|ws| ws.session().clone().into());
+        fn admit(request: &Request<'_>) -> Result<Accept<String>, Upgrade<String>> {
+            if request.cookie("token") != Some("secret") {
+                let response = Response::new(401).with_text("log in");
+                return Err(response.header("WWW-Authenticate", "Cookie")?.into());
+            }
+            let name = request.cookie("name").unwrap_or("nobody").to_owned();
+            Ok(Accept::new(name).header("Set-Cookie", "seen=1; HttpOnly")?)
+        }
+        let members = Callbacks::with_upgrade(admit).on_connect(|ws| ws.session().clone().into());
         let server = serve(members);
         let (mut raw, answer) = ask(&server, "Cookie: name=ann; token=secret; x=y\r\n");
         assert_eq!((answer.status, answer.header("Set-Cookie")), (101, Some("seen=1; HttpOnly")));
@@ -166,9 +167,9 @@ fn a_cookie_decides_who_comes_in() {
 #[test]
 fn the_servers_order_decides_which_offered_subprotocol_is_spoken() {
     within(LIMIT, || {
-        let polyglot = Callbacks::<()>::new()
-            .on_upgrade(|_, _| Upgrade::accept().subprotocols(["v3", "v2", "v1"]))
-            .on_connect(|ws| ws.subprotocol().unwrap_or("none").to_owned().into());
+        let polyglot =
+            Callbacks::with_upgrade(|_| Accept::new(()).subprotocols(["v3", "v2", "v1"]))
+                .on_connect(|ws| ws.subprotocol().unwrap_or("none").to_owned().into());
         let server = serve(polyglot);
         for (offered, chosen) in [
             ("Sec-WebSocket-Protocol: v1, v2\r\n", Some("v2")),
@@ -188,8 +189,7 @@ fn the_servers_order_decides_which_offered_subprotocol_is_spoken() {
 #[test]
 fn a_subprotocol_that_was_not_offered_is_not_answered() {
     within(LIMIT, || {
-        let stubborn = Callbacks::<()>::new()
-            .on_upgrade(|_, _| Upgrade::accept().subprotocol("chat"))
+        let stubborn = Callbacks::with_upgrade(|_| Accept::new(()).subprotocol("chat"))
             .on_connect(|ws| ws.subprotocol().unwrap_or("none").to_owned().into());
         let server = serve(stubborn);
         for (offered, chosen) in [
@@ -206,17 +206,12 @@ fn a_subprotocol_that_was_not_offered_is_not_answered() {
 }
 
 #[test]
-fn the_session_that_the_decision_brings_takes_the_place_of_the_one_that_was_made() {
+fn the_session_that_the_decision_brings_is_the_connections() {
     within(LIMIT, || {
-        let members = Callbacks::<String>::new()
-            .on_upgrade(|request, session| {
-                "made for the request".clone_into(session);
-                match request.query("name") {
-                    Some(name) => Upgrade::accept().session(name.into_owned()),
-                    None => Upgrade::accept(),
-                }
-            })
-            .on_connect(|ws| ws.session().clone().into());
+        let members = Callbacks::with_upgrade(|request| {
+            Upgrade::accept(request.query("name").unwrap_or("made for the request").to_owned())
+        })
+        .on_connect(|ws| ws.session().clone().into());
         let server = serve(members);
         for (path, expected) in [("/?name=ann", "ann"), ("/", "made for the request")] {
             assert_eq!(Raw::upgraded(server.local_addr(), path).text(), expected);
@@ -225,29 +220,30 @@ fn the_session_that_the_decision_brings_takes_the_place_of_the_one_that_was_made
 }
 
 #[test]
-fn a_session_of_another_type_is_answered_with_500() {
+fn a_session_needs_no_default() {
+    struct Member(std::num::NonZero<u8>);
     within(LIMIT, || {
-        let confused = Callbacks::<String>::new()
-            .on_upgrade(|_, _| Upgrade::accept().session("a &str, not a String"))
-            .on_connect(|_| panic!("it is not connected"));
-        let server = serve(confused);
-        let mut raw = Raw::connect(server.local_addr());
-        raw.send(upgrade("/"));
-        assert_eq!(raw.answer().status, 500);
-        raw.ended();
-        next_is_served(server.local_addr(), "/echo");
+        let members = Callbacks::with_upgrade(|request| -> Result<_, ParamError> {
+            Ok(Accept::new(Member(request.query_as("number")?)))
+        })
+        .on_connect(|ws| ws.session().0.to_string().into());
+        let server = serve(members);
+        assert_eq!(Raw::upgraded(server.local_addr(), "/?number=7").text(), "7");
+        for query in ["", "?number=0", "?number=x"] {
+            let mut raw = Raw::connect(server.local_addr());
+            raw.send(upgrade(&format!("/{query}")));
+            assert_eq!(raw.answer().status, 400, "{query}");
+        }
     });
 }
 
 #[test]
 fn a_refusal_never_looks_like_success() {
     within(LIMIT, || {
-        let refusing = Callbacks::<()>::new().on_upgrade(|request, _session| {
-            match request.query("how").as_deref() {
-                Some("status") => Upgrade::reject(401),
-                Some("text") => Upgrade::reject("not today"),
-                _ => Upgrade::reject(Response::html("<p>success</p>")),
-            }
+        let refusing = Callbacks::with_upgrade(|request| match request.query("how") {
+            Some("status") => Upgrade::<()>::reject(401),
+            Some("text") => Upgrade::reject("not today"),
+            _ => Upgrade::reject(Response::html("<p>success</p>")),
         });
         let server = start(1, |builder| builder.websocket("/", refusing));
         for (how, status) in [("status", 401), ("text", 403), ("page", 403)] {

@@ -7,18 +7,16 @@ mod common;
 #[path = "foreign/texts.rs"]
 mod texts;
 
-use std::borrow::Cow;
 use std::io::{Read, Write};
-use std::panic::catch_unwind;
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use common::executor::block_on;
 use common::{Client, PATIENCE, SHARD_COUNTS, connect, eventually, start, within};
 use peregrine::{
-    BroadcastReport, Callbacks, Close, CloseCode, ConnectionId, Endpoint, Error, HeaderError, Hub,
-    Limits, Message, MessageWriter, Query, Reply, Request, Response, Router, RunningServer,
-    SendError, Server, ServerBuilder, Upgrade, WebSocket,
+    Accept, BroadcastReport, Callbacks, Close, CloseCode, ConnectionId, Endpoint, Error,
+    HeaderError, Hub, Limits, Message, MessageWriter, Query, Reply, Request, Response, Router,
+    RunningServer, SendError, Server, ServerBuilder, Upgrade, WebSocket,
 };
 
 fn each(test: impl Fn(usize) + Send + 'static) {
@@ -205,7 +203,7 @@ fn says_that_it_is_over(hub: &Hub, id: ConnectionId) {
 }
 
 /// What a connection may still do once its end is decided: reach others, and nothing else.
-fn last_deeds<S>(ws: &mut WebSocket<'_, S>) -> String {
+fn last_deeds<S>(ws: &WebSocket<'_, S>) -> String {
     let own = [
         ws.send("?"),
         ws.send_to(ws.id(), "?"),
@@ -334,9 +332,9 @@ fn a_stream_may_be_kept_in_the_session_and_awaited_by_its_own_handler() {
     each(|shard_count| {
         let handler =
             Callbacks::<Option<MessageWriter<str>>>::new().on_message(|ws, message| {
-                match (ws.session().take(), message.as_text()) {
+                match (ws.session_mut().take(), message.as_text()) {
                     (None, Some("begin")) => {
-                        *ws.session() = ws.stream().ok();
+                        *ws.session_mut() = ws.stream().ok();
                         "begun".into()
                     }
                     (Some(mut stream), Some("end")) => Reply::later(async move {
@@ -347,7 +345,7 @@ fn a_stream_may_be_kept_in_the_session_and_awaited_by_its_own_handler() {
                     }),
                     (Some(mut stream), Some(piece)) => {
                         let written = stream.write(piece);
-                        *ws.session() = Some(stream);
+                        *ws.session_mut() = Some(stream);
                         format!("{written:?}").into()
                     }
                     _ => Reply::none(),
@@ -374,7 +372,7 @@ fn seen(request: &Request<'_>) -> String {
     assert!(request.find_dependency::<String>().is_none());
     assert_eq!(request.method(), "GET");
     let offered: Vec<_> = request.subprotocols().collect();
-    let (outer, inner) = (request.global::<Outer>().0, request.dependency::<Inner>().0);
+    let (outer, inner) = (request.dependency::<Outer>().0, request.dependency::<Inner>().0);
     format!("{} {header:?} {:?} {offered:?} {outer} {inner}", request.path(), request.cookie("c"))
 }
 
@@ -382,31 +380,28 @@ fn seen(request: &Request<'_>) -> String {
 macro_rules! known {
     ($of:expr) => {{
         let of = $of;
-        let tags: Vec<_> = of.query_params().all("tag").map(Cow::into_owned).collect();
-        let number = (of.query_as::<u32>("n"), of.query_as::<u32>("tag"));
-        let id = (of.param("id").map(Cow::into_owned), of.param_as::<u8>("id"));
+        let tags: Vec<_> = of.query_params().get_all("tag").collect();
+        let number = (of.query_as::<u32>("n").ok(), of.query_as::<u32>("tag").ok());
+        let id = (of.param("id"), of.param_as::<u8>("id").ok());
         let ip = (of.client_ip().to_string(), of.peer_addr().ip().to_string());
         format!("{:?} {tags:?} {number:?} {id:?} {ip:?}", of.query("q"))
     }};
 }
 
 fn attentive() -> Callbacks<(String, String)> {
-    Callbacks::<(String, String)>::new()
-        .on_upgrade(|request, session| {
-            *session = (seen(request), known!(request));
-            Upgrade::accept()
-                .subprotocols(["v2", "v1"])
-                .header("X-Ip", request.client_ip().to_string())
-                .into()
-        })
-        .on_connect(|ws| {
-            let known = known!(&*ws);
-            assert_eq!(ws.session().1, known);
-            assert!(!ws.has_backpressure() && ws.buffered_bytes() == 0);
-            let chosen = ws.subprotocol().unwrap_or_default().to_owned();
-            let seen = &ws.session().0;
-            format!("{seen} | {known} | {chosen}").into()
-        })
+    Callbacks::with_upgrade(|request| {
+        Accept::new((seen(request), known!(request)))
+            .subprotocols(["v2", "v1"])
+            .header("X-Ip", request.client_ip().to_string())
+    })
+    .on_connect(|ws| {
+        let known = known!(&*ws);
+        assert_eq!(ws.session().1, known);
+        assert!(!ws.has_backpressure() && ws.buffered_bytes() == 0);
+        let chosen = ws.subprotocol().unwrap_or_default().to_owned();
+        let seen = &ws.session().0;
+        format!("{seen} | {known} | {chosen}").into()
+    })
 }
 
 #[test]
@@ -453,21 +448,17 @@ fn what_is_known_of_a_request_at_the_door_is_known_of_its_connection_too() {
 }
 
 #[test]
-fn a_decision_within_a_decision_counts_and_what_was_added_to_the_outer_ones_does_not() {
+fn a_decision_within_a_decision_counts() {
     each(|shard_count| {
-        let handler = Callbacks::<Option<String>>::new()
-            .on_upgrade(|request, _| {
-                let name = request.query("name").map(Cow::into_owned);
-                let decide = |name| {
-                    Upgrade::later(async {
-                        Upgrade::accept().session(Some::<String>(name)).subprotocol("inner")
-                    })
-                };
-                let inner = async move { Upgrade::offload(|| name.unwrap_or_default(), decide) };
-                let outer = Upgrade::later(inner).session(1u8).subprotocol("outer");
-                outer.header("X-Outer", "1").into()
-            })
-            .on_connect(|ws| format!("{:?} {:?}", ws.session().clone(), ws.subprotocol()).into());
+        let handler = Callbacks::<Option<String>>::with_upgrade(|request| {
+            let name = request.query("name").map(str::to_owned);
+            let decide = |name| {
+                Upgrade::later(async { Accept::new(Some::<String>(name)).subprotocol("inner") })
+            };
+            let inner = async move { Upgrade::offload_then(|| name.unwrap_or_default(), decide) };
+            Upgrade::later(inner)
+        })
+        .on_connect(|ws| format!("{:?} {:?}", ws.session().clone(), ws.subprotocol()).into());
         let server = start(shard_count, |builder| builder.websocket("/", handler));
         let mut client = Client::connect(server.local_addr(), "/?name=Ann");
         assert_eq!(client.text(), "Some(\"Ann\") None");
@@ -479,14 +470,13 @@ fn what_the_server_writes_into_a_response_cannot_be_written_twice() {
     let reserved = |name: &str| HeaderError::Reserved(name.to_owned());
     for name in ["Content-Length", "connection", "Transfer-Encoding"] {
         assert_eq!(Response::text("abc").header(name, "7"), Err(reserved(name)));
-        assert_eq!(Upgrade::accept().header(name, "7").err(), Some(reserved(name)));
-        assert_eq!(Upgrade::reject(401).header(name, "7").err(), Some(reserved(name)));
+        assert_eq!(Accept::new(()).header(name, "7").err(), Some(reserved(name)));
     }
     for name in
         ["Upgrade", "sec-websocket-accept", "Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions"]
     {
-        assert_eq!(Upgrade::accept().header(name, "7").err(), Some(reserved(name)));
-        assert!(Upgrade::reject(426).header(name, "7").is_ok(), "{name}");
+        assert_eq!(Accept::new(()).header(name, "7").err(), Some(reserved(name)));
+        assert!(Response::new(426).header(name, "7").is_ok(), "{name}");
     }
     assert_eq!(Response::html("<b>").with_text("b"), Response::text("b"));
 }
@@ -542,16 +532,16 @@ fn values_are_what_they_say() {
     );
     let query = Query::new("a=1&b&=c&a=%zz");
     assert_eq!(format!("{query:?}"), r#"{"a": "1", "b": "", "": "c", "a": "%zz"}"#);
-    assert_eq!(Query::new("").count(), 0);
-    for status in [101, 199, 600] {
-        assert!(catch_unwind(|| Response::new(status)).is_err(), "{status}");
+    assert!(Query::new("").is_empty() && !query.is_empty());
+    for status in [0, 101, 199, 600] {
+        assert_eq!(Response::new(status), Response::new(500), "{status}");
     }
     for name in ["", "a b", "a,b", "a\r\nb", "\0", "\u{e9}"] {
-        drop((Upgrade::accept().subprotocol(name), Upgrade::accept().subprotocols(["ok", name])));
-        let refused = Upgrade::accept().header(name, "").expect_err("no name");
+        drop((Accept::new(()).subprotocol(name), Accept::new(()).subprotocols(["ok", name])));
+        let refused = Accept::new(()).header(name, "").expect_err("no name");
         assert_eq!(refused, HeaderError::Name(name.to_owned()));
     }
-    let smuggled = Upgrade::accept().header("a", "\n").expect_err("a line break");
+    let smuggled = Accept::new(()).header("a", "\n").expect_err("a line break");
     let error: Error = smuggled.into();
     assert!(matches!(&error, Error::Header(HeaderError::Value(name)) if name == "a"));
     assert!(std::error::Error::source(&error).is_some() && error.to_string().contains("\"a\""));

@@ -70,7 +70,7 @@ impl Handler for Upload {
     fn on_chunk<'m>(&self, ws: &mut WebSocket<'_, Sum>, fragment: Chunk<'m>) -> Reply<'m> {
         let bytes = fragment.as_bytes();
         self.largest_piece.fetch_max(bytes.len(), Ordering::Relaxed);
-        let sum = ws.session();
+        let sum = ws.session_mut();
         if fragment.is_first() {
             *sum = Sum { bytes: 0, is_right: true };
         }
@@ -177,11 +177,11 @@ fn the_pieces_of_a_text_are_texts_however_it_is_cut() {
             // Whole characters, or it would be no text; put together by the session.
             let gather = Callbacks::<String>::new().on_chunk(|ws, fragment| {
                 let piece = fragment.as_text().expect("all pieces of a text are text");
-                ws.session().push_str(piece);
+                ws.session_mut().push_str(piece);
                 if !fragment.is_last() {
                     return Reply::none();
                 }
-                std::mem::take(ws.session()).into()
+                std::mem::take(ws.session_mut()).into()
             });
             let running = start(shard_count, |app| app.websocket("/", gather));
             let mut client = Raw::upgraded(running.local_addr(), "/");

@@ -17,8 +17,8 @@ use common::executor::yield_now;
 use peregrine::testing::simulation::{Ending, Simulation};
 use peregrine::testing::{Received, TestClient, TestServer};
 use peregrine::{
-    Callbacks, Endpoint, Handler, Limits, Message, MessageWriter, Reply, Response, SendError,
-    Server, ServerBuilder, ShutdownPlan, Upgrade, WebSocket,
+    Callbacks, Endpoint, Limits, MessageWriter, Reply, Response, SendError, Server, ServerBuilder,
+    ShutdownPlan, Upgrade,
 };
 
 fn start(builder: ServerBuilder) -> TestServer {
@@ -160,7 +160,7 @@ fn an_upgrade_behind_pages_that_could_not_be_written_opens_nothing() {
 
 #[test]
 fn who_talks_on_while_the_upgrade_is_undecided_is_told_all_the_same() {
-    let undecided = Callbacks::<()>::new().on_upgrade(|_, ()| Upgrade::later(pending()));
+    let undecided = Callbacks::<()>::with_upgrade(|_| Upgrade::later(pending::<Upgrade<()>>()));
     let mut server = start(Server::builder().websocket("/", undecided));
     server.set_pipe_bytes(1 << 20);
     let client = server.open();
@@ -357,26 +357,15 @@ fn work_that_the_pool_refuses_may_be_dropped_with_a_bang() {
     let mut limits = Limits::default();
     limits.max_offload_threads = Some(1);
     limits.max_queued_jobs = 0;
-    struct Offloader<F>(F);
-    impl<F: Fn() -> Upgrade + Send + Sync + 'static> Handler for Offloader<F> {
-        type Session = ();
-
-        fn on_upgrade(&self, _: &peregrine::Request<'_>, (): &mut ()) -> Upgrade {
-            (self.0)()
-        }
-
-        fn on_message<'m>(&self, _: &mut WebSocket<'_, ()>, m: Message<'m>) -> Reply<'m> {
-            m.into()
-        }
-    }
-    let offloader = Offloader(|| {
+    let offloader = Callbacks::with_upgrade(|_| {
         let (one, other) = (Grenade, Grenade);
         let work = move || std::mem::forget(one);
-        Upgrade::offload(work, move |()| {
+        Upgrade::offload_then(work, move |()| {
             std::mem::forget(other);
-            Upgrade::accept()
+            Upgrade::accept(())
         })
-    });
+    })
+    .on_message(|_, message| message.into());
     let mut server = start(Server::builder().limits(limits).websocket("/", offloader));
     // With a queue of no length it is chance whether the thread is ready to take the work.
     for _ in 0..20 {
@@ -454,7 +443,7 @@ fn talk(server: &mut TestServer, path: &str, more: &[u8], count: usize) -> TestC
 fn what_is_said_before_the_upgrade_counts_with_the_input_that_a_shard_keeps() {
     let mut limits = Limits::default();
     limits.max_shard_input_bytes = 300_000;
-    let undecided = Callbacks::<()>::new().on_upgrade(|_, ()| Upgrade::later(pending()));
+    let undecided = Callbacks::<()>::with_upgrade(|_| Upgrade::later(pending::<Upgrade<()>>()));
     let page = Response::new(200).body(vec![b'x'; 100 << 10]);
     let builder = Server::builder().limits(limits).websocket("/", undecided).get("/page", page);
     let mut server = start(builder);

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use common::{Client, SHARD_COUNTS, eventually, start, within};
 use futures_channel::oneshot;
-use peregrine::{Callbacks, Limits, Reply, Response, Upgrade};
+use peregrine::{Accept, Callbacks, IntoUpgrade, Limits, Reply, Response, Upgrade};
 use tungstenite::Message;
 
 /// Promises that a test keeps or breaks.
@@ -229,29 +229,32 @@ fn offloaded_work_runs_elsewhere_and_a_full_pool_is_told() {
     });
 }
 
+async fn panicking() -> Upgrade<()> {
+    panic!("as the test wants")
+}
+
 #[test]
 fn an_upgrade_may_be_decided_later_and_its_first_messages_wait() {
     each(|shard_count| {
-        let handler = Callbacks::<()>::new()
-            .on_upgrade(|request, _session| {
-                let name = request.query("name").unwrap_or_default().into_owned();
-                match &*name {
-                    "panic" => Upgrade::later(async { panic!("as the test wants") }),
-                    "never" => Upgrade::later(std::future::pending()),
-                    "work" => Upgrade::offload(|| true, |_| Upgrade::accept()),
-                    _ => {
-                        let (sender, receiver) = oneshot::channel();
-                        thread::spawn(move || sender.send(name));
-                        Upgrade::later(async {
-                            match receiver.await.as_deref() {
-                                Ok("alice") => Upgrade::accept().header("X-Name", "alice").into(),
-                                _ => Upgrade::reject(Response::new(401)),
-                            }
-                        })
-                    }
+        let handler = Callbacks::with_upgrade(|request| {
+            let name = request.query("name").unwrap_or_default().to_owned();
+            match &*name {
+                "panic" => Upgrade::later(panicking()),
+                "never" => Upgrade::later(std::future::pending::<Upgrade<()>>()),
+                "work" => Upgrade::offload_then(|| true, |_| Upgrade::accept(())),
+                _ => {
+                    let (sender, receiver) = oneshot::channel();
+                    thread::spawn(move || sender.send(name));
+                    Upgrade::later(async {
+                        match receiver.await.as_deref() {
+                            Ok("alice") => Accept::new(()).header("X-Name", "alice").into_upgrade(),
+                            _ => Upgrade::reject(Response::new(401)),
+                        }
+                    })
                 }
-            })
-            .on_message(|_ws, message| message.into());
+            }
+        })
+        .on_message(|_ws, message| message.into());
         let server = start(shard_count, |builder| {
             let mut limits = Limits::default();
             limits.handshake_timeout = Duration::from_millis(300);

@@ -14,7 +14,9 @@ use std::{panic, thread};
 use common::{reports, within};
 use log::LevelFilter;
 use peregrine::testing::{TestClient, TestServer};
-use peregrine::{Callbacks, Limits, Reply, Response, Server, ServerBuilder, Upgrade};
+use peregrine::{
+    Accept, Callbacks, IntoUpgrade, Limits, Reply, Response, Server, ServerBuilder, Upgrade,
+};
 
 /// How long any of these tests may take.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -40,8 +42,18 @@ fn echo() -> Callbacks<()> {
     Callbacks::new().on_message(|_, message| message.into())
 }
 
-fn deciding(decide: impl Fn() -> Upgrade + Send + Sync + 'static) -> Callbacks<()> {
-    Callbacks::new().on_upgrade(move |_, ()| decide())
+fn deciding<U>(decide: impl Fn() -> U + Send + Sync + 'static) -> Callbacks<()>
+where
+    U: IntoUpgrade<Session = ()>,
+{
+    Callbacks::with_upgrade(move |_| decide())
+}
+
+fn panicking_later() -> Upgrade<()> {
+    async fn panicking() -> Upgrade<()> {
+        panic!("on purpose")
+    }
+    Upgrade::later(panicking())
 }
 
 /// The site that all these clients visit.
@@ -50,12 +62,12 @@ fn site(limits: Limits) -> ServerBuilder {
         .limits(limits)
         .get("/page", "a page")
         .websocket("/echo", echo())
-        .websocket("/later", deciding(|| Upgrade::later(pending())))
+        .websocket("/later", deciding(|| Upgrade::later(pending::<Upgrade<()>>())))
         .websocket("/members", deciding(|| Upgrade::reject(401)))
-        .websocket("/panic", deciding(|| panic!("on purpose")))
-        .websocket("/panic-later", deciding(|| Upgrade::later(async { panic!("on purpose") })))
-        .websocket("/speaks", deciding(|| Upgrade::accept().subprotocol("x")))
-        .websocket("/wrong", deciding(|| Upgrade::accept().session("another type")))
+        .websocket("/panic", deciding(|| -> Upgrade<()> { panic!("on purpose") }))
+        .websocket("/panic-later", deciding(panicking_later))
+        .websocket("/speaks", deciding(|| Accept::new(()).subprotocol("x")))
+        .websocket("/header", deciding(|| Accept::new(()).header("X-Bad", "\n")))
 }
 
 fn server(builder: ServerBuilder) -> TestServer {
@@ -270,9 +282,9 @@ fn mistakes_of_handlers_that_clients_can_repeat_are_reported() {
              it is not answered: \"x\"",
         ),
         (
-            upgrade("/wrong", ""),
-            "ERROR on_upgrade of /wrong granted an upgrade with a session of another type than \
-             the handler's Session: the request gets 500",
+            upgrade("/header", ""),
+            "ERROR on_upgrade of /header: the value of the header \"X-Bad\" holds a control \
+             character; the request gets 500",
         ),
     ] {
         let mut server = server(site(Limits::default()));
@@ -350,8 +362,8 @@ fn a_full_pool_is_reported_whatever_it_is_full_for() {
             move || gate.recv().unwrap_or(())
         };
         let busy = Callbacks::<()>::new().on_message(move |_, _| Reply::offload(work()));
-        let doorman = Callbacks::<()>::new().on_upgrade(move |_, ()| {
-            Upgrade::offload(other_work(), |()| Upgrade::reject(Response::new(401)))
+        let doorman = Callbacks::with_upgrade(move |_| {
+            Upgrade::<()>::offload_then(other_work(), |()| Upgrade::reject(Response::new(401)))
         });
         let mut limits = Limits::default();
         limits.max_offload_threads = Some(1);
@@ -410,12 +422,12 @@ fn slow_handlers_are_named_also_those_that_grant_nothing() {
     });
     let granting = deciding(|| {
         thread::sleep(SLOW);
-        Upgrade::accept()
+        Upgrade::accept(())
     });
     let pending = deciding(|| {
         Upgrade::later(async {
             thread::sleep(SLOW);
-            pending().await
+            pending::<Upgrade<()>>().await
         })
     });
     let talking = Callbacks::<()>::new().on_message(|_, _| {

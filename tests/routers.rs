@@ -20,7 +20,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use peregrine::{Callbacks, Endpoint, Error, Response, Router, Server, ServerBuilder, Upgrade};
+use peregrine::{
+    Accept, Callbacks, Endpoint, Error, IntoUpgrade, ParamError, Response, Router, Server,
+    ServerBuilder, Upgrade,
+};
 
 use crate::common::{Client, SHARD_COUNTS, start, within};
 use crate::raw::{Answer, Raw, get, upgrade};
@@ -110,16 +113,17 @@ fn a_mounted_router_serves_its_paths_below_its_prefix() {
 fn path_parameters_are_found_by_name_and_decoded() {
     within(LIMIT, || {
         let told = || {
-            Callbacks::<()>::new()
-                .on_upgrade(|request, ()| match request.param("room") {
-                    Some(room) if room == "closed" => Upgrade::reject(Response::new(409)),
-                    _ => Upgrade::accept().header("X-Seat", seat(request.param_as("seat"))).into(),
-                })
-                .on_connect(|ws| {
-                    let text = |name| ws.param(name).map_or("-".to_owned(), |text| text.into());
-                    let seat = seat(ws.param_as("seat"));
-                    format!("{}|{seat}|{}", text("room"), text("rest")).into()
-                })
+            Callbacks::with_upgrade(|request| match request.param("room") {
+                Some("closed") => Upgrade::reject(Response::new(409)),
+                _ => Accept::new(())
+                    .header("X-Seat", seat(request.param_as("seat").ok()))
+                    .into_upgrade(),
+            })
+            .on_connect(|ws| {
+                let text = |name| ws.param(name).map_or("-".to_owned(), |text| text.into());
+                let seat = seat(ws.param_as("seat").ok());
+                format!("{}|{seat}|{}", text("room"), text("rest")).into()
+            })
         };
         fn seat(seat: Option<u8>) -> String {
             seat.map_or("none".to_owned(), |seat| seat.to_string())
@@ -261,17 +265,17 @@ fn what_an_endpoint_requires_is_refused_at_the_door_with_its_name() {
         for shard_count in SHARD_COUNTS {
             let asked_count = Arc::new(AtomicUsize::new(0));
             let counter = Arc::clone(&asked_count);
-            let handler = Callbacks::<()>::new()
-                .on_upgrade(move |_, ()| {
-                    counter.fetch_add(1, Ordering::Relaxed);
-                    Upgrade::accept()
-                })
-                .on_connect(|ws| {
-                    let page: Option<u32> = ws.query_as("page");
-                    let room: Option<u64> = ws.param_as("room");
-                    assert_eq!(ws.query_as::<u8>("missing"), None);
-                    format!("{page:?} {room:?}").into()
-                });
+            let handler = Callbacks::with_upgrade(move |_| {
+                counter.fetch_add(1, Ordering::Relaxed);
+                Upgrade::accept(())
+            })
+            .on_connect(|ws| {
+                let page: Option<u32> = ws.query_as("page").ok();
+                let room: Option<u64> = ws.param_as("room").ok();
+                assert_eq!(ws.query_as::<u8>("missing"), Err(ParamError::Missing));
+
+                format!("{page:?} {room:?}").into()
+            });
             let endpoint = Endpoint::new(handler)
                 .required_query::<u32>("page")
                 .required_param::<u64>("room")

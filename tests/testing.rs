@@ -22,8 +22,8 @@ use std::time::Duration;
 use futures_channel::oneshot;
 use peregrine::testing::{Received, TestClient, TestRequest, TestServer};
 use peregrine::{
-    Callbacks, Close, CloseCode, ClosedBy, Handler, Limits, Message, Reply, Request, Response,
-    SendError, Server, ServerBuilder, Upgrade, WebSocket,
+    Accept, Callbacks, Close, CloseCode, ClosedBy, Endpoint, Handler, Limits, Message, Reply,
+    Request, Response, SendError, Server, ServerBuilder, Upgrade, WebSocket,
 };
 
 /// Echoes, and remembers how connections ended. "quit" closes with 4000.
@@ -108,19 +108,18 @@ fn a_refusal_comes_with_status_headers_and_body() {
     struct Members;
     impl Handler for Members {
         type Session = ();
-
-        fn on_upgrade(&self, request: &Request<'_>, (): &mut ()) -> Upgrade {
-            if request.cookie("member") != Some("yes") {
-                let response = Response::new(401).with_text("Who are you?");
-                return response.header("X-Hint", "a cookie").map(Upgrade::reject).into();
-            }
-            assert_eq!(request.peer_addr().to_string(), "10.1.2.3:4567");
-            assert_eq!(request.header("Host"), Some("example.com"));
-            Upgrade::accept().subprotocol("v2").header("X-Greeting", "hello").into()
+    }
+    fn admit(request: &Request<'_>) -> Result<Accept<()>, Upgrade<()>> {
+        if request.cookie("member") != Some("yes") {
+            let response = Response::new(401).with_text("Who are you?");
+            return Err(response.header("X-Hint", "a cookie")?.into());
         }
+        assert_eq!(request.peer_addr().to_string(), "10.1.2.3:4567");
+        assert_eq!(request.header("Host"), Some("example.com"));
+        Ok(Accept::new(()).subprotocol("v2").header("X-Greeting", "hello")?)
     }
     let pages = Server::builder().get("/page", "a page").get("/none", Response::new(204));
-    let mut server = start(pages.websocket("/members", Members));
+    let mut server = start(pages.websocket("/members", Endpoint::with_upgrade(Members, admit)));
     let refused = server.connect("/members").expect_err("no cookie");
     assert_eq!((refused.status, &*refused.body), (401, "Who are you?"));
     assert!(refused.headers.contains(&("X-Hint".to_owned(), "a cookie".to_owned())));
@@ -313,14 +312,14 @@ fn other_threads_reach_clients_through_the_hub() {
 #[test]
 fn what_handlers_offload_is_waited_for() {
     let work = || thread::park_timeout(Duration::from_millis(20));
-    let handler = Callbacks::<()>::new()
-        .on_upgrade(move |_, ()| Upgrade::offload(work, |()| Upgrade::accept()))
-        .on_message(move |_, _| {
-            Reply::offload(move || {
-                work();
-                "done"
-            })
-        });
+    let handler =
+        Callbacks::with_upgrade(move |_| Upgrade::offload_then(work, |()| Upgrade::accept(())))
+            .on_message(move |_, _| {
+                Reply::offload(move || {
+                    work();
+                    "done"
+                })
+            });
     let mut server = start(Server::builder().shards(2).websocket("/", handler));
     let [alice, bob] = [(); 2].map(|()| connect(&mut server, "/"));
     for client in [alice, bob] {

@@ -33,7 +33,7 @@ fn endpoints(builder: ServerBuilder) -> ServerBuilder {
         match (*ws.session(), message.as_text()) {
             (None, Some("id")) => return ws.id().to_string().into(),
             (None, Some(id)) => {
-                *ws.session() = Some(id.parse().expect("an id"));
+                *ws.session_mut() = Some(id.parse().expect("an id"));
                 return "ok".into();
             }
             (None, None) => panic!("a target must be named first"),

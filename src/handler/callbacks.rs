@@ -4,10 +4,10 @@
 
 use std::fmt;
 
-use super::{Handler, Reply, Request, Upgrade, WebSocket};
+use super::{Handler, IntoUpgrade, Reply, Request, Upgrade, WebSocket};
 use crate::message::{Chunk, Close, Message};
 
-type OnUpgrade<S> = dyn Fn(&Request<'_>, &mut S) -> Upgrade + Send + Sync;
+pub(crate) type OnUpgrade<S> = dyn Fn(&Request<'_>) -> Upgrade<S> + Send + Sync;
 type OnConnect<S> = dyn Fn(&mut WebSocket<'_, S>) -> Reply<'static> + Send + Sync;
 type OnMessage<S> = dyn for<'m> Fn(&mut WebSocket<'_, S>, Message<'m>) -> Reply<'m> + Send + Sync;
 type OnChunk<S> = dyn for<'m> Fn(&mut WebSocket<'_, S>, Chunk<'m>) -> Reply<'m> + Send + Sync;
@@ -22,7 +22,8 @@ type OnClose<S> = dyn Fn(&mut WebSocket<'_, S>, &Close) -> Reply<'static> + Send
 /// Write the closures where they are passed: one that was put into a variable before is not
 /// general enough in its lifetimes to the compiler. What is longer becomes a function,
 /// `fn on_message<'m>(ws: &mut WebSocket<'_, S>, message: Message<'m>) -> Reply<'m>`. The session's
-/// type is named once, in `Callbacks::<S>::new()`; it has to be `Default`.
+/// type is named once, in `Callbacks::<S>::new()`; or it is what
+/// [`with_upgrade`](Self::with_upgrade) makes.
 ///
 /// ```
 /// use peregrine::{Callbacks, Server};
@@ -30,15 +31,21 @@ type OnClose<S> = dyn Fn(&mut WebSocket<'_, S>, &Close) -> Reply<'static> + Send
 /// let greeter = Callbacks::<u32>::new()
 ///     .on_connect(|_ws| "welcome".into())
 ///     .on_message(|ws, message| {
-///         *ws.session() += 1;
+///         *ws.session_mut() += 1;
 ///         format!("{}: {}", ws.session(), message.as_text().unwrap_or("bytes")).into()
 ///     })
 ///     .on_close(|_ws, _close| "goodbye".into());
 /// let server = Server::builder().websocket("/greet", greeter).bind("127.0.0.1:0")?;
 /// # Ok::<(), peregrine::Error>(())
 /// ```
+#[must_use = "closures are called only by a server that they are given to"]
 pub struct Callbacks<S> {
-    on_upgrade: Option<Box<OnUpgrade<S>>>,
+    on_upgrade: Box<OnUpgrade<S>>,
+    closures: Closures<S>,
+}
+
+/// The closures behind a [`Callbacks`] that a connection needs after its upgrade.
+pub(crate) struct Closures<S> {
     on_connect: Option<Box<OnConnect<S>>>,
     on_message: Option<Box<OnMessage<S>>>,
     on_chunk: Option<Box<OnChunk<S>>>,
@@ -48,105 +55,112 @@ pub struct Callbacks<S> {
 
 impl<S> fmt::Debug for Callbacks<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Closures { on_connect, on_message, on_chunk, on_drain, on_close } = &self.closures;
         f.debug_struct("Callbacks")
-            .field("on_upgrade", &self.on_upgrade.is_some())
-            .field("on_connect", &self.on_connect.is_some())
-            .field("on_message", &self.on_message.is_some())
-            .field("on_chunk", &self.on_chunk.is_some())
-            .field("on_drain", &self.on_drain.is_some())
-            .field("on_close", &self.on_close.is_some())
-            .finish()
+            .field("on_connect", &on_connect.is_some())
+            .field("on_message", &on_message.is_some())
+            .field("on_chunk", &on_chunk.is_some())
+            .field("on_drain", &on_drain.is_some())
+            .field("on_close", &on_close.is_some())
+            .finish_non_exhaustive()
     }
 }
 
-impl<S> Default for Callbacks<S> {
+impl<S: Default + 'static> Default for Callbacks<S> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<S> Callbacks<S> {
-    /// No closures yet: accepts everyone and says nothing.
-    #[must_use]
+impl<S: Default + 'static> Callbacks<S> {
+    /// No closures yet: accepts all upgrades and answers nothing. Each connection begins with the
+    /// default session.
     pub fn new() -> Self {
-        Self {
-            on_upgrade: None,
+        Self::with_upgrade(|_request| Upgrade::accept(S::default()))
+    }
+}
+
+impl<S: 'static> Callbacks<S> {
+    /// Begins with the function that decides about upgrades, and makes the sessions. See
+    /// [`Endpoint::with_upgrade`](crate::Endpoint::with_upgrade).
+    ///
+    /// ```
+    /// use peregrine::{Accept, Callbacks, Response, Server};
+    ///
+    /// let members = Callbacks::with_upgrade(|request| match request.query("name") {
+    ///     Some(name) => Ok(Accept::new(name.to_owned())),
+    ///     None => Err(Response::new(401)),
+    /// })
+    /// .on_connect(|ws| format!("Welcome, {}", ws.session()).into());
+    /// let server = Server::builder().websocket("/members", members).bind("127.0.0.1:0")?;
+    /// # Ok::<(), peregrine::Error>(())
+    /// ```
+    pub fn with_upgrade<U: IntoUpgrade<Session = S>>(
+        on_upgrade: impl Fn(&Request<'_>) -> U + Send + Sync + 'static,
+    ) -> Self {
+        let closures = Closures {
             on_connect: None,
             on_message: None,
             on_chunk: None,
             on_drain: None,
             on_close: None,
-        }
+        };
+        Self { on_upgrade: Box::new(move |request| on_upgrade(request).into_upgrade()), closures }
     }
 
-    /// Decides about an upgrade; see [`Handler::on_upgrade`].
-    #[must_use]
-    pub fn on_upgrade(
-        mut self,
-        call: impl Fn(&Request<'_>, &mut S) -> Upgrade + Send + Sync + 'static,
-    ) -> Self {
-        self.on_upgrade = Some(Box::new(call));
-        self
+    pub(crate) fn into_parts(self) -> (Box<OnUpgrade<S>>, Closures<S>) {
+        (self.on_upgrade, self.closures)
     }
 
     /// See [`Handler::on_connect`].
-    #[must_use]
     pub fn on_connect(
         mut self,
         call: impl Fn(&mut WebSocket<'_, S>) -> Reply<'static> + Send + Sync + 'static,
     ) -> Self {
-        self.on_connect = Some(Box::new(call));
+        self.closures.on_connect = Some(Box::new(call));
         self
     }
 
     /// See [`Handler::on_message`].
-    #[must_use]
     pub fn on_message<F>(mut self, call: F) -> Self
     where
         F: for<'m> Fn(&mut WebSocket<'_, S>, Message<'m>) -> Reply<'m> + Send + Sync + 'static,
     {
-        self.on_message = Some(Box::new(call));
+        self.closures.on_message = Some(Box::new(call));
         self
     }
 
     /// Asks for messages in pieces, while they arrive: then `on_message` is never called. See
     /// [`Handler::receives_chunks`].
-    #[must_use]
     pub fn on_chunk<F>(mut self, call: F) -> Self
     where
         F: for<'m> Fn(&mut WebSocket<'_, S>, Chunk<'m>) -> Reply<'m> + Send + Sync + 'static,
     {
-        self.on_chunk = Some(Box::new(call));
+        self.closures.on_chunk = Some(Box::new(call));
         self
     }
 
     /// See [`Handler::on_drain`].
-    #[must_use]
     pub fn on_drain(
         mut self,
         call: impl Fn(&mut WebSocket<'_, S>) + Send + Sync + 'static,
     ) -> Self {
-        self.on_drain = Some(Box::new(call));
+        self.closures.on_drain = Some(Box::new(call));
         self
     }
 
     /// See [`Handler::on_close`].
-    #[must_use]
     pub fn on_close(
         mut self,
         call: impl Fn(&mut WebSocket<'_, S>, &Close) -> Reply<'static> + Send + Sync + 'static,
     ) -> Self {
-        self.on_close = Some(Box::new(call));
+        self.closures.on_close = Some(Box::new(call));
         self
     }
 }
 
-impl<S: Default + 'static> Handler for Callbacks<S> {
+impl<S: 'static> Handler for Closures<S> {
     type Session = S;
-
-    fn on_upgrade(&self, request: &Request<'_>, session: &mut S) -> Upgrade {
-        self.on_upgrade.as_ref().map_or_else(Upgrade::accept, |call| call(request, session))
-    }
 
     fn on_connect(&self, ws: &mut WebSocket<'_, S>) -> Reply<'static> {
         self.on_connect.as_ref().map_or(Reply::none(), |call| call(ws))

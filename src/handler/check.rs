@@ -33,7 +33,7 @@ impl Check {
             Place::Query => ("query", request.query(&self.name)),
         };
         let fault = match value {
-            Some(text) if (self.parses)(&text) => return None,
+            Some(text) if (self.parses)(text) => return None,
             Some(_) => "malformed",
             None => "missing",
         };

@@ -42,13 +42,11 @@ impl Values {
 pub(crate) struct Dependencies {
     /// The nearest value of each type, the server's included.
     values: Values,
-    /// The server's alone.
-    globals: Arc<Values>,
 }
 
 impl Dependencies {
-    pub(crate) fn new(values: Values, globals: Arc<Values>) -> Self {
-        Self { values, globals }
+    pub(crate) fn new(values: Values) -> Self {
+        Self { values }
     }
 
     pub(crate) fn find<T: 'static>(&self) -> Option<&T> {
@@ -60,17 +58,9 @@ impl Dependencies {
         self.values.find().unwrap_or_else(|| {
             let name = type_name::<T>();
             panic!(
-                "there is no dependency of the type {name}: give one with `dependency` or \
-                 `global`; with `requires::<{name}>()` the server would not have started"
+                "there is no dependency of the type {name}: give one with `dependency`; with \
+                 `requires::<{name}>()` the server would not have started"
             )
-        })
-    }
-
-    /// The server's value of the type; panics if there is none.
-    pub(crate) fn expect_global<T: 'static>(&self) -> &T {
-        self.globals.find().unwrap_or_else(|| {
-            let name = type_name::<T>();
-            panic!("there is no global of the type {name}: give one with `ServerBuilder::global`")
         })
     }
 }

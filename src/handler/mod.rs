@@ -8,24 +8,28 @@ mod callbacks;
 mod check;
 mod context;
 mod dependencies;
+mod granted;
 mod later;
 mod reach;
 mod reply;
 mod request;
+mod upgrade;
 mod websocket;
 
 pub use self::callbacks::Callbacks;
 pub(crate) use self::check::{Check, Place};
 pub(crate) use self::context::{Context, typed};
 pub(crate) use self::dependencies::{Dependencies, RequiredType, Values};
+pub(crate) use self::granted::GrantedRequest;
 pub(crate) use self::later::{Job, Later};
 pub(crate) use self::reach::Reach;
 #[cfg(feature = "serde")]
 pub use self::reply::Json;
 pub use self::reply::Reply;
 pub(crate) use self::reply::Then;
-pub(crate) use self::request::{Acceptance, Decision};
-pub use self::request::{Request, Upgrade};
+pub use self::request::Request;
+pub use self::upgrade::{Accept, IntoUpgrade, Upgrade};
+pub(crate) use self::upgrade::{Acceptance, Decision};
 pub use self::websocket::WebSocket;
 use crate::message::{Chunk, Close, Message};
 
@@ -34,10 +38,10 @@ use crate::message::{Chunk, Close, Message};
 /// One value serves all connections on all shards, so it is `Sync`; what belongs to one connection
 /// lives in its [`Session`](Self::Session), which never leaves its shard and needs no lock.
 ///
-/// For one connection the calls come one after another, on one thread: `on_upgrade`, then, if that
-/// accepted, `on_connect`, any number of `on_message` (or `on_chunk`) and `on_drain`, and
-/// exactly one `on_close`. A call should return soon: the other connections of the shard wait. A
-/// panic closes its own connection with 1011 and nothing else.
+/// For one connection the calls come one after another, on one thread: `on_connect`, any number of
+/// `on_message` (or `on_chunk`) and `on_drain`, and exactly one `on_close`. A call should return
+/// soon: the other connections of the shard wait. A panic closes its own connection with 1011 and
+/// nothing else.
 ///
 /// ```
 /// use peregrine::{Handler, Message, Reply, WebSocket};
@@ -48,20 +52,17 @@ use crate::message::{Chunk, Close, Message};
 ///     type Session = u64;
 ///
 ///     fn on_message<'m>(&self, ws: &mut WebSocket<'_, u64>, _: Message<'m>) -> Reply<'m> {
-///         *ws.session() += 1;
+///         *ws.session_mut() += 1;
 ///         format!("that was message {}", ws.session()).into()
 ///     }
 /// }
 /// ```
 pub trait Handler: Send + Sync + 'static {
-    /// The application's state for one connection, made when the upgrade is asked for.
-    type Session: Default + 'static;
-
-    /// A valid upgrade was requested: accept or reject it. Accepts by default.
-    fn on_upgrade(&self, request: &Request<'_>, session: &mut Self::Session) -> Upgrade {
-        let _ = (request, session);
-        Upgrade::accept()
-    }
+    /// The application's state for one connection. Each connection begins with the default value;
+    /// where another one is wanted, or the type has none,
+    /// [`Endpoint::with_upgrade`](crate::Endpoint::with_upgrade) makes it when the upgrade is
+    /// granted.
+    type Session: 'static;
 
     /// The connection is open and a member of its endpoint. What is returned is sent to it.
     fn on_connect(&self, ws: &mut WebSocket<'_, Self::Session>) -> Reply<'static> {
@@ -118,9 +119,9 @@ pub trait Handler: Send + Sync + 'static {
     ///         chunk: Chunk<'m>,
     ///     ) -> Reply<'m> {
     ///         if chunk.is_first() {
-    ///             *ws.session() = 0;
+    ///             *ws.session_mut() = 0;
     ///         }
-    ///         *ws.session() += chunk.as_bytes().len() as u64;
+    ///         *ws.session_mut() += chunk.as_bytes().len() as u64;
     ///         match chunk.is_last() {
     ///             true => format!("{} bytes", ws.session()).into(),
     ///             false => Reply::none(),

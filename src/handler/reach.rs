@@ -2,10 +2,10 @@
 //!
 //! Knows messages and the hub's tickets. Must not know who implements it, nor what a handler sees.
 
-use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use super::GrantedRequest;
 use crate::error::SendError;
 use crate::hub::credit::Credit;
 use crate::hub::{BroadcastDelivery, ConnectionId, Delivery, Hub};
@@ -33,9 +33,8 @@ pub(crate) trait Reach {
     fn abort(&mut self);
     fn buffered_bytes(&self) -> usize;
     fn has_backpressure(&self) -> bool;
-    fn query(&self) -> &str;
-    fn param(&self, name: &str) -> Option<Cow<'_, str>>;
-    fn subprotocol(&self) -> Option<&str>;
+    /// `None` if nothing of the request had to be kept.
+    fn granted(&self) -> Option<Arc<GrantedRequest>>;
     fn peer_addr(&self) -> SocketAddr;
     fn client_ip(&self) -> IpAddr;
     fn hub(&self) -> &Hub;

@@ -3,14 +3,15 @@
 //! Knows [`Reach`], the context, messages and the hub's futures. Must not know shards, frames or
 //! sockets.
 
-use std::borrow::Cow;
+use std::cell::{OnceCell, RefCell};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use super::context::typed;
-use super::{Context, Dependencies, Reach, Reply, Then};
-use crate::error::SendError;
+use super::{Context, Dependencies, GrantedRequest, Reach, Reply, Then};
+use crate::error::{ParamError, SendError};
 use crate::hub::{BroadcastDelivery, ConnectionId, Delivery, Hub, MessageWriter, Piece};
 use crate::message::{AsMessage, CloseCode};
 use crate::routing::Query;
@@ -42,8 +43,11 @@ use crate::routing::Query;
 /// `S` is the handler's [`Session`](crate::Handler::Session).
 pub struct WebSocket<'w, S> {
     dependencies: &'w Dependencies,
-    reach: &'w mut dyn Reach,
+    /// Borrowed for one call only. No call runs code of the application, so none meets another.
+    reach: RefCell<&'w mut dyn Reach>,
     session: &'w mut S,
+    /// Taken from the shard when it is first asked for.
+    granted: OnceCell<Option<Arc<GrantedRequest>>>,
 }
 
 impl<S> fmt::Debug for WebSocket<'_, S> {
@@ -59,17 +63,46 @@ impl<'w, S> WebSocket<'w, S> {
         reach: &'w mut dyn Reach,
         session: &'w mut S,
     ) -> Self {
-        Self { dependencies, reach, session }
+        Self { dependencies, reach: RefCell::new(reach), session, granted: OnceCell::new() }
     }
 
     /// The id of this connection: its address for [`send_to`](Self::send_to) from anywhere.
     #[must_use]
     pub fn id(&self) -> ConnectionId {
-        self.reach.id()
+        self.reach.borrow().id()
     }
 
     /// The application's state for this connection.
-    pub fn session(&mut self) -> &mut S {
+    ///
+    /// ```
+    /// use peregrine::{Callbacks, Reply};
+    ///
+    /// let rooms = Callbacks::<String>::new()
+    ///     .on_connect(|ws| {
+    ///         *ws.session_mut() = ws.query("topic").unwrap_or("lobby").to_owned();
+    ///         ws.subscribe(ws.session()).err().map(|error| error.to_string()).into()
+    ///     })
+    ///     .on_message(|ws, message| match ws.publish(ws.session(), message) {
+    ///         Ok(()) => Reply::none(),
+    ///         Err(error) => error.to_string().into(),
+    ///     });
+    /// ```
+    #[must_use]
+    pub fn session(&self) -> &S {
+        self.session
+    }
+
+    /// The application's state for this connection, to be changed.
+    ///
+    /// ```
+    /// use peregrine::Callbacks;
+    ///
+    /// let counting = Callbacks::<u64>::new().on_message(|ws, _message| {
+    ///     *ws.session_mut() += 1;
+    ///     format!("message {}", ws.session()).into()
+    /// });
+    /// ```
+    pub fn session_mut(&mut self) -> &mut S {
         self.session
     }
 
@@ -80,8 +113,8 @@ impl<'w, S> WebSocket<'w, S> {
     /// slowly, and the [`OverflowPolicy`](crate::OverflowPolicy) acts;
     /// [`Closed`](SendError::Closed) after [`close`](Self::close), also if others have closed it by
     /// [`Hub::close`] during this call, and in `on_close`.
-    pub fn send(&mut self, message: impl AsMessage) -> Result<(), SendError> {
-        self.reach.send(message.as_message())
+    pub fn send(&self, message: impl AsMessage) -> Result<(), SendError> {
+        self.reach.borrow_mut().send(message.as_message())
     }
 
     /// Sends a value as JSON to this connection, in a text message.
@@ -90,7 +123,7 @@ impl<'w, S> WebSocket<'w, S> {
     /// use peregrine::{Callbacks, Reply};
     ///
     /// let counter = Callbacks::<u32>::new().on_message(|ws, _| {
-    ///     *ws.session() += 1;
+    ///     *ws.session_mut() += 1;
     ///     let count = *ws.session();
     ///     match ws.send_json(&count) {
     ///         Ok(()) => Reply::none(),
@@ -106,7 +139,7 @@ impl<'w, S> WebSocket<'w, S> {
     /// If the value cannot be told in JSON: its `Serialize` fails, or a map has keys that are not
     /// text.
     #[cfg(feature = "serde")]
-    pub fn send_json<T: serde::Serialize + ?Sized>(&mut self, value: &T) -> Result<(), SendError> {
+    pub fn send_json<T: serde::Serialize + ?Sized>(&self, value: &T) -> Result<(), SendError> {
         self.send(crate::message::to_json(value))
     }
 
@@ -121,8 +154,8 @@ impl<'w, S> WebSocket<'w, S> {
     /// [`Overloaded`](SendError::Overloaded) if the target's outbox or the way to it is full;
     /// [`Closed`](SendError::Closed) to itself after [`close`](Self::close);
     /// [`ShuttingDown`](SendError::ShuttingDown).
-    pub fn send_to(&mut self, id: ConnectionId, message: impl AsMessage) -> Result<(), SendError> {
-        self.reach.send_to(id, message.as_message())
+    pub fn send_to(&self, id: ConnectionId, message: impl AsMessage) -> Result<(), SendError> {
+        self.reach.borrow_mut().send_to(id, message.as_message())
     }
 
     /// Sends a message to every open connection of this endpoint on all shards, this one
@@ -137,8 +170,8 @@ impl<'w, S> WebSocket<'w, S> {
     /// # Errors
     /// [`Overloaded`](SendError::Overloaded) if a shard cannot take it: then nobody gets it;
     /// [`ShuttingDown`](SendError::ShuttingDown).
-    pub fn broadcast(&mut self, message: impl AsMessage) -> Result<(), SendError> {
-        self.reach.publish(None, None, message.as_message())
+    pub fn broadcast(&self, message: impl AsMessage) -> Result<(), SendError> {
+        self.reach.borrow_mut().publish(None, None, message.as_message())
     }
 
     /// Like [`broadcast`](Self::broadcast), leaving one connection out, usually this one.
@@ -146,24 +179,24 @@ impl<'w, S> WebSocket<'w, S> {
     /// # Errors
     /// As of [`broadcast`](Self::broadcast).
     pub fn broadcast_except(
-        &mut self,
+        &self,
         except: ConnectionId,
         message: impl AsMessage,
     ) -> Result<(), SendError> {
-        self.reach.publish(None, Some(except), message.as_message())
+        self.reach.borrow_mut().publish(None, Some(except), message.as_message())
     }
 
     /// Like [`send_to`](Self::send_to), and tells what became of the message; see
     /// [`Hub::send_to_async`]. A handler awaits it by [`Reply::later`](crate::Reply::later), or
     /// gives it to somebody else.
-    pub fn send_to_async(&mut self, id: ConnectionId, message: impl AsMessage) -> Delivery {
-        self.reach.send_to_async(id, message.as_message())
+    pub fn send_to_async(&self, id: ConnectionId, message: impl AsMessage) -> Delivery {
+        self.reach.borrow_mut().send_to_async(id, message.as_message())
     }
 
     /// Like [`broadcast`](Self::broadcast), and tells how many connections the message reached; see
     /// [`Hub::broadcast_async`].
-    pub fn broadcast_async(&mut self, message: impl AsMessage) -> BroadcastDelivery {
-        self.reach.publish_async(None, message.as_message())
+    pub fn broadcast_async(&self, message: impl AsMessage) -> BroadcastDelivery {
+        self.reach.borrow_mut().publish_async(None, message.as_message())
     }
 
     /// Makes this connection a subscriber of a topic; nothing happens if it is one.
@@ -186,28 +219,28 @@ impl<'w, S> WebSocket<'w, S> {
     ///
     /// let rooms = Callbacks::<()>::new()
     ///     .on_connect(|ws| {
-    ///         let room = ws.query("room").unwrap_or_default().into_owned();
-    ///         match ws.subscribe(&room) {
-    ///             Ok(()) => format!("{} are here", ws.subscriber_count(&room)).into(),
+    ///         let room = ws.query("room").unwrap_or("lobby");
+    ///         match ws.subscribe(room) {
+    ///             Ok(()) => format!("{} are here", ws.subscriber_count(room)).into(),
     ///             Err(error) => error.to_string().into(),
     ///         }
     ///     })
     ///     .on_message(|ws, message| {
-    ///         let room = ws.query("room").unwrap_or_default().into_owned();
-    ///         ws.publish(&room, message).err().map(|error| error.to_string()).into()
+    ///         let room = ws.query("room").unwrap_or("lobby");
+    ///         ws.publish(room, message).err().map(|error| error.to_string()).into()
     ///     });
     /// let server = Server::builder().websocket("/rooms", rooms).bind("127.0.0.1:0")?;
     /// # Ok::<(), peregrine::Error>(())
     /// ```
-    pub fn subscribe(&mut self, topic: &str) -> Result<(), SendError> {
-        self.reach.subscribe(topic)
+    pub fn subscribe(&self, topic: &str) -> Result<(), SendError> {
+        self.reach.borrow_mut().subscribe(topic)
     }
 
     /// Ends a subscription; nothing happens if there is none. What was published before, also
     /// earlier in this call, still arrives; what is published after this call has returned does
     /// not.
-    pub fn unsubscribe(&mut self, topic: &str) {
-        self.reach.unsubscribe(topic);
+    pub fn unsubscribe(&self, topic: &str) {
+        self.reach.borrow_mut().unsubscribe(topic);
     }
 
     /// Sends a message to every subscriber of a topic on all shards, this connection included if
@@ -218,8 +251,8 @@ impl<'w, S> WebSocket<'w, S> {
     ///
     /// # Errors
     /// As of [`broadcast`](Self::broadcast); a topic without subscribers is none.
-    pub fn publish(&mut self, topic: &str, message: impl AsMessage) -> Result<(), SendError> {
-        self.reach.publish(Some(topic), None, message.as_message())
+    pub fn publish(&self, topic: &str, message: impl AsMessage) -> Result<(), SendError> {
+        self.reach.borrow_mut().publish(Some(topic), None, message.as_message())
     }
 
     /// Like [`publish`](Self::publish), leaving one connection out, usually this one.
@@ -227,24 +260,24 @@ impl<'w, S> WebSocket<'w, S> {
     /// # Errors
     /// As of [`publish`](Self::publish).
     pub fn publish_except(
-        &mut self,
+        &self,
         topic: &str,
         except: ConnectionId,
         message: impl AsMessage,
     ) -> Result<(), SendError> {
-        self.reach.publish(Some(topic), Some(except), message.as_message())
+        self.reach.borrow_mut().publish(Some(topic), Some(except), message.as_message())
     }
 
     /// Like [`publish`](Self::publish), and tells how many subscribers the message reached; see
     /// [`Hub::broadcast_async`].
-    pub fn publish_async(&mut self, topic: &str, message: impl AsMessage) -> BroadcastDelivery {
-        self.reach.publish_async(Some(topic), message.as_message())
+    pub fn publish_async(&self, topic: &str, message: impl AsMessage) -> BroadcastDelivery {
+        self.reach.borrow_mut().publish_async(Some(topic), message.as_message())
     }
 
     /// How many connections subscribe to a topic, on all shards.
     #[must_use]
     pub fn subscriber_count(&self, topic: &str) -> usize {
-        self.reach.hub().subscriber_count(topic)
+        self.reach.borrow().hub().subscriber_count(topic)
     }
 
     /// Begins a message to this connection that is sent in pieces: `stream::<str>()` a text,
@@ -262,8 +295,8 @@ impl<'w, S> WebSocket<'w, S> {
     /// # Errors
     /// [`Overloaded`](SendError::Overloaded) while another one is not finished;
     /// [`Closed`](SendError::Closed) after [`close`](Self::close).
-    pub fn stream<T: Piece + ?Sized>(&mut self) -> Result<MessageWriter<T>, SendError> {
-        let credit = self.reach.stream()?;
+    pub fn stream<T: Piece + ?Sized>(&self) -> Result<MessageWriter<T>, SendError> {
+        let credit = self.reach.borrow_mut().stream()?;
         Ok(MessageWriter::new(self.hub(), self.id(), credit))
     }
 
@@ -284,8 +317,8 @@ impl<'w, S> WebSocket<'w, S> {
     ///
     /// let members = Callbacks::<Option<String>>::new().on_message(|ws, message| {
     ///     let token = message.as_text().unwrap_or_default().to_owned();
-    ///     ws.later(look_up(token), |ws, user| {
-    ///         *ws.session() = user;
+    ///     ws.later_then(look_up(token), |ws, user| {
+    ///         *ws.session_mut() = user;
     ///         match ws.session() {
     ///             Some(user) => format!("Welcome, {user}"),
     ///             None => {
@@ -298,7 +331,7 @@ impl<'w, S> WebSocket<'w, S> {
     /// let server = Server::builder().websocket("/members", members).bind("127.0.0.1:0")?;
     /// # Ok::<(), peregrine::Error>(())
     /// ```
-    pub fn later<F, R>(
+    pub fn later_then<F, R>(
         &self,
         future: F,
         then: impl FnOnce(&mut WebSocket<'_, S>, F::Output) -> R + 'static,
@@ -316,8 +349,8 @@ impl<'w, S> WebSocket<'w, S> {
 
     /// Lets a thread of the server's pool run the work, and answers with what `then` makes of its
     /// value: [`Reply::offload`] for those who need the connection or its session again, as
-    /// [`later`](Self::later).
-    pub fn offload<T, R>(
+    /// [`later_then`](Self::later_then).
+    pub fn offload_then<T, R>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
         then: impl FnOnce(&mut WebSocket<'_, S>, T) -> R + 'static,
@@ -333,7 +366,7 @@ impl<'w, S> WebSocket<'w, S> {
     }
 
     /// Closes this connection with code 1000; see [`close_with`](Self::close_with).
-    pub fn close(&mut self) {
+    pub fn close(&self) {
         self.close_with(CloseCode::NORMAL, "");
     }
 
@@ -348,53 +381,81 @@ impl<'w, S> WebSocket<'w, S> {
     ///
     /// The reason is cut to [`Close::REASON_LIMIT_BYTES`](crate::Close::REASON_LIMIT_BYTES). A code
     /// that [must not be sent](CloseCode::is_sendable) is sent as 1000.
-    pub fn close_with(&mut self, code: impl Into<CloseCode>, reason: &str) {
-        self.reach.close(code.into(), reason);
+    pub fn close_with(&self, code: impl Into<CloseCode>, reason: &str) {
+        self.reach.borrow_mut().close(code.into(), reason);
     }
 
     /// Drops this connection once the handler has returned: no Close frame, nothing queued is
     /// delivered. `on_close` is still called: with code 1006, or with what [`close`](Self::close)
     /// was called with before. What handlers have left to be done goes on, as at
     /// [any end](Reply::later).
-    pub fn abort(&mut self) {
-        self.reach.abort();
+    pub fn abort(&self) {
+        self.reach.borrow_mut().abort();
     }
 
-    /// The first value of a query parameter of the upgrade request, percent-decoded, `+` as
-    /// space. It borrows this `WebSocket`: to send it, take `into_owned()` of it first.
+    /// The first value of a query parameter of the upgrade request, percent-decoded, `+` as space.
+    ///
+    /// ```
+    /// use peregrine::Callbacks;
+    ///
+    /// let greeter = Callbacks::<()>::new().on_connect(|ws| match ws.query("name") {
+    ///     Some("gordon") => "Welcome back".into(),
+    ///     name => format!("Welcome, {}", name.unwrap_or("guest")).into(),
+    /// });
+    /// ```
     #[must_use]
-    pub fn query(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.query_params().first(name)
+    pub fn query(&self, name: &str) -> Option<&str> {
+        self.granted()?.query.get(name)
     }
 
     /// All query parameters of the upgrade request, in order.
     #[must_use]
-    pub fn query_params(&self) -> Query<'_> {
-        Query::new(self.reach.query())
+    pub fn query_params(&self) -> &Query {
+        self.granted().map_or(Query::EMPTY, |granted| &granted.query)
     }
 
-    /// The first value of a query parameter, as [`query`](Self::query) gives it, parsed; `None` if
-    /// it is missing or malformed. Malformed requests can be refused at the door:
-    /// [`Endpoint::required_query`](crate::Endpoint::required_query).
-    #[must_use]
-    pub fn query_as<T: FromStr>(&self, name: &str) -> Option<T> {
-        self.query(name)?.parse().ok()
+    /// The first value of a query parameter, as [`query`](Self::query) gives it, parsed. An
+    /// [`Endpoint`](crate::Endpoint::required_query) can refuse requests without it.
+    ///
+    /// # Errors
+    /// [`ParamError::Missing`] if the query has no such parameter; [`ParamError::Malformed`] if its
+    /// first value is no `T`.
+    ///
+    /// ```
+    /// use peregrine::{Callbacks, ParamError};
+    ///
+    /// let pages = Callbacks::<()>::new().on_message(|ws, _message| {
+    ///     match ws.query_as::<u32>("page") {
+    ///         Ok(page) => format!("page {page}").into(),
+    ///         Err(ParamError::Missing) => "the first page".into(),
+    ///         Err(ParamError::Malformed) => "the page is not a number".into(),
+    ///     }
+    /// });
+    /// ```
+    pub fn query_as<T: FromStr>(&self, name: &str) -> Result<T, ParamError> {
+        ParamError::parse(self.query(name))
     }
 
     /// The value of a path parameter, percent-decoded: `"7"` of `room` for an endpoint at
-    /// `/rooms/{room}` that was asked for as `/rooms/7`. `None` if the path of this endpoint has no
-    /// such parameter. What is not UTF-8 is replaced by U+FFFD.
+    /// `/rooms/{room}` that was asked for as `/rooms/7`. Returns `None` if the path of this
+    /// endpoint has no such parameter. What is not UTF-8 is replaced by U+FFFD.
     #[must_use]
-    pub fn param(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.reach.param(name)
+    pub fn param(&self, name: &str) -> Option<&str> {
+        self.granted()?.params.find(name)
     }
 
-    /// The value of a path parameter, parsed; `None` if there is none, or it is malformed.
-    /// Malformed requests can be refused at the door:
-    /// [`Endpoint::required_param`](crate::Endpoint::required_param).
-    #[must_use]
-    pub fn param_as<T: FromStr>(&self, name: &str) -> Option<T> {
-        self.param(name)?.parse().ok()
+    /// The value of a path parameter, parsed. An
+    /// [`Endpoint`](crate::Endpoint::required_param) can refuse requests in which it is malformed.
+    ///
+    /// # Errors
+    /// [`ParamError::Missing`] if the path of this endpoint has no such parameter;
+    /// [`ParamError::Malformed`] if its value is no `T`.
+    pub fn param_as<T: FromStr>(&self, name: &str) -> Result<T, ParamError> {
+        ParamError::parse(self.param(name))
+    }
+
+    fn granted(&self) -> Option<&GrantedRequest> {
+        self.granted.get_or_init(|| self.reach.borrow().granted()).as_deref()
     }
 
     /// The value of this type that was given to the endpoint, to a router around it, or to the
@@ -437,45 +498,35 @@ impl<'w, S> WebSocket<'w, S> {
         self.dependencies.find()
     }
 
-    /// The value of this type that was given to the server by
-    /// [`ServerBuilder::global`](crate::ServerBuilder::global), whatever is nearer.
-    ///
-    /// # Panics
-    /// If there is none, with the type's name.
-    #[must_use]
-    pub fn global<T: Send + Sync + 'static>(&self) -> &'w T {
-        self.dependencies.expect_global()
-    }
-
-    /// The subprotocol that [`on_upgrade`](crate::Handler::on_upgrade) chose.
+    /// The subprotocol that [the upgrade](crate::Accept::subprotocols) chose.
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
-        self.reach.subprotocol()
+        self.granted()?.subprotocol.as_deref()
     }
 
     /// The address of the peer's socket: the client's, or that of the last proxy before the server.
     #[must_use]
     pub fn peer_addr(&self) -> SocketAddr {
-        self.reach.peer_addr()
+        self.reach.borrow().peer_addr()
     }
 
     /// The client's address; see [`Request::client_ip`](crate::Request::client_ip).
     #[must_use]
     pub fn client_ip(&self) -> IpAddr {
-        self.reach.client_ip()
+        self.reach.borrow().client_ip()
     }
 
     /// How many bytes wait to be taken by the kernel for this connection.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
-        self.reach.buffered_bytes()
+        self.reach.borrow().buffered_bytes()
     }
 
     /// Whether the outbox is above its high-water mark: a considerate handler sends no more until
     /// [`on_drain`](crate::Handler::on_drain).
     #[must_use]
     pub fn has_backpressure(&self) -> bool {
-        self.reach.has_backpressure()
+        self.reach.borrow().has_backpressure()
     }
 
     /// A handle that reaches all connections and can be given to other threads. Its calls are
@@ -483,7 +534,7 @@ impl<'w, S> WebSocket<'w, S> {
     /// and the return value: they may arrive before what was sent to this connection through it.
     #[must_use]
     pub fn hub(&self) -> Hub {
-        self.reach.hub().clone()
+        self.reach.borrow().hub().clone()
     }
 }
 

@@ -15,7 +15,7 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 
 pub(crate) use self::origin::Origins;
-use crate::error::{HeaderError, Refusal};
+use crate::error::{HeaderError, ParamError, Refusal};
 
 /// How much of the name of a refused header is told, in characters.
 const REPORTED_CHARS: usize = 64;
@@ -144,13 +144,18 @@ pub struct Response {
 }
 
 impl Response {
-    /// An empty response with this status.
+    /// An empty response with this status. A status that cannot end an exchange, below 200 or above
+    /// 599, is replaced by 500.
     ///
-    /// # Panics
-    /// If the status is not between 200 and 599: it could not end an exchange.
+    /// ```
+    /// use peregrine::Response;
+    ///
+    /// assert_eq!(Response::new(404).status(), 404);
+    /// assert_eq!(Response::new(100).status(), 500);
+    /// ```
     #[must_use]
     pub fn new(status: u16) -> Self {
-        assert!((200..600).contains(&status), "{status} is not the status of a whole response");
+        let status = if (200..600).contains(&status) { status } else { 500 };
         Self { status, headers: Vec::new(), body: Bytes::new() }
     }
 
@@ -281,6 +286,13 @@ impl From<u16> for Response {
     /// As [`Response::new`].
     fn from(status: u16) -> Self {
         Self::new(status)
+    }
+}
+
+impl From<ParamError> for Response {
+    /// Status 400, with the error's text.
+    fn from(error: ParamError) -> Self {
+        Self::new(400).with_text(error.to_string())
     }
 }
 

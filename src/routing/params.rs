@@ -1,7 +1,5 @@
 //! [`Params`]: what stood in a path's places, and the names of these places.
 
-use std::borrow::Cow;
-
 use percent_encoding::percent_decode_str;
 
 /// The parameters of a request's path, percent-decoded (RFC 3986 section 2.1). What is not UTF-8
@@ -23,9 +21,9 @@ impl Params {
     }
 
     /// The value of that name.
-    pub(crate) fn find(&self, name: &str) -> Option<Cow<'_, str>> {
+    pub(crate) fn find(&self, name: &str) -> Option<&str> {
         let (_, value) = self.pairs.iter().find(|(key, _)| **key == *name)?;
-        Some(Cow::Borrowed(value))
+        Some(value)
     }
 }
 

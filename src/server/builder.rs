@@ -80,10 +80,9 @@ impl ServerBuilder {
         Self { root: self.root.mount(prefix, router), ..self }
     }
 
-    /// Gives every handler of the server a value, to be found by its type:
-    /// [`WebSocket::dependency`](crate::WebSocket::dependency),
-    /// [`WebSocket::global`](crate::WebSocket::global). A second one of the same type replaces the
-    /// first.
+    /// Gives every handler of the server a value, to be found by its type with
+    /// [`WebSocket::dependency`](crate::WebSocket::dependency). A second one of the same type
+    /// replaces the first. A router or an endpoint may give its handlers another one.
     ///
     /// ```
     /// use std::sync::atomic::{AtomicU64, Ordering};
@@ -94,17 +93,22 @@ impl ServerBuilder {
     /// struct Visits(AtomicU64);
     ///
     /// let counting = Callbacks::<()>::new().on_connect(|ws| {
-    ///     let visit = ws.global::<Visits>().0.fetch_add(1, Ordering::Relaxed) + 1;
+    ///     let visit = ws.dependency::<Visits>().0.fetch_add(1, Ordering::Relaxed) + 1;
     ///     format!("You are visitor number {visit}").into()
     /// });
     /// let server = Server::builder()
-    ///     .global(Visits::default())
+    ///     .dependency(Visits::default())
     ///     .websocket("/visits", counting)
     ///     .bind("127.0.0.1:0")?;
     /// # Ok::<(), peregrine::Error>(())
     /// ```
-    pub fn global<T: Send + Sync + 'static>(self, value: T) -> Self {
+    pub fn dependency<T: Send + Sync + 'static>(self, value: T) -> Self {
         Self { root: self.root.dependency(value), ..self }
+    }
+
+    /// Another name for [`dependency`](Self::dependency): Robyn calls it `inject_global`.
+    pub fn global<T: Send + Sync + 'static>(self, value: T) -> Self {
+        self.dependency(value)
     }
 
     /// As [`Router::requires`], for every endpoint of the server.

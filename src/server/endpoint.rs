@@ -9,9 +9,11 @@ use std::str::FromStr;
 
 use super::settings::Settings;
 use crate::config::Limits;
-use crate::handler::{Check, Handler, Place, RequiredType};
+use crate::handler::{
+    Callbacks, Check, Handler, IntoUpgrade, Place, Request, RequiredType, Upgrade,
+};
 use crate::http::Origins;
-use crate::shard::ErasedHandler;
+use crate::shard::{ErasedHandler, Served};
 
 /// A [`Handler`], with what holds for it alone: nearer than anything that a
 /// [`Router`](crate::Router) says. A handler that needs nothing of the kind is given to
@@ -21,8 +23,8 @@ use crate::shard::ErasedHandler;
 /// use peregrine::{Callbacks, Endpoint, Server};
 ///
 /// let upload = Callbacks::<()>::new().on_message(|ws, message| {
-///     let page: Option<u32> = ws.query_as("page");
-///     format!("{} bytes for page {}", message.len(), page.unwrap_or_default()).into()
+///     let page: u32 = ws.query_as("page").unwrap_or_default();
+///     format!("{} bytes for page {page}", message.len()).into()
 /// });
 /// let upload = Endpoint::new(upload)
 ///     .required_query::<u32>("page")
@@ -46,16 +48,85 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-impl<H: Handler> From<H> for Endpoint {
+impl<H: Handler<Session: Default>> From<H> for Endpoint {
     fn from(handler: H) -> Self {
-        Self::new(handler)
+        Self::with_upgrade(handler, |_request| Upgrade::accept(Default::default()))
+    }
+}
+
+impl<S: 'static> From<Callbacks<S>> for Endpoint {
+    fn from(callbacks: Callbacks<S>) -> Self {
+        let (on_upgrade, handler) = callbacks.into_parts();
+        Self::with_upgrade(handler, on_upgrade)
     }
 }
 
 impl Endpoint {
-    /// An endpoint at which this handler serves.
-    pub fn new(handler: impl Handler) -> Self {
-        Self { handler: Box::new(handler), settings: Settings::default(), checks: Vec::new() }
+    /// An endpoint at which this handler serves: a [`Handler`] or [`Callbacks`]. A handler accepts
+    /// all upgrades, and each of its connections begins with the default session.
+    ///
+    /// ```
+    /// use peregrine::{Endpoint, Handler, Server};
+    ///
+    /// struct Silent;
+    ///
+    /// impl Handler for Silent {
+    ///     type Session = ();
+    /// }
+    ///
+    /// let silent = Endpoint::new(Silent).any_origin();
+    /// let server = Server::builder().websocket("/silent", silent).bind("127.0.0.1:0")?;
+    /// # Ok::<(), peregrine::Error>(())
+    /// ```
+    pub fn new(handler: impl Into<Self>) -> Self {
+        handler.into()
+    }
+
+    /// An endpoint at which this handler serves, and a function, `on_upgrade`, that decides about
+    /// each upgrade to it: whether it is granted, and with which session. The session needs no
+    /// `Default`.
+    ///
+    /// The function is called once for each valid request for an upgrade from an allowed origin,
+    /// before any call of the handler. It may decide [later](Upgrade::later). A panic in it refuses
+    /// the request with 500. One function may serve several endpoints.
+    ///
+    /// ```
+    /// use peregrine::{
+    ///     Accept, Endpoint, Handler, Message, Reply, Request, Response, Server, WebSocket,
+    /// };
+    ///
+    /// struct Member {
+    ///     name: String,
+    /// }
+    ///
+    /// fn authenticate(request: &Request<'_>) -> Result<Accept<Member>, Response> {
+    ///     match request.cookie("token") {
+    ///         Some("secret") => Ok(peregrine::Accept::new(Member { name: "Alice".to_owned() })),
+    ///         _ => Err(Response::new(401)),
+    ///     }
+    /// }
+    ///
+    /// struct Echo;
+    ///
+    /// impl Handler for Echo {
+    ///     type Session = Member;
+    ///
+    ///     fn on_message<'m>(&self, ws: &mut WebSocket<'_, Member>, _: Message<'m>) -> Reply<'m> {
+    ///         format!("Thank you, {}", ws.session().name).into()
+    ///     }
+    /// }
+    ///
+    /// let echo = Endpoint::with_upgrade(Echo, authenticate);
+    /// let server = Server::builder().websocket("/echo", echo).bind("127.0.0.1:0")?;
+    /// # Ok::<(), peregrine::Error>(())
+    /// ```
+    pub fn with_upgrade<H: Handler, U: IntoUpgrade<Session = H::Session>>(
+        handler: H,
+        on_upgrade: impl Fn(&Request<'_>) -> U + Send + Sync + 'static,
+    ) -> Self {
+        let on_upgrade = move |request: &Request<'_>| on_upgrade(request).into_upgrade();
+        let handler = Box::new(Served { handler, on_upgrade });
+        Self { handler, settings: Settings::default(), checks: Vec::new() }
     }
 
     /// As [`Router::dependency`](crate::Router::dependency), for this endpoint.

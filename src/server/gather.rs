@@ -5,7 +5,6 @@
 //! connections.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use super::router::Item;
 use super::settings::Settings;
@@ -79,7 +78,6 @@ pub(super) fn gather(root: Router, limits: Limits) -> Result<Gathered, Error> {
         routes: Routes::default(),
         paths: HashMap::new(),
         limits: Vec::new(),
-        globals: Arc::new(root.settings.dependencies.clone()),
         server_limits: limits.clone(),
     };
     let outermost = Inherited {
@@ -105,7 +103,6 @@ struct List {
     routes: Routes,
     paths: HashMap<String, EndpointIndex>,
     limits: Vec<Limits>,
-    globals: Arc<Values>,
     server_limits: Limits,
 }
 
@@ -165,7 +162,7 @@ impl List {
         if let Some(rule) = broken_rule {
             return Err(Error::EndpointLimits { path, rule });
         }
-        let dependencies = Dependencies::new(values, Arc::clone(&self.globals));
+        let dependencies = Dependencies::new(values);
         let endpoint_limits = EndpointLimits::new(&limits);
         self.endpoints.push(ServedEndpoint {
             handler,

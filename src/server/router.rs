@@ -45,7 +45,7 @@ use crate::http::Response;
 ///     .websocket("/{room}", room)
 ///     .get("/", "Which room?");
 /// let server = Server::builder()
-///     .global(Greeting("Welcome"))
+///     .dependency(Greeting("Welcome"))
 ///     .mount("/rooms", rooms)
 ///     .bind("127.0.0.1:0")?;
 /// # Ok::<(), peregrine::Error>(())

@@ -40,7 +40,7 @@ use crate::message::{Close, CloseCode, ClosedBy};
 use crate::panics::discard;
 use crate::shard::connection::{Phase, WAITING_BYTES};
 use crate::shard::dispatch::Application;
-pub(crate) use crate::shard::dispatch::erased::ErasedHandler;
+pub(crate) use crate::shard::dispatch::erased::{ErasedHandler, Served};
 pub(crate) use crate::shard::dispatch::pool::{Pool, PoolEnd};
 pub(crate) use crate::shard::dispatch::service::{Page, ServedEndpoint, Service};
 pub(crate) use crate::shard::limits::{EndpointLimits, LimitTable};

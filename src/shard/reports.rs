@@ -54,8 +54,6 @@ pub(in crate::shard) enum Kind {
     BadHeader(EndpointIndex),
     /// Work that a handler of this endpoint had left to be done was cut.
     Cancelled(EndpointIndex),
-    /// The handler of this endpoint granted an upgrade with a session of another type.
-    WrongSession(EndpointIndex),
     /// `Hub::subscribe` found a connection of this endpoint with too many topics.
     TooManyTopics(EndpointIndex),
     /// The server closed a connection of this endpoint with this code.
@@ -70,8 +68,7 @@ impl Kind {
             | Self::DropPanicked(_)
             | Self::OffloadPanicked
             | Self::NotOffered(_)
-            | Self::BadHeader(_)
-            | Self::WrongSession(_) => Level::Error,
+            | Self::BadHeader(_) => Level::Error,
             Self::Origin(_)
             | Self::Dropped
             | Self::Rests

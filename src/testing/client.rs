@@ -23,6 +23,7 @@ const READ_BYTES: usize = 16 << 10;
 
 /// What a client got.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Received {
     /// A text message.
     Text(String),

@@ -43,7 +43,7 @@ fn relay() -> Callbacks<Option<ConnectionId>> {
         match (*ws.session(), message.as_text()) {
             (None, Some("id")) => return ws.id().to_string().into(),
             (None, Some(id)) => {
-                *ws.session() = Some(id.parse().expect("an id"));
+                *ws.session_mut() = Some(id.parse().expect("an id"));
                 return "ok".into();
             }
             (None, None) => panic!("a target must be named first"),

@@ -23,7 +23,7 @@ fn gather<'m>(ws: &mut WebSocket<'_, Gathered>, fragment: Chunk<'m>) -> Reply<'m
     if fragment.is_first() && fragment.is_last() {
         return fragment.message().into();
     }
-    let gathered = ws.session();
+    let gathered = ws.session_mut();
     match fragment.as_text() {
         Some(text) => gathered.text.push_str(text),
         None => gathered.bytes.extend_from_slice(fragment.as_bytes()),

@@ -144,12 +144,10 @@ fn the_line_that_a_refusal_tells_lets_the_origin_in() {
 #[test]
 fn a_handler_sees_the_host_that_counts() {
     within(LIMIT, || {
-        let told = Callbacks::<String>::new()
-            .on_upgrade(|request, session| {
-                *session = format!("{:?} {:?}", request.host(), request.path());
-                peregrine::Upgrade::accept()
-            })
-            .on_connect(|ws| ws.session().clone().into());
+        let told = Callbacks::with_upgrade(|request| {
+            peregrine::Upgrade::accept(format!("{:?} {:?}", request.host(), request.path()))
+        })
+        .on_connect(|ws| ws.session().clone().into());
         let server = start(1, |builder| builder.websocket("/a", told));
         for (target, host, expected) in [
             ("/a", "own.example:80", "Some(\"own.example:80\") \"/a\""),

@@ -1,6 +1,6 @@
 //! Headers of which a part is malformed: the other parts count as if it were not there.
 
-use peregrine::{Callbacks, Upgrade};
+use peregrine::{Accept, Callbacks, Upgrade};
 
 use super::{LIMIT, upgrade_with};
 use crate::common::{SHARD_COUNTS, start, within};
@@ -13,13 +13,11 @@ fn latin_1(text: &str) -> Vec<u8> {
 
 /// Tells the cookies `a` to `d`.
 fn cookies() -> Callbacks<String> {
-    Callbacks::new()
-        .on_upgrade(|request, session| {
-            let cookies = ["a", "b", "c", "d"].map(|name| request.cookie(name).unwrap_or("-"));
-            *session = cookies.join("|");
-            Upgrade::accept()
-        })
-        .on_connect(|ws| ws.session().clone().into())
+    Callbacks::with_upgrade(|request| {
+        let cookies = ["a", "b", "c", "d"].map(|name| request.cookie(name).unwrap_or("-"));
+        Upgrade::accept(cookies.join("|"))
+    })
+    .on_connect(|ws| ws.session().clone().into())
 }
 
 #[test]
@@ -48,18 +46,17 @@ fn a_cookie_that_is_no_text_hides_no_other() {
 
 /// Speaks the first subprotocol that is offered, as the documentation shows it; tells all.
 fn obliging() -> Callbacks<String> {
-    Callbacks::new()
-        .on_upgrade(|request, session| {
-            *session = request.subprotocols().collect::<Vec<_>>().join(" ");
-            match request.subprotocols().next() {
-                Some(name) => Upgrade::accept().subprotocol(name),
-                None => Upgrade::accept(),
-            }
-        })
-        .on_connect(|ws| {
-            let chosen = ws.subprotocol().map(str::to_owned);
-            format!("{:?} of {}", chosen, ws.session()).into()
-        })
+    Callbacks::with_upgrade(|request| {
+        let accept = Accept::new(request.subprotocols().collect::<Vec<_>>().join(" "));
+        match request.subprotocols().next() {
+            Some(name) => accept.subprotocol(name),
+            None => accept,
+        }
+    })
+    .on_connect(|ws| {
+        let chosen = ws.subprotocol().map(str::to_owned);
+        format!("{:?} of {}", chosen, ws.session()).into()
+    })
 }
 
 #[test]

@@ -13,11 +13,7 @@ const PEER: &str = "127.0.0.1";
 
 /// An endpoint that tells whom it sees; the request and the connection agree on that.
 fn mirror() -> Callbacks<Option<IpAddr>> {
-    Callbacks::new()
-        .on_upgrade(|request, session| {
-            *session = Some(request.client_ip());
-            peregrine::Upgrade::accept()
-        })
+    Callbacks::with_upgrade(|request| peregrine::Upgrade::accept(Some(request.client_ip())))
         .on_connect(|ws| {
             assert!(ws.peer_addr().ip().is_loopback(), "the peer stays the socket's");
             let client = ws.client_ip();

@@ -45,36 +45,33 @@ fn needy(runtime: &Runtime) -> Callbacks<()> {
             });
         }
     });
-    Callbacks::new()
-        .on_upgrade(|_, _| {
-            Upgrade::later(async {
-                tokio::time::sleep(NAP).await;
-                Upgrade::accept()
+    Callbacks::with_upgrade(|_| {
+        Upgrade::later(async {
+            tokio::time::sleep(NAP).await;
+            Upgrade::accept(())
+        })
+    })
+    .on_message(move |ws, message| match message.as_text() {
+        Some("sleep") => Reply::later(async {
+            tokio::time::sleep(NAP).await;
+            "slept"
+        }),
+        Some("socket") => Reply::later(async move {
+            let mut socket = tokio::net::TcpStream::connect(echo).await.ok()?;
+            socket.write_all(b"through tokio").await.ok()?;
+            let mut answer = [0; 13];
+            socket.read_exact(&mut answer).await.ok()?;
+            String::from_utf8(answer.to_vec()).ok()
+        }),
+        Some("then") => {
+            let nap = async { tokio::time::timeout(NAP, std::future::pending::<()>()).await };
+            ws.later_then(nap, |_, outcome| match outcome {
+                Ok(()) => "never".to_owned(),
+                Err(elapsed) => elapsed.to_string(),
             })
-        })
-        .on_message(move |ws, message| match message.as_text() {
-            Some("sleep") => Reply::later(async {
-                tokio::time::sleep(NAP).await;
-                "slept"
-            }),
-            Some("socket") => Reply::later(async move {
-                let mut socket = tokio::net::TcpStream::connect(echo).await.ok()?;
-                socket.write_all(b"through tokio").await.ok()?;
-                let mut answer = [0; 13];
-                socket.read_exact(&mut answer).await.ok()?;
-                String::from_utf8(answer.to_vec()).ok()
-            }),
-            Some("then") => {
-                let nap = async { tokio::time::timeout(NAP, std::future::pending::<()>()).await };
-                ws.later(nap, |_, outcome| match outcome {
-                    Ok(()) => "never".to_owned(),
-                    Err(elapsed) => elapsed.to_string(),
-                })
-            }
-            _ => Reply::later(async {
-                tokio::spawn(async { "from a task" }).await.unwrap_or("none")
-            }),
-        })
+        }
+        _ => Reply::later(async { tokio::spawn(async { "from a task" }).await.unwrap_or("none") }),
+    })
 }
 
 #[test]
@@ -152,7 +149,7 @@ fn each_shards_thread_is_wrapped_once_and_what_the_closure_holds_is_dropped_ther
             .on_connect(move |ws| {
                 assert_eq!(DEPTH.get(), 2, "both closures are around the handler");
                 let tell = of_session.lock().expect("no panic").clone();
-                *ws.session() = Some(Kept(tell, "session"));
+                *ws.session_mut() = Some(Kept(tell, "session"));
                 ().into()
             })
             .on_message(|_, _| Reply::later(std::future::pending::<()>()));

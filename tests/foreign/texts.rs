@@ -2,8 +2,8 @@
 //! be an error, and is never a panic.
 
 use peregrine::{
-    AsMessage, Callbacks, ConnectionId, Endpoint, Hub, Message, Query, Reply, Request, Response,
-    Router, Server, ServerBuilder, Upgrade, WebSocket,
+    Accept, AsMessage, Callbacks, ConnectionId, Endpoint, Hub, IntoUpgrade, Message, Query, Reply,
+    Request, Response, Router, Server, ServerBuilder, Upgrade, WebSocket,
 };
 
 use super::{each, start};
@@ -53,7 +53,7 @@ fn whatever_a_server_is_built_of_is_served_or_refused() {
 }
 
 /// Asks a request for everything by names of any kind, and adds texts of any kind to the answer.
-fn decide(request: &Request<'_>) -> Upgrade {
+fn decide(request: &Request<'_>) -> Accept<()> {
     let mut added_count = 0;
     for text in texts() {
         let _ = (request.query(&text), request.query_as::<u8>(&text), request.header(&text));
@@ -62,19 +62,17 @@ fn decide(request: &Request<'_>) -> Upgrade {
         let both = response.header(text.clone(), text.clone());
         assert!(both.is_err() || text.bytes().all(|byte| byte.is_ascii_graphic()), "{text:.100?}");
         let _ = (Response::html(text.clone()), Response::json(text.clone()));
-        for upgrade in [Upgrade::accept(), Upgrade::reject(text.clone())] {
-            let upgrade = upgrade.subprotocol(&text).subprotocols([&*text, "v1"]);
-            let added = upgrade.header("X-Text", text.clone());
-            added_count += usize::from(added.is_ok());
-            let _: Upgrade = added.into();
-        }
+        let accept = Accept::new(()).subprotocol(&text).subprotocols([&*text, "v1"]);
+        let added = accept.header("X-Text", text.clone());
+        added_count += usize::from(added.is_ok());
+        drop((added.into_upgrade(), Upgrade::<()>::reject(text.clone())));
     }
     let name = format!("none of them: {added_count}\r\n");
-    Upgrade::accept().subprotocol(&name).subprotocols([&*name, "", "v1"])
+    Accept::new(()).subprotocol(&name).subprotocols([&*name, "", "v1"])
 }
 
 /// Does with a text all that can be done with one.
-fn use_up(ws: &mut WebSocket<'_, ()>, hub: &Hub, text: &str) {
+fn use_up(ws: &WebSocket<'_, ()>, hub: &Hub, text: &str) {
     let id = ws.id();
     let _ = (ws.query(text), ws.query_as::<u8>(text), ws.param(text), ws.param_as::<u8>(text));
     let _ = (ws.subscribe(text), ws.publish(text, text), ws.publish_except(text, id, text));
@@ -85,15 +83,14 @@ fn use_up(ws: &mut WebSocket<'_, ()>, hub: &Hub, text: &str) {
     drop((hub.broadcast_async(text, text), hub.publish_async(text, text)));
     let _ = (hub.unsubscribe(id, text), hub.subscriber_count(text));
     let _ = (text.parse::<ConnectionId>(), Reply::text(text.to_owned()), text.as_message());
-    let _ = (Query::new(text).count(), Query::new(text).first(text), Query::new("a").all(text));
+    let _ = (Query::new(text).get(text).is_some(), Query::new("a").get_all(text).count());
     let _ = Message::from(text).as_text();
 }
 
 #[test]
 fn whatever_a_handler_says_is_taken_or_refused() {
     each(|shard_count| {
-        let handler = Callbacks::<()>::new()
-            .on_upgrade(|request, ()| decide(request))
+        let handler = Callbacks::with_upgrade(decide)
             .on_connect(|ws| {
                 let hub = ws.hub();
                 texts().iter().for_each(|text| use_up(ws, &hub, text));

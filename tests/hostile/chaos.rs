@@ -46,7 +46,7 @@ impl Stage {
 
     /// Anything that a handler can do; a few of them in a row.
     fn act(&self, ws: &mut WebSocket<'_, u64>) -> Reply<'static> {
-        *ws.session() += 1;
+        *ws.session_mut() += 1;
         // Every result is right here: it is only to be survived.
         for _ in 0..self.roll(4) {
             let size = [0, 10, 200, 5000, 20_000, 100_000][self.roll(6)];

@@ -122,7 +122,7 @@ fn resident_bytes() -> usize {
 fn memory_does_not_grow_with_those_who_come_and_go() {
     alone("descriptors::memory_does_not_grow_with_those_who_come_and_go", LIMIT, || {
         let echo = Callbacks::<Vec<u8>>::new().on_message(|ws, message| {
-            ws.session().extend_from_slice(message.as_bytes());
+            ws.session_mut().extend_from_slice(message.as_bytes());
             message.into()
         });
         let server = start(1, |builder| builder.limits(short_limits()).websocket("/echo", echo));

@@ -172,7 +172,7 @@ fn tiny_fragments_run_into_a_limit() {
 fn what_comes_after_our_close_frame_is_discarded_until_theirs() {
     within(LIMIT, || {
         let quitter = peregrine::Callbacks::<u32>::new().on_message(|ws, _| {
-            *ws.session() += 1;
+            *ws.session_mut() += 1;
             ws.close_with(4000, "that will do");
             ws.session().to_string().into()
         });

@@ -54,15 +54,15 @@ fn serve(shard_count: usize) -> (RunningServer, Receiver<Close>) {
     let handler = Callbacks::<Session>::new()
         .on_connect(|ws| {
             act(ws, "connect");
-            let is_vicious = ws.query("do").as_deref() == Some("vicious-drop");
-            if is_vicious || ws.query("do").as_deref() == Some("drop") {
-                *ws.session() = Some(Sour { is_vicious });
+            let is_vicious = ws.query("do") == Some("vicious-drop");
+            if is_vicious || ws.query("do") == Some("drop") {
+                *ws.session_mut() = Some(Sour { is_vicious });
             }
             Reply::none()
         })
         .on_message(|ws, message| {
             act(ws, "message");
-            match ws.query("do").as_deref() {
+            match ws.query("do") {
                 Some("reply") => Bytes::from_owner(Sour { is_vicious: false }).into(),
                 Some("close" | "vicious-close") => {
                     ws.close();
@@ -240,11 +240,9 @@ impl Default for BornSour {
 #[test]
 fn a_session_may_panic_when_it_is_dropped_because_on_upgrade_did_or_rejected() {
     within(LIMIT, || {
-        let doorman = Callbacks::<BornSour>::new().on_upgrade(|request, _| {
-            match request.query("do").as_deref() {
-                Some("panic") => panic!("on purpose"),
-                _ => peregrine::Upgrade::reject(peregrine::Response::new(403)),
-            }
+        let doorman = Callbacks::<BornSour>::with_upgrade(|request| match request.query("do") {
+            Some("panic") => panic!("on purpose"),
+            _ => peregrine::Upgrade::reject(peregrine::Response::new(403)),
         });
         let echo = Callbacks::<()>::new().on_message(|_, message| message.into());
         let server = start(1, |builder| builder.websocket("/", doorman).websocket("/echo", echo));
@@ -279,13 +277,12 @@ impl Drop for Counted {
 #[test]
 fn every_session_is_dropped_exactly_once() {
     within(LIMIT, || {
-        let handler = Callbacks::<Counted>::new()
-            .on_upgrade(|request, _| match request.query("do").as_deref() {
-                Some("reject") => peregrine::Upgrade::reject(peregrine::Response::new(403)),
-                Some("panic") => panic!("on purpose"),
-                _ => peregrine::Upgrade::accept(),
-            })
-            .on_message(|_, _| panic!("on purpose"));
+        let handler = Callbacks::<Counted>::with_upgrade(|request| match request.query("do") {
+            Some("reject") => peregrine::Upgrade::reject(peregrine::Response::new(403)),
+            Some("panic") => panic!("on purpose"),
+            _ => peregrine::Upgrade::accept(Counted::default()),
+        })
+        .on_message(|_, _| panic!("on purpose"));
         let server = start(2, |builder| builder.websocket("/", handler));
         let hub = server.hub();
         for round in 0..40 {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use peregrine::{Callbacks, HeaderError, Response, RunningServer, Upgrade};
+use peregrine::{Accept, Callbacks, HeaderError, IntoUpgrade, Response, RunningServer, Upgrade};
 
 use super::{LIMIT, echo};
 use crate::common::{start, within};
@@ -17,11 +17,11 @@ fn serve<S: Default + 'static>(endpoint: Callbacks<S>) -> RunningServer {
 #[test]
 fn a_rejection_is_sent_as_it_was_given() {
     within(LIMIT, || {
-        let doorman = Callbacks::<()>::new().on_upgrade(|request, _| {
-            let name = request.query("name").unwrap_or_default().into_owned();
+        let doorman = Callbacks::with_upgrade(|request| {
+            let name = request.query("name").unwrap_or_default().to_owned();
             let response = Response::new(401).with_text(format!("Who is {name}?"));
-            let rejection = response.header("WWW-Authenticate", "Basic").map(Upgrade::reject);
-            rejection.and_then(|rejection| rejection.header("X-Late", "yes")).into()
+            let response = response.header("WWW-Authenticate", "Basic")?.header("X-Late", "yes")?;
+            Ok::<_, HeaderError>(Upgrade::<()>::reject(response))
         });
         let server = serve(doorman);
         let mut raw = Raw::connect(server.local_addr());
@@ -42,8 +42,7 @@ fn a_rejected_connection_is_never_connected_nor_closed() {
     within(LIMIT, || {
         let calls = Arc::new(AtomicUsize::new(0));
         let (connects, closes) = (Arc::clone(&calls), Arc::clone(&calls));
-        let doorman = Callbacks::<()>::new()
-            .on_upgrade(|_, _| Upgrade::reject(Response::new(403)))
+        let doorman = Callbacks::<()>::with_upgrade(|_| Upgrade::reject(Response::new(403)))
             .on_connect(move |_| {
                 connects.fetch_add(1, Ordering::Relaxed);
                 ().into()
@@ -65,17 +64,15 @@ fn a_rejected_connection_is_never_connected_nor_closed() {
 #[test]
 fn an_acceptance_carries_the_subprotocol_and_the_headers() {
     within(LIMIT, || {
-        let chooser = Callbacks::<()>::new()
-            .on_upgrade(|request, _| {
-                let offered: Vec<_> = request.subprotocols().collect();
-                assert_eq!(offered, ["v2.chat", "v1.chat", "echo"]);
-                let chosen = offered.iter().find(|name| name.starts_with("v1"));
-                Upgrade::accept()
-                    .subprotocol(chosen.expect("v1 is offered"))
-                    .header("Set-Cookie", "seen=1; HttpOnly")
-                    .into()
-            })
-            .on_connect(|ws| ws.subprotocol().map(str::to_owned).into());
+        let chooser = Callbacks::with_upgrade(|request| {
+            let offered: Vec<_> = request.subprotocols().collect();
+            assert_eq!(offered, ["v2.chat", "v1.chat", "echo"]);
+            let chosen = offered.iter().find(|name| name.starts_with("v1"));
+            Accept::new(())
+                .subprotocol(chosen.expect("v1 is offered"))
+                .header("Set-Cookie", "seen=1; HttpOnly")
+        })
+        .on_connect(|ws| ws.subprotocol().map(str::to_owned).into());
         let server = serve(chooser);
         let mut raw = Raw::connect(server.local_addr());
         let offers =
@@ -92,22 +89,22 @@ fn an_acceptance_carries_the_subprotocol_and_the_headers() {
 #[test]
 fn the_session_set_at_the_upgrade_is_there_when_connected() {
     within(LIMIT, || {
-        let members = Callbacks::<Vec<String>>::new()
-            .on_upgrade(|request, session| {
-                session.push(format!("{} {}", request.method(), request.path()));
-                session.push(request.cookie("user").unwrap_or("nobody").to_owned());
-                session.push(request.header("x-tag").unwrap_or("none").to_owned());
-                let all = request.query_params();
-                session.push(all.map(|(key, value)| format!("{key}={value};")).collect());
-                session.push(format!("{}", request.peer_addr()));
-                Upgrade::accept()
-            })
-            .on_connect(|ws| {
-                let peer = ws.peer_addr().to_string();
-                assert_eq!(ws.session().pop(), Some(peer));
-                ws.session().join("|").into()
-            })
-            .on_message(|ws, _| ws.session().len().to_string().into());
+        let members = Callbacks::with_upgrade(|request| {
+            let mut session = Vec::new();
+            session.push(format!("{} {}", request.method(), request.path()));
+            session.push(request.cookie("user").unwrap_or("nobody").to_owned());
+            session.push(request.header("x-tag").unwrap_or("none").to_owned());
+            let all = request.query_params();
+            session.push(all.iter().map(|(key, value)| format!("{key}={value};")).collect());
+            session.push(format!("{}", request.peer_addr()));
+            Upgrade::accept(session)
+        })
+        .on_connect(|ws| {
+            let peer = ws.peer_addr().to_string();
+            assert_eq!(ws.session_mut().pop(), Some(peer));
+            ws.session().join("|").into()
+        })
+        .on_message(|ws, _| ws.session().len().to_string().into());
         let server = serve(members);
         let mut raw = Raw::connect(server.local_addr());
         let headers = "Cookie: theme=dark; user=ann; user=bob\r\nX-TAG: t1\r\nX-Tag: t2\r\nHost";
@@ -126,7 +123,7 @@ fn the_session_set_at_the_upgrade_is_there_when_connected() {
 }
 
 /// What `on_upgrade` may have told with the header that it made of the query.
-fn told(refused: &Result<Upgrade, HeaderError>) -> String {
+fn told<T>(refused: &Result<T, HeaderError>) -> String {
     match refused {
         Ok(_) => "added".to_owned(),
         Err(error) => error.to_string(),
@@ -136,25 +133,24 @@ fn told(refused: &Result<Upgrade, HeaderError>) -> String {
 #[test]
 fn a_header_made_of_what_a_client_sends_adds_no_other_and_is_no_panic() {
     within(LIMIT, || {
-        let mirror = Callbacks::<()>::new().on_upgrade(|request, _| {
-            let [name, value] = ["name", "value"].map(|key| request.query(key).unwrap_or_default());
-            let (name, value) = (name.into_owned(), value.into_owned());
-            let header = |upgrade: Upgrade| upgrade.header(name.clone(), value.clone());
-            match request.query("how").as_deref() {
-                Some("accept") => header(Upgrade::accept()).into(),
-                Some("reject") => header(Upgrade::reject(401)).into(),
-                Some("later") => {
-                    Upgrade::later(std::future::ready(header(Upgrade::accept()).into()))
-                }
-                Some("offload") => Upgrade::offload(
+        let mirror = Callbacks::with_upgrade(|request| {
+            let of = |key| request.query(key).unwrap_or_default().to_owned();
+            let (name, value) = (of("name"), of("value"));
+            let accept = Accept::new(()).header(name.clone(), value.clone());
+            let response = Response::new(401).header(name.clone(), value.clone());
+            match request.query("how") {
+                Some("accept") => accept.into_upgrade(),
+                Some("reject") => response.map(Upgrade::reject).into_upgrade(),
+                Some("later") => Upgrade::later(std::future::ready(accept)),
+                Some("offload") => Upgrade::offload(|| Accept::new(()).header(name, value)),
+                Some("then") => Upgrade::offload_then(
                     move || (name, value),
-                    |(name, value)| Upgrade::accept().header(name, value).into(),
+                    |(name, value)| Accept::new(()).header(name, value),
                 ),
-                Some("response") => {
-                    let response = Response::new(401).header(name.clone(), value.clone());
-                    response.map(Upgrade::reject).into()
+                _ => {
+                    assert_eq!(told(&accept), told(&response));
+                    Upgrade::reject(Response::text(told(&accept)))
                 }
-                _ => Upgrade::reject(Response::text(told(&header(Upgrade::accept())))),
             }
         });
         let server = serve(mirror);
@@ -177,7 +173,7 @@ fn a_header_made_of_what_a_client_sends_adds_no_other_and_is_no_panic() {
                 raw.ended();
                 answer
             };
-            for how in ["accept", "reject", "later", "offload", "response"] {
+            for how in ["accept", "reject", "later", "offload", "then"] {
                 let answer = answer(how);
                 assert_eq!(answer.status, 500, "{how} {query}");
                 assert_eq!(answer.header("Set-Cookie"), None, "{how} {query}");
@@ -185,7 +181,7 @@ fn a_header_made_of_what_a_client_sends_adds_no_other_and_is_no_panic() {
             let text = String::from_utf8(answer("tell").body).expect("text");
             assert!(text.contains(blame), "{query}: {text}");
         }
-        for (how, status) in [("accept", 101), ("later", 101), ("reject", 401), ("response", 401)] {
+        for (how, status) in [("accept", 101), ("later", 101), ("reject", 401), ("then", 101)] {
             let mut raw = Raw::connect(server.local_addr());
             raw.send(upgrade(&format!("/?how={how}&name=X-Name&value=J%C3%BCrgen%09B")));
             let answer = raw.head();
@@ -199,11 +195,11 @@ fn a_header_made_of_what_a_client_sends_adds_no_other_and_is_no_panic() {
 #[test]
 fn a_subprotocol_that_no_client_can_offer_is_never_chosen() {
     within(LIMIT, || {
-        let chooser = Callbacks::<()>::new().on_upgrade(|request, _| {
+        let chooser = Callbacks::with_upgrade(|request| {
             let name = request.query("name").unwrap_or_default();
             match request.query("list") {
-                Some(_) => Upgrade::accept().subprotocols([&*name, "", "v\r\n1", "v1"]),
-                None => Upgrade::accept().subprotocol(&name),
+                Some(_) => Accept::new(()).subprotocols([name, "", "v\r\n1", "v1"]),
+                None => Accept::new(()).subprotocol(name),
             }
         });
         let server = serve(chooser);
@@ -234,7 +230,8 @@ fn a_subprotocol_that_no_client_can_offer_is_never_chosen() {
 #[test]
 fn a_panic_is_answered_with_500_and_the_server_lives() {
     within(LIMIT, || {
-        let server = serve(Callbacks::<()>::new().on_upgrade(|_, _| panic!("on purpose")));
+        let server =
+            serve(Callbacks::<()>::with_upgrade(|_| -> Upgrade<()> { panic!("on purpose") }));
         for _ in 0..3 {
             let mut raw = Raw::connect(server.local_addr());
             raw.send(upgrade("/"));
@@ -281,8 +278,9 @@ impl Drop for Vicious {
 #[test]
 fn a_panic_that_panics_when_it_is_dropped_does_no_more_harm() {
     within(LIMIT, || {
-        let server =
-            serve(Callbacks::<()>::new().on_upgrade(|_, _| std::panic::panic_any(Vicious)));
+        let server = serve(Callbacks::<()>::with_upgrade(|_| -> Upgrade<()> {
+            std::panic::panic_any(Vicious)
+        }));
         let mut raw = Raw::connect(server.local_addr());
         raw.send(upgrade("/"));
         assert_eq!(raw.answer().status, 500);

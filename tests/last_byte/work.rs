@@ -119,7 +119,7 @@ impl Saver {
                 gate.wait();
                 done()
             }),
-            Kind::OffloadThen => ws.offload(move || gate.wait(), move |_ws, ()| done()),
+            Kind::OffloadThen => ws.offload_then(move || gate.wait(), move |_ws, ()| done()),
             Kind::Later => {
                 let kept = gate.promise();
                 Reply::later(async move {
@@ -129,7 +129,7 @@ impl Saver {
             }
             Kind::LaterThen => {
                 let kept = gate.promise();
-                ws.later(kept, move |_ws, _| done())
+                ws.later_then(kept, move |_ws, _| done())
             }
         }
     }

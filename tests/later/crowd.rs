@@ -21,13 +21,12 @@ fn unavailable(answer: &Answer) -> String {
 #[test]
 fn five_hundred_who_come_back_at_once_and_are_looked_up_for_50_ms_each_are_all_let_in() {
     within(LIMIT, || {
-        let doorman = Callbacks::<()>::new()
-            .on_upgrade(|_, ()| {
-                // Work that blocks: a database, far away.
-                let look_up = || thread::sleep(Duration::from_millis(50));
-                Upgrade::offload(look_up, |()| Upgrade::accept())
-            })
-            .on_message(|_, message| message.into());
+        let doorman = Callbacks::with_upgrade(|_| {
+            // Work that blocks: a database, far away.
+            let look_up = || thread::sleep(Duration::from_millis(50));
+            Upgrade::offload_then(look_up, |()| Upgrade::accept(()))
+        })
+        .on_message(|_, message| message.into());
         let server = start(2, |app| app.websocket("/", doorman));
         let mut crowd: Vec<_> = (0..500).map(|_| Raw::connect(server.local_addr())).collect();
         let (statuses, took) = timed(|| {
@@ -72,7 +71,7 @@ fn gated() -> (Callbacks<()>, mpsc::Receiver<()>, crossbeam_channel::Sender<()>,
     let (tell, begun) = mpsc::channel();
     let count = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&count);
-    let handler = Callbacks::<()>::new().on_upgrade(move |_, ()| {
+    let handler = Callbacks::with_upgrade(move |_| {
         let (gate, tell, counter) = (gate.clone(), tell.clone(), Arc::clone(&counter));
         let wait = move || {
             counter.fetch_add(1, Ordering::SeqCst);
@@ -80,7 +79,7 @@ fn gated() -> (Callbacks<()>, mpsc::Receiver<()>, crossbeam_channel::Sender<()>,
             let _ = tell.send(());
             let _ = gate.recv();
         };
-        Upgrade::offload(wait, |()| Upgrade::accept())
+        Upgrade::offload_then(wait, |()| Upgrade::accept(()))
     });
     (handler, begun, open, count)
 }

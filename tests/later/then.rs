@@ -17,10 +17,10 @@ fn the_session_and_the_connection_are_there_when_the_value_has_come() {
             let text = message.as_text().unwrap_or_default().to_owned();
             let (sender, receiver) = oneshot::channel();
             match &*text {
-                "pool" => ws.offload(|| "from the pool".to_owned(), remember),
+                "pool" => ws.offload_then(|| "from the pool".to_owned(), remember),
                 _ => {
                     thread::spawn(move || sender.send(text));
-                    ws.later(async { receiver.await.unwrap_or_default() }, remember)
+                    ws.later_then(async { receiver.await.unwrap_or_default() }, remember)
                 }
             }
         });
@@ -45,7 +45,7 @@ fn remember(ws: &mut WebSocket<'_, Vec<String>>, text: String) -> String {
     if text == "bye" {
         ws.close_with(4001, "");
     }
-    ws.session().push(text);
+    ws.session_mut().push(text);
     ws.session().join(", ")
 }
 
@@ -53,9 +53,9 @@ fn remember(ws: &mut WebSocket<'_, Vec<String>>, text: String) -> String {
 fn what_follows_may_panic_and_may_follow_any_number_of_times() {
     /// Counts up by answers that come later, each at once.
     fn count(ws: &mut WebSocket<'_, usize>, to: usize) -> Reply<'static> {
-        *ws.session() += 1;
+        *ws.session_mut() += 1;
         match *ws.session() {
-            count if count < to => ws.later(async move { to }, count_on),
+            count if count < to => ws.later_then(async move { to }, count_on),
             count => count.to_string().into(),
         }
     }
@@ -66,7 +66,7 @@ fn what_follows_may_panic_and_may_follow_any_number_of_times() {
         let handler = Callbacks::<usize>::new().on_message(|ws, message| {
             match message.as_text().and_then(|text| text.parse().ok()) {
                 Some(to) => count(ws, to),
-                None => ws.later(async {}, |_ws, ()| -> () { panic!("as the test wants") }),
+                None => ws.later_then(async {}, |_ws, ()| -> () { panic!("as the test wants") }),
             }
         });
         let server = start(shard_count, |builder| builder.websocket("/", handler));
@@ -86,7 +86,7 @@ fn nothing_follows_for_a_peer_that_has_gone() {
         let handler = Callbacks::<()>::new().on_message(move |ws, _| {
             let (begun, followed) = counters.clone();
             begun.fetch_add(1, Ordering::Relaxed);
-            ws.later(std::future::pending::<()>(), move |_ws, ()| {
+            ws.later_then(std::future::pending::<()>(), move |_ws, ()| {
                 followed.fetch_add(1, Ordering::Relaxed);
             })
         });

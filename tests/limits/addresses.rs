@@ -27,7 +27,7 @@ fn site(shard_count: usize, limits: Limits) -> RunningServer {
         }
         message.into()
     });
-    let members = Callbacks::<()>::new().on_upgrade(|_, ()| Upgrade::reject(401));
+    let members = Callbacks::<()>::with_upgrade(|_| Upgrade::reject(401));
     start(shard_count, |builder| {
         let builder = builder.limits(limits).websocket("/", told).websocket("/members", members);
         builder.get("/b", "b").trust_proxies(["127.0.0.1", "127.0.0.9"])

@@ -26,7 +26,7 @@ fn pump(ws: &mut WebSocket<'_, u32>) {
         let mut chunk = [0; CHUNK_BYTES];
         chunk[..4].copy_from_slice(&ws.session().to_be_bytes());
         ws.send(chunk).expect("there is no backpressure");
-        *ws.session() += 1;
+        *ws.session_mut() += 1;
     }
 }
 

@@ -121,8 +121,8 @@ fn work_that_never_ends_fills_a_bounded_pool_and_does_not_keep_the_server_from_s
                 _ => message.into(),
             }
         });
-        let late = Callbacks::<()>::new().on_upgrade(|_, ()| {
-            peregrine::Upgrade::offload(|| (), |()| peregrine::Upgrade::accept())
+        let late = Callbacks::with_upgrade(|_| {
+            peregrine::Upgrade::offload_then(|| (), |()| peregrine::Upgrade::accept(()))
         });
         let mut limits = Limits::default();
         limits.max_offload_threads = Some(2);

@@ -89,7 +89,7 @@ fn two_shards_that_flood_each_other_do_not_lock_each_other() {
                 return message.into();
             };
             for _ in 0..2000 {
-                *ws.session() += u64::from(ws.send_to(other, [1; 500]).is_ok());
+                *ws.session_mut() += u64::from(ws.send_to(other, [1; 500]).is_ok());
                 let _ = ws.broadcast([2; 500]);
             }
             Reply::none()

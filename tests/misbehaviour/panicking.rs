@@ -33,7 +33,7 @@ impl From<Vicious> for Reply<'_> {
 fn a_panic_is_reported_once_with_its_endpoint() {
     within(LIMIT, || {
         reports::listen();
-        let doorman = Callbacks::<()>::new().on_upgrade(|_, ()| panic!("on purpose"));
+        let doorman = Callbacks::<()>::with_upgrade(|_| -> Upgrade<()> { panic!("on purpose") });
         let handler = Callbacks::<()>::new().on_message(|_, _| panic!("on purpose"));
         let late = Callbacks::<()>::new()
             .on_message(|_, _| Reply::later(async { panic!("on purpose") as () }));
@@ -112,13 +112,13 @@ fn resources() -> [usize; 2] {
 #[test]
 fn a_thousand_panics_leave_nothing_behind() {
     within(LIMIT, || {
-        let handler = Callbacks::<Vec<u8>>::new()
-            .on_upgrade(|request, _| match request.query("panic").is_some() {
+        let handler =
+            Callbacks::<Vec<u8>>::with_upgrade(|request| match request.query("panic").is_some() {
                 true => panic!("on purpose"),
-                false => Upgrade::accept(),
+                false => Upgrade::accept(Vec::new()),
             })
             .on_message(|ws, message| {
-                ws.session().extend_from_slice(message.as_bytes());
+                ws.session_mut().extend_from_slice(message.as_bytes());
                 let _ = ws.subscribe("topic");
                 let _ = ws.send("half");
                 match message.as_text() {

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use peregrine::{
-    Callbacks, Endpoint, Error, Handler, Message, Reply, Request, Router, Server, Upgrade,
-    WebSocket,
+    Callbacks, Endpoint, Error, Handler, Message, Reply, Router, Server, Upgrade, WebSocket,
 };
 
 use crate::common::{Client, SHARD_COUNTS, start, within};
@@ -20,23 +19,23 @@ struct Nowhere;
 /// Tells what it finds, at the upgrade and then.
 struct Finder;
 
-impl Handler for Finder {
-    type Session = String;
-
-    fn on_upgrade(&self, request: &Request<'_>, session: &mut String) -> Upgrade {
+fn finder() -> Endpoint {
+    Endpoint::with_upgrade(Finder, |request| {
         assert!(request.find_dependency::<Nowhere>().is_none());
         let found = request.find_dependency::<From>().map(|from| from.0);
         assert_eq!(found, Some(request.dependency::<From>().0));
-        *session = format!("{} {}", request.dependency::<From>().0, request.global::<From>().0);
-        Upgrade::accept()
-    }
+        Upgrade::accept(request.dependency::<From>().0.to_owned())
+    })
+}
+
+impl Handler for Finder {
+    type Session = String;
 
     fn on_connect(&self, ws: &mut WebSocket<'_, String>) -> Reply<'static> {
         // The reference does not borrow the WebSocket.
         let from: &From = ws.dependency();
-        ws.session().push_str(" then");
-        let text = format!("{} {}", from.0, ws.global::<From>().0);
-        let text = format!("{} {text}", ws.session());
+        ws.session_mut().push_str(" then");
+        let text = format!("{} {}", ws.session(), from.0);
         ws.send(ws.dependency::<From>().0).expect("room");
         text.into()
     }
@@ -56,19 +55,19 @@ fn the_nearest_dependency_of_a_type_is_found() {
         for shard_count in SHARD_COUNTS {
             let running = start(shard_count, |builder| {
                 let inner = Router::new()
-                    .websocket("/outer", Finder)
-                    .websocket("/own", Endpoint::new(Finder).dependency(From("endpoint")));
+                    .websocket("/outer", finder())
+                    .websocket("/own", finder().dependency(From("endpoint")));
                 let nearer = Router::new()
                     .dependency(From("replaced"))
                     .dependency(From("inner"))
-                    .websocket("/inner", Finder);
+                    .websocket("/inner", finder());
                 let outer =
                     Router::new().mount("/a", inner).mount("/b", nearer).dependency(From("outer"));
                 // What is said later about the whole holds for what was said before, too.
                 builder
                     .requires::<From>()
                     .mount("/", outer)
-                    .websocket("/global", Finder)
+                    .websocket("/global", finder())
                     .global(From("global"))
             });
             for (path, from) in [
@@ -79,7 +78,7 @@ fn the_nearest_dependency_of_a_type_is_found() {
             ] {
                 let mut client = Client::connect(running.local_addr(), path);
                 assert_eq!(client.text(), from);
-                assert_eq!(client.text(), format!("{from} global then {from} global"));
+                assert_eq!(client.text(), format!("{from} then {from}"));
                 client.send("again");
                 assert_eq!(client.text(), from);
             }
@@ -93,7 +92,7 @@ fn a_global_is_one_value_for_all_shards() {
         for shard_count in SHARD_COUNTS {
             let visits = Arc::new(AtomicU64::new(0));
             let counting = Callbacks::<()>::new().on_connect(|ws| {
-                let visit = ws.global::<Arc<AtomicU64>>().fetch_add(1, Ordering::Relaxed);
+                let visit = ws.dependency::<Arc<AtomicU64>>().fetch_add(1, Ordering::Relaxed);
                 visit.to_string().into()
             });
             let running = start(shard_count, |builder| {
@@ -162,7 +161,6 @@ fn a_missing_dependency_costs_its_connection_alone() {
         for shard_count in SHARD_COUNTS {
             let careless = Callbacks::<()>::new().on_message(|ws, message| {
                 match message.as_text() {
-                    Some("global") => drop(ws.global::<From>()),
                     Some("nowhere") => drop(ws.dependency::<Nowhere>()),
                     _ => return ws.dependency::<From>().0.into(),
                 }
@@ -174,11 +172,9 @@ fn a_missing_dependency_costs_its_connection_alone() {
             });
             let address = running.local_addr();
             let mut witness = Client::connect(address, "/careless");
-            for wish in ["nowhere", "global"] {
-                let mut client = Client::connect(address, "/careless");
-                client.send(wish);
-                assert_eq!(client.close_code(), 1011);
-            }
+            let mut client = Client::connect(address, "/careless");
+            client.send("nowhere");
+            assert_eq!(client.close_code(), 1011);
             witness.send("");
             assert_eq!(witness.text(), "here");
             assert_eq!(greeting(address, "/other"), "other");

@@ -90,15 +90,13 @@ fn pages_and_readiness_are_found_as_endpoints_are() {
 fn parameters_are_decoded_once_whatever_else_is_encoded() {
     within(LIMIT, || {
         let told = |name: &'static str| {
-            Callbacks::<String>::new()
-                .on_upgrade(move |request, session| {
-                    *session = format!("{} {:?}", request.path(), request.param(name));
-                    peregrine::Upgrade::accept()
-                })
-                .on_connect(move |ws| {
-                    let param = ws.param(name).map(std::borrow::Cow::into_owned);
-                    format!("{} {param:?}", ws.session()).into()
-                })
+            Callbacks::with_upgrade(move |request| {
+                peregrine::Upgrade::accept(format!("{} {:?}", request.path(), request.param(name)))
+            })
+            .on_connect(move |ws| {
+                let param = ws.param(name);
+                format!("{} {param:?}", ws.session()).into()
+            })
         };
         for shard_count in SHARD_COUNTS {
             let running = start(shard_count, |builder| {

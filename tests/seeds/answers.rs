@@ -107,7 +107,7 @@ fn mixed() -> Callbacks<u32> {
     Callbacks::new().on_message(|ws, message| {
         let text = message.as_text().expect("text").to_owned();
         // What belongs to the connection is touched before the future, which owns what it needs.
-        *ws.session() += 1;
+        *ws.session_mut() += 1;
         let answer = format!("{} {text}", ws.session());
         match text.split(' ').next() {
             Some("async") => Reply::later(after_a_pause(answer)),

@@ -32,9 +32,9 @@ impl Handler for Witness {
     type Session = Option<ConnectionId>;
 
     fn on_connect(&self, ws: &mut WebSocket<'_, Self::Session>) -> Reply<'static> {
-        *ws.session() = Some(ws.id());
+        *ws.session_mut() = Some(ws.id());
         self.events.send(Event::Connect(ws.id())).expect("the test listens");
-        match ws.query("on_connect").as_deref() {
+        match ws.query("on_connect") {
             Some("panic") => panic!("as the test asked"),
             Some("close") => ws.close(),
             Some("abort") => ws.abort(),
@@ -75,7 +75,7 @@ impl Handler for Witness {
         assert_eq!(*ws.session(), Some(id), "the session is that of on_connect");
         assert_eq!(ws.send("too late"), Err(SendError::Closed));
         self.events.send(Event::Close(ws.id(), close.clone())).expect("the test listens");
-        match ws.query("on_close").as_deref() {
+        match ws.query("on_close") {
             Some("panic") => panic!("as the test asked"),
             Some("close") => ws.close_with(4003, "it is closed already"),
             _ => {}

@@ -4,8 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use peregrine::{
-    Callbacks, Close, Endpoint, Error, Handler, Message, Reply, Request, Router, Server, Upgrade,
-    WebSocket,
+    Callbacks, Close, Endpoint, Error, Handler, Message, Reply, Router, Server, Upgrade, WebSocket,
 };
 
 use super::common::{Client, start};
@@ -29,13 +28,17 @@ impl Log {
 /// Uses its dependencies in every handler.
 struct Injected;
 
+impl Injected {
+    fn endpoint() -> Endpoint {
+        Endpoint::with_upgrade(Self, |request| {
+            request.dependency::<Log>().note("upgrade", request.dependency());
+            Upgrade::accept(())
+        })
+    }
+}
+
 impl Handler for Injected {
     type Session = ();
-
-    fn on_upgrade(&self, request: &Request<'_>, _session: &mut ()) -> Upgrade {
-        request.dependency::<Log>().note("upgrade", request.dependency());
-        Upgrade::accept()
-    }
 
     fn on_connect(&self, ws: &mut WebSocket<'_, ()>) -> Reply<'static> {
         ws.dependency::<Log>().note("connect", ws.dependency());
@@ -46,7 +49,8 @@ impl Handler for Injected {
         ws.dependency::<Log>().note("message", ws.dependency());
         assert!(ws.find_dependency::<NobodysDependency>().is_none());
         let router = ws.find_dependency::<RouterDependency>();
-        format!("{}, {}", ws.global::<GlobalDependency>().0, router.map_or("none", |r| r.0)).into()
+        format!("{}, {}", ws.dependency::<GlobalDependency>().0, router.map_or("none", |r| r.0))
+            .into()
     }
 
     fn on_close(&self, ws: &mut WebSocket<'_, ()>, _close: &Close) -> Reply<'static> {
@@ -60,14 +64,14 @@ fn s14_dependencies_are_found_by_type_from_every_handler() {
     on_every_shard_count(|shards| {
         // The log is the server's: a handler tells what is in it.
         let reader = Callbacks::<()>::new().on_connect(|ws| {
-            let log = ws.global::<Log>().0.lock().expect("a lock");
+            let log = ws.dependency::<Log>().0.lock().expect("a lock");
             log.join("\n").into()
         });
         let running = start(shards, |app| {
             app.global(GlobalDependency("GLOBAL DEPENDENCY"))
                 .global(Log::default())
                 .websocket("/log", reader)
-                .websocket("/web_socket", Injected)
+                .websocket("/web_socket", Injected::endpoint())
         });
         let mut client = Client::connect(running.local_addr(), "/web_socket");
         assert_eq!(client.text(), "GLOBAL DEPENDENCY");
@@ -83,21 +87,22 @@ fn s14_dependencies_are_found_by_type_from_every_handler() {
 }
 
 #[test]
-fn s14_the_nearer_dependency_wins_and_the_global_stays_in_reach() {
+fn s14_the_nearer_dependency_wins() {
     on_every_shard_count(|shards| {
         let running = start(shards, |app| {
-            let inner =
-                Router::new().dependency(GlobalDependency("inner")).websocket("/", Injected);
-            let own = Endpoint::new(Injected).dependency(GlobalDependency("own"));
+            let inner = Router::new()
+                .dependency(GlobalDependency("inner"))
+                .websocket("/", Injected::endpoint());
+            let own = Injected::endpoint().dependency(GlobalDependency("own"));
             let outer = Router::new()
                 .dependency(GlobalDependency("outer"))
                 .dependency(RouterDependency("ROUTER DEPENDENCY"))
-                .websocket("/web_socket", Injected)
+                .websocket("/web_socket", Injected::endpoint())
                 .websocket("/own", own)
                 .mount("/inner", inner);
             app.global(GlobalDependency("GLOBAL DEPENDENCY"))
                 .global(Log::default())
-                .websocket("/web_socket", Injected)
+                .websocket("/web_socket", Injected::endpoint())
                 .mount("/router", outer)
         });
         for (path, nearest, router) in [
@@ -109,7 +114,7 @@ fn s14_the_nearer_dependency_wins_and_the_global_stays_in_reach() {
             let mut client = Client::connect(running.local_addr(), path);
             assert_eq!(client.text(), nearest, "{path}");
             client.send("hi");
-            assert_eq!(client.text(), format!("GLOBAL DEPENDENCY, {router}"), "{path}");
+            assert_eq!(client.text(), format!("{nearest}, {router}"), "{path}");
         }
     });
 }
@@ -152,15 +157,20 @@ fn s14_one_value_serves_all_shards_endpoints_and_async_handlers() {
 
 #[test]
 fn s14_what_a_handler_requires_and_nobody_gives_fails_at_bind() {
-    let endpoint = || Endpoint::new(Injected).requires::<GlobalDependency>();
+    let endpoint = || Injected::endpoint().requires::<GlobalDependency>();
     let given = || GlobalDependency("given");
     let missing = [
         Server::builder().websocket("/web_socket", endpoint()),
-        Server::builder().websocket("/web_socket", Injected).requires::<GlobalDependency>(),
+        Server::builder()
+            .websocket("/web_socket", Injected::endpoint())
+            .requires::<GlobalDependency>(),
         // Another type of the same shape is not it, and a neighbour's is not seen.
         Server::builder().websocket("/web_socket", endpoint()).global(RouterDependency("")),
         Server::builder()
-            .mount("/router", Router::new().dependency(given()).websocket("/", Injected))
+            .mount(
+                "/router",
+                Router::new().dependency(given()).websocket("/", Injected::endpoint()),
+            )
             .websocket("/web_socket", endpoint()),
     ];
     for app in missing {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use peregrine::{Callbacks, Close, Handler, Message, Reply, Request, Upgrade, WebSocket};
+use peregrine::{Callbacks, Close, Endpoint, Handler, Message, Query, Reply, Upgrade, WebSocket};
 use tungstenite::Message as ClientMessage;
 use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
@@ -30,7 +30,7 @@ impl Handler for Announcer {
     type Session = u64;
 
     fn on_message<'m>(&self, ws: &mut WebSocket<'_, u64>, message: Message<'m>) -> Reply<'m> {
-        *ws.session() += 1;
+        *ws.session_mut() += 1;
         ws.broadcast(message).expect("room for a broadcast");
         Reply::none()
     }
@@ -272,19 +272,16 @@ fn s3_fragmented_messages_arrive_whole() {
 /// Tells what the query says, at every stage of the connection.
 struct Asked;
 
-fn tell<'q>(
-    pairs: impl Iterator<Item = (std::borrow::Cow<'q, str>, std::borrow::Cow<'q, str>)>,
-) -> String {
-    pairs.map(|(name, value)| format!("[{name}]=[{value}]")).collect()
+fn tell(query: &Query) -> String {
+    query.iter().map(|(name, value)| format!("[{name}]=[{value}]")).collect()
+}
+
+fn asked() -> Endpoint {
+    Endpoint::with_upgrade(Asked, |request| Upgrade::accept(tell(request.query_params())))
 }
 
 impl Handler for Asked {
     type Session = String;
-
-    fn on_upgrade(&self, request: &Request<'_>, session: &mut String) -> Upgrade {
-        *session = tell(request.query_params());
-        Upgrade::accept()
-    }
 
     fn on_connect(&self, ws: &mut WebSocket<'_, String>) -> Reply<'static> {
         assert_eq!(tell(ws.query_params()), *ws.session());
@@ -293,7 +290,7 @@ impl Handler for Asked {
 
     fn on_message<'m>(&self, ws: &mut WebSocket<'_, String>, message: Message<'m>) -> Reply<'m> {
         let name = message.as_text().unwrap_or_default();
-        let all: Vec<_> = ws.query_params().all(name).collect();
+        let all: Vec<_> = ws.query_params().get_all(name).collect();
         assert_eq!(ws.query(name), all.first().cloned());
         match ws.query(name) {
             Some(first) => format!("{first} of {all:?}").into(),
@@ -319,7 +316,7 @@ fn s10_query_values_are_percent_decoded_with_plus_as_space_and_repeated_keys_in_
         ("", ""),
     ]);
     on_every_shard_count(move |shards| {
-        let running = start(shards, |app| app.websocket("/web_socket", Asked));
+        let running = start(shards, |app| app.websocket("/web_socket", asked()));
         for (query, told) in &queries {
             let mut client = Client::connect(running.local_addr(), &format!("/web_socket{query}"));
             assert_eq!(client.text(), *told, "on_connect sees {query:?}");
@@ -332,7 +329,7 @@ fn s10_query_values_are_percent_decoded_with_plus_as_space_and_repeated_keys_in_
 #[test]
 fn s10_a_parameter_is_found_by_name_and_a_missing_one_is_none() {
     on_every_shard_count(|shards| {
-        let running = start(shards, |app| app.websocket("/web_socket", Asked));
+        let running = start(shards, |app| app.websocket("/web_socket", asked()));
         let path = "/web_socket?name=gary+b&tag=2&tag=1&Name=other&caf%C3%A9=ol%C3%A9";
         let mut client = Client::connect(running.local_addr(), path);
         client.text();
@@ -384,17 +381,15 @@ fn s13_a_handler_names_only_what_it_takes() {
 #[test]
 fn s13_closures_make_a_handler_and_those_not_given_do_nothing() {
     on_every_shard_count(|shards| {
-        let counting = Callbacks::<u32>::new()
-            .on_upgrade(|request, count| {
-                *count = request.query("from").and_then(|text| text.parse().ok()).unwrap_or(0);
-                Upgrade::accept()
-            })
-            .on_connect(|ws| format!("{} from {}", ws.id(), ws.session()).into())
-            .on_message(|ws, message| {
-                *ws.session() += 1;
-                format!("{}: {}", ws.session(), message.as_text().unwrap_or("bytes")).into()
-            })
-            .on_close(|ws, close| format!("{} after {}", close.code(), ws.session()).into());
+        let counting = Callbacks::<u32>::with_upgrade(|request| {
+            Upgrade::accept(request.query_as("from").unwrap_or(0))
+        })
+        .on_connect(|ws| format!("{} from {}", ws.id(), ws.session()).into())
+        .on_message(|ws, message| {
+            *ws.session_mut() += 1;
+            format!("{}: {}", ws.session(), message.as_text().unwrap_or("bytes")).into()
+        })
+        .on_close(|ws, close| format!("{} after {}", close.code(), ws.session()).into());
         let running = start(shards, |app| {
             app.websocket("/counting", counting)
                 .websocket("/hello", Callbacks::<()>::new().on_message(|_, _| "hello".into()))

@@ -103,7 +103,7 @@ fn forwarder(accepted: Arc<AtomicU64>) -> Callbacks<usize> {
             "welcome".into()
         })
         .on_message(move |ws, message| {
-            *ws.session() += 1;
+            *ws.session_mut() += 1;
             let turn = *ws.session();
             let partner = {
                 let ids = partners.lock().expect("no panic");

@@ -245,11 +245,11 @@ fn an_announcement_tells_load_balancers_and_nobody_else() {
 fn an_upgrade_that_is_decided_too_late_is_refused() {
     let (promise, promised) = futures_channel::oneshot::channel::<()>();
     let promised = std::sync::Mutex::new(Some(promised));
-    let late = Callbacks::<()>::new().on_upgrade(move |_, _| {
+    let late = Callbacks::with_upgrade(move |_| {
         let promised = promised.lock().expect("no panic").take().expect("one client");
         peregrine::Upgrade::later(async move {
             let _ = promised.await;
-            peregrine::Upgrade::accept()
+            peregrine::Upgrade::accept(())
         })
     });
     let mut server = TestServer::new(Server::builder().websocket("/", late)).expect("a server");

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_channel::oneshot;
 use peregrine::{
-    Chunk, Close, Handler, Message, MessageWriter, Reply, Request, Response, Upgrade, WebSocket,
+    Chunk, Close, Endpoint, Handler, Message, MessageWriter, Reply, Request, Response, Upgrade,
+    WebSocket,
 };
 
 use crate::common::executor::yield_now;
@@ -135,7 +136,7 @@ impl Actor {
     }
 
     /// Does a few things, and answers.
-    fn act(&self, ws: &mut WebSocket<'_, Session>) -> Reply<'static> {
+    fn act(&self, ws: &WebSocket<'_, Session>) -> Reply<'static> {
         if self.is_calm() {
             return Reply::none();
         }
@@ -150,7 +151,7 @@ impl Actor {
             2 => {
                 let actor = self.clone();
                 self.world().asked_count += 1;
-                ws.later(yield_now(), move |ws, ()| {
+                ws.later_then(yield_now(), move |ws, ()| {
                     actor.world().done_count += 1;
                     actor.act(ws)
                 })
@@ -165,7 +166,7 @@ impl Actor {
         }
     }
 
-    fn do_one_thing(&self, ws: &mut WebSocket<'_, Session>) {
+    fn do_one_thing(&self, ws: &WebSocket<'_, Session>) {
         if self.is_calm() {
             return;
         }
@@ -218,7 +219,7 @@ impl Actor {
         }
     }
 
-    fn send(&self, ws: &mut WebSocket<'_, Session>, client: ClientIndex) {
+    fn send(&self, ws: &WebSocket<'_, Session>, client: ClientIndex) {
         let mut world = self.world();
         let bytes = world.dice.size();
         let name = world.ledger.compose(Sender::HandlerOf(client), To::One(client), bytes);
@@ -226,7 +227,7 @@ impl Actor {
         world.ledger.settle_sync(name, outcome);
     }
 
-    fn send_to_another(&self, ws: &mut WebSocket<'_, Session>, client: ClientIndex) {
+    fn send_to_another(&self, ws: &WebSocket<'_, Session>, client: ClientIndex) {
         let mut world = self.world();
         let world = &mut *world;
         let other = world.dice.roll(world.ledger.people.len());
@@ -245,7 +246,7 @@ impl Actor {
 
     fn publish(
         &self,
-        ws: &mut WebSocket<'_, Session>,
+        ws: &WebSocket<'_, Session>,
         client: ClientIndex,
         topic: Option<&'static str>,
     ) {
@@ -285,7 +286,7 @@ impl Actor {
         person.heard_count += 1;
     }
 
-    fn answer<'m>(&self, ws: &mut WebSocket<'_, Session>, message: Message<'m>) -> Reply<'m> {
+    fn answer<'m>(&self, ws: &WebSocket<'_, Session>, message: Message<'m>) -> Reply<'m> {
         let client = ws.session().client;
         if self.is_calm() || self.world().dice.is(3) {
             self.world().ledger.echo(client, message);
@@ -295,18 +296,23 @@ impl Actor {
     }
 }
 
-impl Handler for Actor {
-    type Session = Session;
+impl Actor {
+    /// Its endpoint, which it serves, and to which it decides about upgrades.
+    pub fn endpoint(self) -> Endpoint {
+        let decider = self.clone();
+        Endpoint::with_upgrade(self, move |request| decider.decide(request))
+    }
 
-    fn on_upgrade(&self, request: &Request<'_>, session: &mut Session) -> Upgrade {
-        session.client = request.query("n").expect("a query").parse().expect("a number");
+    fn decide(&self, request: &Request<'_>) -> Upgrade<Session> {
+        let client = request.query_as("n").expect("a number");
+        let session = Session { client, ..Session::default() };
         let mut world = self.world();
         match world.dice.roll(16) {
             0 => Upgrade::reject(Response::new(403).body("no")),
             1 => panic_any(OnPurpose),
             2 => Upgrade::later(async {
                 yield_now().await;
-                Upgrade::accept()
+                Upgrade::accept(session)
             }),
             3 => {
                 let (promise, kept) = oneshot::channel();
@@ -315,12 +321,16 @@ impl Handler for Actor {
                 Upgrade::later(async move {
                     let _live = live;
                     kept.await.unwrap_or_default();
-                    Upgrade::accept()
+                    Upgrade::accept(session)
                 })
             }
-            _ => Upgrade::accept(),
+            _ => Upgrade::accept(session),
         }
     }
+}
+
+impl Handler for Actor {
+    type Session = Session;
 
     fn on_connect(&self, ws: &mut WebSocket<'_, Session>) -> Reply<'static> {
         let mut world = self.world();

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use peregrine::testing::simulation::{Ending, Simulation};
-use peregrine::{Endpoint, Hub, Limits, OverflowPolicy, Server, ServerBuilder};
+use peregrine::{Hub, Limits, OverflowPolicy, Server, ServerBuilder};
 
 use crate::actor::{Actor, TOPICS, World, live_count, lock};
 use crate::dice::Dice;
@@ -55,7 +55,7 @@ fn build(dice: &mut Dice, actor: &Actor, shard_count: usize) -> ServerBuilder {
     let mut builder = Server::builder().shards(shard_count).limits(limits);
     for path in PATHS {
         let mut endpoint =
-            Endpoint::new(Actor { path, receives_chunks: path == "/pieces", ..actor.clone() });
+            Actor { path, receives_chunks: path == "/pieces", ..actor.clone() }.endpoint();
         endpoint = match path {
             "/close" => endpoint.adjust_limits(small(OverflowPolicy::Close)),
             "/newest" => endpoint.adjust_limits(small(OverflowPolicy::DropNewest)),

@@ -46,7 +46,7 @@ fn upgrades_of_an_address_come_back_one_by_one() {
 fn what_is_no_upgrade_or_comes_from_another_site_uses_up_none() {
     let mut limits = Limits::default();
     limits.max_upgrades_per_second_per_ip = Some(1);
-    let refusing = Callbacks::<()>::new().on_upgrade(|_, ()| Upgrade::reject(401));
+    let refusing = Callbacks::<()>::with_upgrade(|_| Upgrade::reject(401));
     let builder = Server::builder().limits(limits).websocket("/", refusing).get("/page", "a page");
     let mut server = start(builder);
     let address = peer("192.0.2.1");
@@ -90,22 +90,21 @@ impl Dice {
 
 /// Does what it is told, also to decide about the upgrade.
 fn obedient() -> Callbacks<()> {
-    Callbacks::new()
-        .on_upgrade(|request, ()| match request.query("order").as_deref() {
-            Some("refuse") => Upgrade::reject(403),
+    Callbacks::with_upgrade(|request| match request.query("order") {
+        Some("refuse") => Upgrade::reject(403),
+        Some("panic") => panic!("on purpose"),
+        Some("later") => Upgrade::later(async { Upgrade::<()>::reject(409) }),
+        _ => Upgrade::accept(()),
+    })
+    .on_message(|ws, message| {
+        match message.as_text() {
+            Some("close") => ws.close(),
+            Some("abort") => ws.abort(),
             Some("panic") => panic!("on purpose"),
-            Some("later") => Upgrade::later(async { Upgrade::reject(409) }),
-            _ => Upgrade::accept(),
-        })
-        .on_message(|ws, message| {
-            match message.as_text() {
-                Some("close") => ws.close(),
-                Some("abort") => ws.abort(),
-                Some("panic") => panic!("on purpose"),
-                _ => {}
-            }
-            ().into()
-        })
+            _ => {}
+        }
+        ().into()
+    })
 }
 
 #[test]

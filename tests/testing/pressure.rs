@@ -110,7 +110,7 @@ fn a_handler_is_told_once_when_its_client_has_caught_up() {
         .on_message(|ws, _| {
             while !ws.has_backpressure() {
                 let next = *ws.session();
-                *ws.session() += 1;
+                *ws.session_mut() += 1;
                 assert_eq!(ws.send(numbered(next)), Ok(()));
             }
             assert_eq!(ws.send(vec![0; 8 * FRAME_BYTES]), Err(SendError::Overloaded));

@@ -24,7 +24,7 @@ fn site(keep_alive: Option<Duration>) -> TestServer {
     if let Some(keep_alive) = keep_alive {
         limits.keep_alive_timeout = keep_alive;
     }
-    let later = Callbacks::<()>::new().on_upgrade(|_, ()| Upgrade::later(pending()));
+    let later = Callbacks::<()>::with_upgrade(|_| Upgrade::later(pending::<Upgrade<()>>()));
     let builder = Server::builder().limits(limits).trust_proxies(["127.0.0.1"]);
     let builder = builder.get("/page", "a page").get("/big", "b".repeat(BIG_BYTES));
     start(builder.websocket("/later", later))

@@ -90,12 +90,12 @@ impl Book {
         }
     }
 
-    fn act<S>(&mut self, ws: &mut WebSocket<'_, S>) {
+    fn act<S>(&mut self, ws: &WebSocket<'_, S>) {
         let deed = self.choose(Some(ws.id()));
         self.act_so(ws, deed);
     }
 
-    fn act_so<S>(&mut self, ws: &mut WebSocket<'_, S>, deed: Deed) {
+    fn act_so<S>(&mut self, ws: &WebSocket<'_, S>, deed: Deed) {
         let text = self.text();
         // What is told is not waited for: only the way of the message is another one.
         let is_told = self.chance.below(4) == 0;
@@ -188,7 +188,7 @@ impl Handler for Scribe {
                 open_book(&book).act_by_hub(&hub);
                 Reply::none()
             }),
-            1 => ws.later(ready(()), move |ws, ()| {
+            1 => ws.later_then(ready(()), move |ws, ()| {
                 open_book(&book).act(ws);
                 Reply::none()
             }),

@@ -33,7 +33,7 @@ impl Handler for Clerk {
     }
 }
 
-fn obey(ws: &mut WebSocket<'_, ()>, order: &str) -> Result<(), SendError> {
+fn obey(ws: &WebSocket<'_, ()>, order: &str) -> Result<(), SendError> {
     let (verb, rest) = order.split_once(' ').unwrap_or((order, ""));
     let (name, text) = rest.split_once(' ').unwrap_or((rest, ""));
     match verb {

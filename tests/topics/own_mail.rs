@@ -25,7 +25,7 @@ enum Mail {
     UnfinishedPieces,
 }
 
-fn post(ws: &mut WebSocket<'_, ()>, mail: Mail) {
+fn post(ws: &WebSocket<'_, ()>, mail: Mail) {
     let (hub, own) = (ws.hub(), ws.id());
     let long = "l".repeat(100_000);
     match mail {

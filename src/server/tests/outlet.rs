@@ -139,14 +139,14 @@ impl Book {
 }
 
 /// Publishes as many texts as a client asks its handler for, from this one on.
-fn publish_burst(ws: &mut WebSocket<'_, ()>, book: &Book, first: &str) {
+fn publish_burst(ws: &WebSocket<'_, ()>, book: &Book, first: &str) {
     let (origin, number) = (origin_of(first), number_of(first));
     for number in number..number + BURST_COUNT {
         publish_for_client(ws, book, &format!("{origin} {number}"));
     }
 }
 
-fn publish_for_client(ws: &mut WebSocket<'_, ()>, book: &Book, text: &str) {
+fn publish_for_client(ws: &WebSocket<'_, ()>, book: &Book, text: &str) {
     let way = Way::of(number_of(text));
     let except = way.excepts().then(|| ws.id());
     let sent = match (way, except) {

@@ -17,6 +17,7 @@ pub(in crate::shard) mod stream;
 
 use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(in crate::shard) use self::flags::{Admission, Flags, Yielding};
@@ -24,10 +25,10 @@ pub(in crate::shard) use self::input::WAITING_BYTES;
 pub(in crate::shard) use self::membership::Membership;
 pub(in crate::shard) use self::phase::{CloseHandshake, Closing, Heard, Phase};
 pub(in crate::shard) use self::stream::Streaming;
+use crate::handler::GrantedRequest;
 use crate::hub::{Address, EndpointIndex};
 use crate::protocol::Protocol;
 use crate::protocol::parcel::Encoding;
-use crate::routing::Params;
 use crate::shard::outbox::{Flushed, Outbox, Spares};
 use crate::transport::{Acknowledged, Input, Output, Transport};
 
@@ -39,7 +40,7 @@ use crate::transport::{Acknowledged, Input, Output, Transport};
 /// * The way down the phases (`lifecycle`): [`hear_upgrade`](Self::hear_upgrade),
 ///   [`open`](Self::open), [`begin_close`](Self::begin_close),
 ///   [`begin_closing`](Self::begin_closing), [`die`](Self::die), in this order.
-/// * What was asked for before the upgrade (`request`): [`query`](Self::query),
+/// * What was asked for before the upgrade (`request`): [`granted`](Self::granted),
 ///   [`client_ip`](Self::client_ip), ..
 /// * What only an open connection has: its [`Membership`].
 /// * Input (`input`): [`read`](Self::read), then the protocol, then
@@ -74,9 +75,7 @@ pub(in crate::shard) struct Connection {
 /// and a message in pieces.
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Details {
-    query: Box<str>,
-    params: Params,
-    subprotocol: Option<Box<str>>,
+    granted: Option<Arc<GrantedRequest>>,
     streaming: Option<Streaming>,
     /// Who trusted proxies say that the client is, if that is not the peer.
     client: Option<IpAddr>,

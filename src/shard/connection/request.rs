@@ -2,12 +2,13 @@
 //!
 //! Knows what is kept of a request. Must not know how it is parsed or decided.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::phase::{Heard, Phase};
 use super::{Connection, Details, EndpointIndex};
-use crate::routing::Params;
+use crate::handler::GrantedRequest;
+use crate::routing::{Params, Query};
 
 impl Connection {
     /// The endpoint that serves it, or is asked to; else the one that stands for none.
@@ -25,16 +26,9 @@ impl Connection {
         told.unwrap_or_else(|| self.peer.ip().to_canonical())
     }
 
-    pub(in crate::shard) fn query(&self) -> &str {
-        self.details.as_ref().map_or("", |details| &details.query)
-    }
-
-    pub(in crate::shard) fn param(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.details.as_ref()?.params.find(name)
-    }
-
-    pub(in crate::shard) fn subprotocol(&self) -> Option<&str> {
-        self.details.as_ref()?.subprotocol.as_deref()
+    /// What was kept of the request that the upgrade was granted for.
+    pub(in crate::shard) fn granted(&self) -> Option<Arc<GrantedRequest>> {
+        self.details.as_ref()?.granted.clone()
     }
 
     /// A trusted proxy has said, before any request, for whom it speaks; `None`: for itself.
@@ -59,10 +53,8 @@ impl Connection {
         subprotocol: Option<Box<str>>,
     ) {
         if !query.is_empty() || !params.is_empty() || subprotocol.is_some() {
-            let details = self.details();
-            details.query = query.into();
-            details.params = params;
-            details.subprotocol = subprotocol;
+            let granted = GrantedRequest { query: Query::new(query), params, subprotocol };
+            self.details().granted = Some(Arc::new(granted));
         }
     }
 }

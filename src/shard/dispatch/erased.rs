@@ -3,17 +3,16 @@
 //! Knows how each call of a handler is made. Must not know who makes it, nor who catches its
 //! panics: that is `application`'s.
 
-use std::any::Any;
-
-use crate::handler::{Context, Handler, Reach, Reply, Request, Upgrade, WebSocket, typed};
+use crate::handler::{
+    Context, Decision, Handler, Reach, Reply, Request, Upgrade, WebSocket, typed,
+};
 use crate::message::{Chunk, Close, Message};
 use crate::protocol::Lane;
 use crate::shard::dispatch::scope::{HandlerScope, Intake};
 
 /// A [`Handler`] whose session's type is forgotten, so that all endpoints look alike to a shard.
 pub(crate) trait ErasedHandler: Send + Sync {
-    fn session(&self) -> Box<dyn Any>;
-    fn upgrade(&self, request: &Request<'_>, session: &mut dyn Any) -> Upgrade;
+    fn upgrade(&self, request: &Request<'_>) -> Decision;
     fn connect(&self, reach: &mut dyn Reach, context: &mut Context<'_>) -> Reply<'static>;
     /// A whole message: for an endpoint that wants pieces, one that is the first and the last.
     fn message<'m>(
@@ -46,17 +45,23 @@ pub(crate) trait ErasedHandler: Send + Sync {
     ) -> Reply<'static>;
 }
 
-impl<H: Handler> ErasedHandler for H {
-    fn session(&self) -> Box<dyn Any> {
-        Box::new(H::Session::default())
-    }
+/// A handler, and the function that decides about upgrades to its endpoint.
+pub(crate) struct Served<H, F> {
+    pub(crate) handler: H,
+    pub(crate) on_upgrade: F,
+}
 
-    fn upgrade(&self, request: &Request<'_>, session: &mut dyn Any) -> Upgrade {
-        self.on_upgrade(request, typed(session))
+impl<H, F> ErasedHandler for Served<H, F>
+where
+    H: Handler,
+    F: Fn(&Request<'_>) -> Upgrade<H::Session> + Send + Sync,
+{
+    fn upgrade(&self, request: &Request<'_>) -> Decision {
+        (self.on_upgrade)(request).erase()
     }
 
     fn connect(&self, reach: &mut dyn Reach, context: &mut Context<'_>) -> Reply<'static> {
-        self.on_connect(&mut context.socket(reach))
+        self.handler.on_connect(&mut context.socket(reach))
     }
 
     fn message<'m>(
@@ -65,7 +70,7 @@ impl<H: Handler> ErasedHandler for H {
         context: &mut Context<'_>,
         message: Message<'m>,
     ) -> Reply<'m> {
-        hand_over(self, &mut context.socket(reach), message)
+        hand_over(&self.handler, &mut context.socket(reach), message)
     }
 
     fn run(
@@ -78,12 +83,12 @@ impl<H: Handler> ErasedHandler for H {
         let dependencies = context.dependencies;
         let session = typed(context.session);
         scope.run(lane, intake, |scope, message| {
-            hand_over(self, &mut WebSocket::new(dependencies, scope, session), message)
+            hand_over(&self.handler, &mut WebSocket::new(dependencies, scope, session), message)
         });
     }
 
     fn receives_chunks(&self) -> bool {
-        Handler::receives_chunks(self)
+        self.handler.receives_chunks()
     }
 
     fn chunk<'m>(
@@ -92,11 +97,11 @@ impl<H: Handler> ErasedHandler for H {
         context: &mut Context<'_>,
         chunk: Chunk<'m>,
     ) -> Reply<'m> {
-        self.on_chunk(&mut context.socket(reach), chunk)
+        self.handler.on_chunk(&mut context.socket(reach), chunk)
     }
 
     fn drain(&self, reach: &mut dyn Reach, context: &mut Context<'_>) {
-        self.on_drain(&mut context.socket(reach));
+        self.handler.on_drain(&mut context.socket(reach));
     }
 
     fn close(
@@ -105,7 +110,7 @@ impl<H: Handler> ErasedHandler for H {
         context: &mut Context<'_>,
         close: &Close,
     ) -> Reply<'static> {
-        self.on_close(&mut context.socket(reach), close)
+        self.handler.on_close(&mut context.socket(reach), close)
     }
 }
 

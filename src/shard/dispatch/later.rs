@@ -13,7 +13,7 @@ use std::task::{Poll, Waker};
 use super::Application;
 use super::tasks::{Kept, Overloaded, Promise, Task};
 use crate::error::Refusal;
-use crate::handler::{Decision, Job, Later, Reply, Upgrade};
+use crate::handler::{Decision, Job, Later, Reply};
 use crate::hub::Slot;
 use crate::message::{Close, CloseCode, ClosedBy};
 use crate::panics::discard;
@@ -34,14 +34,14 @@ impl Application {
         &mut self,
         shard: &mut Shard,
         slot: Slot,
-        later: Later<Upgrade>,
-    ) -> Option<Upgrade> {
+        later: Later<Decision>,
+    ) -> Option<Decision> {
         self.begin_upgrade(shard, slot, later).or_else(|| self.poll(shard, slot))
     }
 
     /// Polls the future that a connection waits for. A decision about its upgrade is returned;
     /// everything else is done.
-    pub(in crate::shard) fn poll(&mut self, shard: &mut Shard, slot: Slot) -> Option<Upgrade> {
+    pub(in crate::shard) fn poll(&mut self, shard: &mut Shard, slot: Slot) -> Option<Decision> {
         loop {
             let task = self.tasks.0.get_mut(&slot)?;
             let polled = catch_unwind(AssertUnwindSafe(|| task.poll()));
@@ -52,7 +52,7 @@ impl Application {
             self.end(shard, slot);
             match polled {
                 Ok(Poll::Pending) => return None,
-                Ok(Poll::Ready(Kept::Upgrade(Upgrade(Decision::Later(later))))) => {
+                Ok(Poll::Ready(Kept::Upgrade(Decision::Later(later)))) => {
                     if let Some(upgrade) = self.begin_upgrade(shard, slot, *later) {
                         return Some(upgrade);
                     }
@@ -67,7 +67,7 @@ impl Application {
                     discard(panic);
                     if is_upgrade {
                         shard.report_upgrade_panic(slot);
-                        return Some(Upgrade::reject(Refusal::Internal));
+                        return Some(Decision::refuse(Refusal::Internal));
                     }
                     shard.fail(slot);
                     return None;
@@ -126,11 +126,11 @@ impl Application {
         &mut self,
         shard: &mut Shard,
         slot: Slot,
-        later: Later<Upgrade>,
-    ) -> Option<Upgrade> {
+        later: Later<Decision>,
+    ) -> Option<Decision> {
         let Later { future, job } = later;
         let begun = self.begin(shard, slot, Promise::Upgrade(future), job);
-        begun.err().map(|Overloaded| Upgrade::reject(Refusal::PoolFull))
+        begun.err().map(|Overloaded| Decision::refuse(Refusal::PoolFull))
     }
 
     fn begin(

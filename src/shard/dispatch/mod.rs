@@ -17,8 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::error::Refusal;
-use crate::handler::{Context, Reach, Reply, Request, Upgrade};
+use crate::handler::{Context, Decision, Reach, Reply, Request};
 use crate::http::{Head, Origins};
 use crate::hub::{EndpointIndex, Slot};
 use crate::message::{Chunk, Close, Message};
@@ -29,7 +28,6 @@ use crate::shard::dispatch::erased::ErasedHandler;
 use crate::shard::dispatch::scope::{HandlerScope, Intake, RunEnd};
 use crate::shard::dispatch::service::{ServedEndpoint, Service};
 use crate::shard::dispatch::tasks::Tasks;
-use crate::shard::reports::Kind;
 use crate::shard::state::Shard;
 
 /// The handlers, and the sessions of this shard's connections.
@@ -48,64 +46,33 @@ impl Application {
         Self { service, sessions: Vec::new(), tasks: Tasks::default() }
     }
 
-    /// Asks the endpoint about an upgrade, its handler only if what it demands is there. The
-    /// session is kept. `None` if that panicked.
+    /// Asks the endpoint about an upgrade, its function only if what the endpoint requires is
+    /// there. Returns `None` if that panicked.
     pub(in crate::shard) fn upgrade(
-        &mut self,
-        slot: Slot,
+        &self,
         endpoint: EndpointIndex,
         head: &Head<'_>,
         (peer, client): (SocketAddr, IpAddr),
         params: &Params,
-    ) -> Option<Upgrade> {
+    ) -> Option<Decision> {
         let ServedEndpoint { handler, dependencies, checks, .. } =
             &self.service.endpoints[usize::from(endpoint)];
         let request = &Request::new(*head, peer, client, params, dependencies);
-        if self.sessions.len() <= slot {
-            self.sessions.resize_with(slot + 1, || None);
-        }
         // How a parameter is parsed is the application's, too.
-        let prepared = catch_unwind(AssertUnwindSafe(|| {
+        let decided = catch_unwind(AssertUnwindSafe(|| {
             let refused = checks.iter().find_map(|check| check.refuse(request));
-            refused.map_or_else(|| Ok(handler.session()), Err)
+            refused.map_or_else(|| handler.upgrade(request), Decision::Reject)
         }));
-        // The session is kept outside of the call, so that two panics never meet.
-        let decided = prepared.and_then(|prepared| match prepared {
-            Err(response) => Ok(Upgrade::reject(response)),
-            Ok(session) => {
-                let session = self.sessions[slot].insert(session);
-                catch_unwind(AssertUnwindSafe(|| handler.upgrade(request, &mut **session)))
-            }
-        });
         decided.map_err(discard).ok()
     }
 
-    /// Replaces the session that the endpoint made by the one that the upgrade was granted with.
-    pub(in crate::shard) fn replace_session(
-        &mut self,
-        shard: &mut Shard,
-        slot: Slot,
-        session: Box<dyn Any>,
-    ) -> Result<(), Refusal> {
-        match &mut self.sessions[slot] {
-            Some(made) if (**made).type_id() == (*session).type_id() => {
-                shard.discard(slot, std::mem::replace(made, session));
-                Ok(())
-            }
-            _ => {
-                shard.discard(slot, session);
-                let (kind, path) =
-                    (Kind::WrongSession(shard.connection(slot).asked()), shard.path_for(slot));
-                shard.report(
-                    kind,
-                    format_args!(
-                        "on_upgrade of {path} granted an upgrade with a session of another type \
-                         than the handler's Session: the request gets 500"
-                    ),
-                );
-                Err(Refusal::Internal)
-            }
+    /// Keeps the session of a connection whose upgrade is granted.
+    pub(in crate::shard) fn keep_session(&mut self, slot: Slot, session: Box<dyn Any>) {
+        if self.sessions.len() <= slot {
+            self.sessions.resize_with(slot + 1, || None);
         }
+        debug_assert!(self.sessions[slot].is_none(), "the slot was reaped with its session");
+        self.sessions[slot] = Some(session);
     }
 
     pub(in crate::shard) fn connect(&mut self, shard: &mut Shard, slot: Slot) {

@@ -4,12 +4,11 @@
 //! Knows messages and the current connection. Must not know what a handler is, nor who catches its
 //! panics: that is `application`'s.
 
-use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::error::SendError;
-use crate::handler::{Reach, Reply};
+use crate::handler::{GrantedRequest, Reach, Reply};
 use crate::hub::credit::Credit;
 use crate::hub::{Audience, BroadcastDelivery, ConnectionId, Delivery, Hub, Slot};
 use crate::message::{Close, CloseCode, ClosedBy, Message};
@@ -192,16 +191,8 @@ impl Reach for HandlerScope<'_> {
         self.buffered_bytes() > self.shard.limits_of(self.slot).outbox_high_water_bytes
     }
 
-    fn query(&self) -> &str {
-        self.shard.connection(self.slot).query()
-    }
-
-    fn param(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.shard.connection(self.slot).param(name)
-    }
-
-    fn subprotocol(&self) -> Option<&str> {
-        self.shard.connection(self.slot).subprotocol()
+    fn granted(&self) -> Option<Arc<GrantedRequest>> {
+        self.shard.connection(self.slot).granted()
     }
 
     fn peer_addr(&self) -> SocketAddr {

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use crate::handler::{Reply, Upgrade};
+use crate::handler::{Decision, Reply};
 use crate::hub::Slot;
 use crate::hub::waker::ConnectionWaker;
 
@@ -29,13 +29,13 @@ pub(in crate::shard) struct Task {
 /// A future of what a handler is to return.
 pub(in crate::shard) enum Promise {
     Reply(Pin<Box<dyn Future<Output = Reply<'static>>>>),
-    Upgrade(Pin<Box<dyn Future<Output = Upgrade>>>),
+    Upgrade(Pin<Box<dyn Future<Output = Decision>>>),
 }
 
 /// What came of it.
 pub(in crate::shard) enum Kept {
     Reply(Reply<'static>),
-    Upgrade(Upgrade),
+    Upgrade(Decision),
 }
 
 impl Tasks {

@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 
 use crate::config::HEADER_COUNT_MAX;
 use crate::error::Refusal;
-use crate::handler::{Acceptance, Decision, Upgrade};
+use crate::handler::{Acceptance, Decision};
 use crate::http::proxy::{self, Malformed, Preface};
 use crate::http::{self, Body, Head, Response, forwarded};
 use crate::hub::{EndpointIndex, Slot};
@@ -105,7 +105,7 @@ impl EventLoop {
     }
 
     /// Goes on with an upgrade that has been decided, from its request, which has been kept.
-    pub(in crate::shard) fn go_on_upgrading(&mut self, slot: Slot, upgrade: Upgrade) {
+    pub(in crate::shard) fn go_on_upgrading(&mut self, slot: Slot, decision: Decision) {
         let backlog = self.shard.connection_mut(slot).take_input();
         let mut room: HeaderSlots<'_> = [MaybeUninit::uninit(); HEADER_COUNT_MAX];
         let limits = self.shard.server_limits();
@@ -119,7 +119,7 @@ impl EventLoop {
             unreachable!("what was decided about was a valid upgrade");
         };
         self.shard.note_asked(endpoint);
-        let answer = self.conclude(slot, endpoint, params, &head, key, upgrade);
+        let answer = self.conclude(slot, endpoint, params, &head, key, decision);
         self.act(slot, answer);
         self.shard.connection_mut(slot).keep_input(&backlog[used..]);
         self.skim(slot);
@@ -200,12 +200,12 @@ impl EventLoop {
         }
         self.shard.connection_mut(slot).hear_upgrade(endpoint);
         self.shard.note_asked(endpoint);
-        let decided = self.application.upgrade(slot, endpoint, head, (peer, client), &params);
-        let upgrade = decided.unwrap_or_else(|| {
+        let decided = self.application.upgrade(endpoint, head, (peer, client), &params);
+        let decision = decided.unwrap_or_else(|| {
             self.shard.report_upgrade_panic(slot);
-            Upgrade::reject(Refusal::Internal)
+            Decision::refuse(Refusal::Internal)
         });
-        self.conclude(slot, endpoint, params, head, key, upgrade)
+        self.conclude(slot, endpoint, params, head, key, decision)
     }
 
     /// Does what the handler has decided about a valid upgrade.
@@ -216,11 +216,12 @@ impl EventLoop {
         params: Params,
         head: &Head<'_>,
         key: &[u8],
-        upgrade: Upgrade,
+        decision: Decision,
     ) -> Answer {
-        let acceptance = match upgrade.0 {
+        let acceptance = match decision {
             // Decided after the server has begun to close its connections.
-            Decision::Accept(_) if self.life != ShutdownStage::Running => {
+            Decision::Accept(acceptance) if self.life != ShutdownStage::Running => {
+                self.shard.discard(slot, acceptance.session);
                 return self.deny(slot, head, Refusal::Unavailable);
             }
             Decision::Accept(acceptance) => acceptance,
@@ -235,17 +236,13 @@ impl EventLoop {
             }
             Decision::Later(later) => {
                 return match self.application.await_upgrade(&mut self.shard, slot, *later) {
-                    Some(upgrade) => self.conclude(slot, endpoint, params, head, key, upgrade),
+                    Some(decision) => self.conclude(slot, endpoint, params, head, key, decision),
                     None => Answer::Undecided,
                 };
             }
         };
-        let Acceptance { subprotocol, headers, session } = acceptance;
-        if let Some(session) = session
-            && let Err(refusal) = self.application.replace_session(&mut self.shard, slot, session)
-        {
-            return Answer::Refuse(refusal.into(), Body::Whole);
-        }
+        let Acceptance { session, subprotocol, headers } = acceptance;
+        self.application.keep_session(slot, session);
         let subprotocol = subprotocol.choose(head.subprotocols()).unwrap_or_else(|name| {
             self.shard.report_not_offered(slot, &name);
             None
