@@ -38,7 +38,7 @@ fi
 # Without a lock of its own it would take other versions of the dependencies.
 cp "$tree/Cargo.lock" "$tree/ci/structure/Cargo.lock"
 printf 'structure of %s\n\n' "${revision:-the working tree}"
-PEREGRINE_TREE=$tree PEREGRINE_LONG=${long[0]:-} cargo test --locked --quiet -p peregrine-tests --test tidy -- \
+PEREGRINE_TREE=$tree PEREGRINE_LONG=${long[0]:-} cargo test --locked --quiet --test tidy -- \
     --ignored --exact --nocapture report | grep -vE '^(running|test result|\.?$)'
 echo
 cargo build --quiet --release --manifest-path "$tree/ci/structure/Cargo.toml" \

@@ -4,4 +4,4 @@
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 export PEREGRINE_TEST_TRANSPORT=uneven SIMULATION_COUNT=300
-cargo test --locked --all-features -p peregrine-tests --test simulation --test shutdown --test conformance
+cargo test --locked --all-features --test simulation --test shutdown --test conformance

@@ -43,7 +43,10 @@ impl Link {
             Ok(()) => Some(link),
             Err(why) if std::env::var_os("PEREGRINE_REQUIRE_NETNS").is_some() => panic!("{why}"),
             Err(why) => {
-                skip("links that are cut", &format!("no network namespace can be made here: {why}"));
+                skip(
+                    "links that are cut",
+                    &format!("no network namespace can be made here: {why}"),
+                );
                 None
             }
         }
