@@ -1,5 +1,5 @@
-//! No test: the last program of `cargo test`, for its name is the last. It lists the tests that were
-//! skipped in this run, because this machine lacks something; see `common/skipped.rs`.
+//! No test: the last program of `cargo test`, because its name is the last. It lists the tests that
+//! were skipped in this run, because this machine lacks something; see `common/skipped.rs`.
 
 #[path = "common/skipped.rs"]
 mod skipped;
