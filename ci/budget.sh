@@ -3,16 +3,16 @@
 # `ci/budget.sh echo visit`.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
-# Crates that only tests need are built, too, because cargo knows no dependencies of one benchmark.
+# Crates that only other benchmarks need are built, too: cargo knows no dependencies of one benchmark.
 # They are not optimised: that takes longer than all the rest.
 packages() {
-    cargo tree --locked -p peregrine --features __internals --prefix none --format '{p}' "$@" |
-        awk '/ v[0-9]/ { print $1 "@" substr($2, 2) }' | sort -u
+    cargo tree --locked --features __internals --prefix none --format '{p}' "$@" |
+        awk '/ v[0-9]/ && !/^peregrine-benches/ { print $1 "@" substr($2, 2) }' | sort -u
 }
 settings=()
 while read -r package; do
     settings+=(--config "profile.bench.package.\"$package\".opt-level=0")
     settings+=(--config "profile.bench.package.\"$package\".debug=0")
-done < <(comm -13 <(packages -e normal,build) <(packages -e normal,build,dev))
+done < <(comm -13 <(packages -p peregrine -e normal,build) <(packages -p peregrine-benches))
 
-cargo bench --locked -p peregrine "${settings[@]}" --features __internals --bench budget -- "$@"
+cargo bench --locked -p peregrine-benches "${settings[@]}" --features __internals --bench budget -- "$@"

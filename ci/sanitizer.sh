@@ -7,7 +7,7 @@ if ! ls "$(rustc --print target-libdir)"/librustc*_rt.asan.a >/dev/null 2>&1; th
     exit
 fi
 host=$(rustc -vV | sed -n 's/^host: //p')
-# `sanitized` leaves out what these tests do not need, see Cargo.toml.
+# `sanitized` leaves out what these tests do not need, see tests/Cargo.toml.
 RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address --cfg sanitized" \
-    cargo test --locked -p peregrine --all-features --target "$host" --target-dir target/asan \
+    cargo test --locked -p peregrine-tests --all-features --target "$host" --target-dir target/asan \
     --test interplay --test told --test streams --test later --test http

@@ -10,6 +10,8 @@
 mod common;
 #[path = "common/echo.rs"]
 mod echo;
+#[path = "common/skipped.rs"]
+mod skipped;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -109,7 +111,7 @@ fn the_autobahn_suite_finds_nothing_wrong() {
     let Some(wstest) = wstest() else {
         let is_required = env::var_os("PEREGRINE_REQUIRE_AUTOBAHN").is_some();
         assert!(!is_required, "the Autobahn suite is required, and there is no wstest");
-        say("skipped the Autobahn suite: no wstest on the path, nor in PEREGRINE_WSTEST");
+        skipped::skip("the Autobahn suite", "no wstest on the path, nor in PEREGRINE_WSTEST");
         return;
     };
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("autobahn");

@@ -15,10 +15,11 @@ mod common;
 mod leaving;
 #[path = "common/process.rs"]
 mod process;
+#[path = "common/skipped.rs"]
+mod skipped;
 
 use std::env;
 use std::fs;
-use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -248,9 +249,7 @@ fn in_a_browser(scenario: impl AsyncFnOnce(&mut Chat, &Browser)) {
         (Err(missing), _) | (_, Err(missing)) => {
             let is_required = env::var_os("PEREGRINE_REQUIRE_BROWSER").is_some();
             assert!(!is_required, "a browser is required: {missing}");
-            // Not by `eprintln`: the test runner would keep it to itself.
-            let test = thread::current().name().unwrap_or_default().to_owned();
-            writeln!(io::stderr(), "skipped {test}: {missing}").expect("a place to say so");
+            skipped::skip(thread::current().name().unwrap_or_default(), &missing);
             return;
         }
     };

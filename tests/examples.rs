@@ -12,11 +12,11 @@ mod raw;
 #[path = "../examples/auth_echo.rs"]
 mod auth_echo;
 #[cfg(feature = "serde")]
-#[path = "../examples/database.rs"]
+#[path = "../examples/with_crates/database.rs"]
 mod database;
 #[path = "../examples/rooms.rs"]
 mod rooms;
-#[path = "../examples/tokio.rs"]
+#[path = "../examples/with_crates/tokio.rs"]
 mod tokio_example;
 #[path = "../examples/upload.rs"]
 mod upload;

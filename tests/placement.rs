@@ -5,6 +5,8 @@
 #![allow(unreachable_pub, reason = "what the tests share is public to each of them")]
 
 mod common;
+#[path = "common/skipped.rs"]
+mod skipped;
 
 use std::collections::HashSet;
 use std::io::ErrorKind;
@@ -159,7 +161,7 @@ fn all_shards_share_the_port_that_was_drawn_with_ipv4_and_with_ipv6() {
         let mut addresses = vec!["127.0.0.1:0", "localhost:0"];
         match TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) {
             Ok(_) => addresses.push("[::1]:0"),
-            Err(error) => eprintln!("skipped for IPv6, which this machine lacks: {error}"),
+            Err(error) => skipped::skip("addresses of IPv6", &error.to_string()),
         }
         for address in addresses {
             for shards in SHARD_COUNTS {

@@ -5,6 +5,9 @@
 #![allow(dead_code, reason = "each test program uses its own part")]
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
+#[path = "skipped.rs"]
+pub mod skipped;
+
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
@@ -22,6 +25,7 @@ pub fn alone(name: &str, limit: Duration, test: impl FnOnce() + Send + 'static) 
     }
     let program = std::env::current_exe().expect("this program");
     let mut child = Command::new(program);
+    skipped::share_run(&mut child);
     let child = child.args(["--exact", name, "--nocapture"]).env(CHILD, "1").output();
     let child = child.expect("a process");
     let said = String::from_utf8_lossy(&child.stdout) + String::from_utf8_lossy(&child.stderr);

@@ -140,15 +140,16 @@ pub fn example(name: &str) -> Command {
         };
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--quiet", "--example", name, "--profile", profile]);
-        cargo.args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")]);
+        // The repository's root: the same packages as `cargo test` there, and so the same features
+        // of what they depend on.
+        cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
         cargo.arg("--target-dir").arg(target_dir);
-        for (is_on, feature) in
-            [(cfg!(feature = "serde"), "serde"), (cfg!(feature = "testing"), "testing")]
-        {
-            if is_on {
-                cargo.args(["--features", feature]);
-            }
-        }
+        match (cfg!(feature = "serde"), cfg!(feature = "testing")) {
+            (true, true) => cargo.arg("--all-features"),
+            (true, false) => cargo.args(["--features", "serde"]),
+            (false, true) => cargo.args(["--features", "testing"]),
+            (false, false) => &mut cargo,
+        };
         let (status, _) = Process::start(&mut cargo).end(BUILD_LIMIT);
         assert!(status.success(), "the example does not build");
         profile_dir.join("examples").join(name)

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::thread;
 
+use crate::alone::skipped::skip;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// The server's address.
@@ -42,7 +43,10 @@ impl Link {
             Ok(()) => Some(link),
             Err(why) if std::env::var_os("PEREGRINE_REQUIRE_NETNS").is_some() => panic!("{why}"),
             Err(why) => {
-                eprintln!("skipped: no network namespace can be made here: {why}");
+                skip(
+                    "links that are cut",
+                    &format!("no network namespace can be made here: {why}"),
+                );
                 None
             }
         }

@@ -20,13 +20,15 @@ use std::path::{Path, PathBuf};
 
 use self::graph::{Edge, Tree};
 
+/// The repository.
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const FILE_LINES_MAX: usize = 600;
 const LINE_COLUMNS_MAX: usize = 100;
 
 /// All Rust files below a folder of the repository, with their text.
 fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
-    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
+    let mut folders = vec![Path::new(ROOT).join(folder)];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).expect("a folder") {
             let path = entry.expect("an entry").path();
@@ -34,7 +36,7 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = fs::read_to_string(&path).expect("text");
-                let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+                let root = Path::new(ROOT);
                 found.push((path.strip_prefix(root).expect("below the root").into(), text));
             }
         }
@@ -44,7 +46,7 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
 }
 
 fn tree() -> Tree {
-    Tree::read(Path::new(env!("CARGO_MANIFEST_DIR")))
+    Tree::read(Path::new(ROOT))
 }
 
 /// Fails with all faults, one a line.
@@ -96,7 +98,7 @@ fn certain_words_are_said_only_where_they_belong() {
 
 #[test]
 fn fields_of_shards_and_connections_are_private() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = Path::new(ROOT);
     let read = |file: &str| fs::read_to_string(root.join(file)).expect("text");
     assert_none("fields are not as visible as they are to be", &walls::visible_fields(read));
 }
@@ -106,7 +108,7 @@ const HEADER_FROM_LINES: usize = 80;
 
 #[test]
 fn headers_say_what_a_module_knows() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = Path::new(ROOT);
     let mut faults = Vec::new();
     for file in tree().files {
         let text = fs::read_to_string(root.join(&file)).expect("text");
@@ -149,7 +151,7 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn security_md_names_every_limit_and_tests_that_exist() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = Path::new(ROOT);
     let page = fs::read_to_string(root.join("SECURITY.md")).expect("SECURITY.md");
     let tests = sources("tests");
     let mut count = 0;
@@ -181,6 +183,6 @@ fn security_md_names_every_limit_and_tests_that_exist() {
 #[ignore = "a report, for ci/structure.sh"]
 fn report() {
     let tree = std::env::var_os("PEREGRINE_TREE");
-    let root = tree.map_or(PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    let root = tree.map_or(PathBuf::from(ROOT), PathBuf::from);
     report::print(&root, std::env::var_os("PEREGRINE_LONG").is_some_and(|word| !word.is_empty()));
 }

@@ -3,7 +3,8 @@
 //! ever, nothing that it counts is leaked.
 //!
 //! ```sh
-//! RUSTFLAGS="--cfg loom" cargo test --release --lib --target-dir target/loom loom
+//! RUSTFLAGS="--cfg loom" cargo test -p peregrine-tests --release --lib \
+//!     --target-dir target/loom loom
 //! ```
 //!
 //! `LOOM_MAX_PREEMPTIONS` (3) raises how much is tried; `LOOM_LOG=trace LOOM_LOCATION=1` tells what
