@@ -1,5 +1,5 @@
 //! The rules of the project that a compiler does not check: the layers of `src/`, the words that
-//! belong to some modules only, module headers, sizes, and what SECURITY.md promises.
+//! belong to some modules only, module headers, sizes, what SECURITY.md promises, and links.
 
 #![allow(
     clippy::expect_used,
@@ -11,6 +11,7 @@
 mod graph;
 mod imports;
 mod layers;
+mod links;
 mod report;
 mod tokens;
 mod walls;
@@ -176,6 +177,16 @@ fn security_md_names_every_limit_and_tests_that_exist() {
         let (name, _) = field.split_once(':').expect("a field");
         assert!(quoted(&page).any(|word| word == name), "SECURITY.md does not know {name}");
     }
+}
+
+#[test]
+fn every_relative_link_leads_somewhere() {
+    let root = Path::new(ROOT);
+    let pages = links::pages(root);
+    let faults: Vec<String> = pages.iter().flat_map(|page| links::faults(root, page)).collect();
+    assert_none("links lead nowhere", &faults);
+    let count: usize = pages.iter().map(|page| links::count(root, page)).sum();
+    assert!(pages.len() >= 10 && count > 100, "{} pages, {count} links", pages.len());
 }
 
 /// `PEREGRINE_TREE`: the folder of another revision. `PEREGRINE_LONG`: with all imports.

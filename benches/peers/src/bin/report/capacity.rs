@@ -36,17 +36,23 @@ pub(crate) fn measure(campaign: &mut Campaign) -> Result<()> {
     Ok(())
 }
 
-/// Who was the limit.
+/// How busy load generator and server were, in percent, if the generator was the busier one: then
+/// it was the limit, and the rate is a lower bound.
+pub(crate) fn busier_load(results: &Results, case: &str, server: &str) -> Option<(f64, f64)> {
+    let load = results.median(case, server, "load_busy_percent")?;
+    let own = results.median(case, server, "server_busy_percent")?;
+    (load > own).then_some((load, own))
+}
+
+/// Where the load generator was the limit.
 fn verdicts(results: &Results) -> Vec<String> {
     let mut notes = Vec::new();
     for case in results.cases() {
         for server in results.servers() {
-            let busy = |who| results.median(case, server, who).unwrap_or(f64::NAN);
-            let (own, load) = (busy("server_busy_percent"), busy("load_busy_percent"));
-            if load > own {
+            if let Some((load, own)) = busier_load(results, case, server) {
                 notes.push(format!(
                     "{case}, {server}: the load generator was busier ({load:.0} %) than the server \
-                     ({own:.0} %): what was reached is a lower bound"
+                     ({own:.0} %): the rate is a lower bound"
                 ));
             }
         }

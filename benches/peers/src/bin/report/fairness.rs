@@ -58,10 +58,19 @@ pub(crate) fn rise(results: &Results, server: &str) -> Option<f64> {
     Some(p99(BESIDE)? / p99(ALONE)?)
 }
 
+/// A ratio in words: below one it is a fall.
+pub(crate) fn change(ratio: f64) -> String {
+    let percent = (ratio - 1.0) * 100.0;
+    let word = if percent < 0.0 { "falls" } else { "rises" };
+    format!("{word} by {:.0} %", percent.abs())
+}
+
 pub(crate) fn verdict(results: &Results, server: &str) -> String {
     match rise(results, server) {
-        Some(rise) if rise <= RISE_MAX => format!("PASS {server}: p99 rises {rise:.2}-fold"),
-        Some(rise) => format!("FAIL {server}: p99 rises {rise:.2}-fold, more than {RISE_MAX}"),
+        Some(rise) if rise <= RISE_MAX => format!("PASS {server}: p99 {}", change(rise)),
+        Some(rise) => {
+            format!("FAIL {server}: p99 {}, to more than {RISE_MAX} times", change(rise))
+        }
         None => format!("FAIL {server}: not measured"),
     }
 }
@@ -76,6 +85,7 @@ mod tests {
         let rows = |p99| [(ALONE, "s", 0, "p99_micros", 50.0), (BESIDE, "s", 0, "p99_micros", p99)];
         assert!(verdict(&results("fairness", &rows(100.0)), "s").starts_with("PASS s"));
         assert!(verdict(&results("fairness", &rows(101.0)), "s").starts_with("FAIL s"));
+        assert_eq!([change(0.72), change(1.64)], ["falls by 28 %", "rises by 64 %"]);
         assert!(verdict(&results("fairness", &[]), "s").starts_with("FAIL s: not measured"));
     }
 }

@@ -68,17 +68,16 @@ fn make(root: &Path, folder: &Path, name: &str) -> Result<String> {
     Ok(make(&Results::load(folder, part)?))
 }
 
-/// What was run for a table, for who wants to know exactly.
+/// What made a table: its notes, the command, and where each run of it stands.
 fn commands(results: &Results) -> String {
-    let Results { part, commands, notes, .. } = results;
+    let Results { part, notes, .. } = results;
     let notes = notes.iter().cloned().chain(results.errors());
     let notes: String = notes.map(|note| format!("- {note}\n")).collect();
     format!(
         "\n{notes}\n`cargo run --release -p peregrine-peers --bin report -- {part}`, {}, rounds: \
-         {}\n\n<details><summary>What it ran</summary>\n\n```text\n{}\n```\n\n</details>\n",
+         {}; the commands that it ran are in [`{part}.json`](benches/results/{part}.json)\n",
         results.machine.date,
         results.round_count(),
-        commands.join("\n")
     )
 }
 
@@ -96,6 +95,12 @@ fn spread(value: Option<Spread>, format: impl Fn(f64) -> String) -> String {
         true => median,
         false => format!("{median} ({least} to {greatest})"),
     }
+}
+
+/// Marks a rate that the load generator may have limited.
+fn at_least(results: &Results, case: &str, server: &str) -> String {
+    let is_bound = capacity::busier_load(results, case, server).is_some();
+    if is_bound { "at least ".to_owned() } else { String::new() }
 }
 
 fn percent(value: f64) -> String {
@@ -119,7 +124,7 @@ fn throughput(results: &Results) -> String {
             table.row([
                 case.to_owned(),
                 server.to_owned(),
-                spread(value("rate"), units::rate),
+                at_least(results, case, server) + &spread(value("rate"), units::rate),
                 spread(value("server_cpu_micros"), units::micros),
                 busy("server_busy_percent"),
                 busy("load_busy_percent"),
@@ -175,14 +180,14 @@ const BESIDE: [(&str, &str); 3] = [
 
 fn fair(results: &Results) -> String {
     let mut table =
-        Table::new(&["server", "p99 alone", "p99 beside the greedy one", "rise", "its messages/s"]);
+        Table::new(&["server", "p99 alone", "p99 beside the greedy one", "p99", "its messages/s"]);
     for server in results.servers() {
         let p99 = |case| spread(results.spread(case, server, "p99_micros"), units::micros);
         table.row([
             server.to_owned(),
             p99(fairness::ALONE),
             p99(fairness::BESIDE),
-            shown(fairness::rise(results, server), |rise| format!("{rise:.2}-fold")),
+            shown(fairness::rise(results, server), fairness::change),
             shown(results.median(fairness::BESIDE, server, "greedy_rate"), units::rate),
         ]);
     }
@@ -278,7 +283,8 @@ fn summary(folder: &Path) -> Result<String> {
         let p99 = |case| shown(tails_found.median(case, server, "p99_micros"), units::micros);
         table.row([
             server.to_owned(),
-            shown(capacity.median(SMALL, server, "rate"), units::rate),
+            at_least(&capacity, SMALL, server)
+                + &shown(capacity.median(SMALL, server, "rate"), units::rate),
             shown(capacity.median(SMALL, server, "server_cpu_micros"), units::micros),
             p99(tails::SAME),
             p99(tails::BROADCASTS),
