@@ -1,82 +1,81 @@
-//! Chat rooms. The path names the room, the query whoever comes in; a room is a topic, and exists
-//! while somebody is in it.
+//! Chat rooms. The path names the room, and the query names the guest. A room is a topic: it exists
+//! while it has subscribers.
 //!
-//! All guests see a line after every line that was accepted before it was said. Two lines that are
-//! said at the same moment have no order: guests on different shards may see them differently. An
-//! application that numbers its lines does so, and publishes, while it holds a lock; then all
-//! guests see the numbers in their order.
+//! If a line was accepted before another line was sent, all guests see it first. Two lines that are
+//! sent at the same moment have no order: guests on different shards may see them differently. An
+//! application that needs one order takes a lock, numbers a line and publishes it under the lock.
+//! Then all guests see the numbers in ascending order.
 //!
 //! ```text
 //! cargo run --release --example rooms -- [ADDRESS]
 //! ```
 
-#![allow(clippy::print_stdout, reason = "it tells where it serves")]
+#![allow(clippy::print_stdout, reason = "it prints its address")]
 
 use std::str::FromStr;
-use std::sync::Arc;
 
 use peregrine::{
-    Close, Endpoint, Handler, Message, Reply, SendError, Server, ServerBuilder, WebSocket,
+    Accept, Close, Endpoint, Handler, Message, ParamError, Reply, Request, SendError, Server,
+    ServerBuilder, WebSocket,
 };
 
 struct Rooms;
 
-/// Who sits at a connection, and in which room.
-#[derive(Default)]
+/// The session: a guest in a room.
 struct Guest {
     name: String,
-    topic: Arc<str>,
+    topic: String,
 }
 
-type Seat<'w> = WebSocket<'w, Guest>;
+/// Reads the guest from the request. A request without a name gets status 400.
+fn enter(request: &Request<'_>) -> Result<Accept<Guest>, ParamError> {
+    let Name(name) = request.query_as("name")?;
+    let room = request.param("room").unwrap_or_default();
+    Ok(Accept::new(Guest { name, topic: format!("room/{room}") }))
+}
 
 impl Handler for Rooms {
     type Session = Guest;
 
-    fn on_connect(&self, ws: &mut Seat<'_>) -> Reply<'static> {
-        let room = ws.param("room").unwrap_or_default().to_owned();
-        let topic: Arc<str> = format!("room/{room}").into();
-        let Name(name) = ws.query_as("name").unwrap_or_default();
-        if let Err(error) = ws.subscribe(&topic) {
+    fn on_connect(&self, ws: &mut WebSocket<'_, Guest>) -> Reply<'static> {
+        let Guest { name, topic } = ws.session();
+        if let Err(error) = ws.subscribe(topic) {
             ws.close();
             return error.to_string().into();
         }
-        *ws.session_mut() = Guest { name: name.clone(), topic: Arc::clone(&topic) };
-        let count = ws.subscriber_count(&topic);
-        let own = ws.id();
-        report(ws.publish_except(&topic, own, format!("* {name} joined, {count} are here")));
+        let count = ws.subscriber_count(topic);
+        report(ws.publish_except(topic, ws.id(), format!("* {name} joined, {count} are here")));
+        let room = ws.param("room").unwrap_or_default();
         format!("* welcome to {room}, {name}, {count} are here").into()
     }
 
-    fn on_message<'m>(&self, ws: &mut Seat<'_>, message: Message<'m>) -> Reply<'m> {
+    fn on_message<'m>(&self, ws: &mut WebSocket<'_, Guest>, message: Message<'m>) -> Reply<'m> {
         let Some(text) = message.as_text() else { return "* only text is understood here".into() };
         let Guest { name, topic } = ws.session();
-        let (line, topic) = (format!("{name}: {text}"), Arc::clone(topic));
-        match ws.publish(&topic, line) {
+        match ws.publish(topic, format!("{name}: {text}")) {
             Ok(()) => Reply::none(),
             Err(error) => format!("* not sent: {error}").into(),
         }
     }
 
-    fn on_close(&self, ws: &mut Seat<'_>, _close: &Close) -> Reply<'static> {
-        let Guest { name, topic } = std::mem::take(ws.session_mut());
+    fn on_close(&self, ws: &mut WebSocket<'_, Guest>, _close: &Close) -> Reply<'static> {
+        let Guest { name, topic } = ws.session();
         // This connection has left the topic already, and is not counted.
-        let count = ws.subscriber_count(&topic);
-        report(ws.publish(&topic, format!("* {name} left, {count} are here")));
+        let count = ws.subscriber_count(topic);
+        report(ws.publish(topic, format!("* {name} left, {count} are here")));
         Reply::none()
     }
 }
 
-/// A join or a leave that was not told costs nobody a message.
-fn report(told: Result<(), SendError>) {
-    match told {
+/// A refused announcement goes to the log only: the guests' own lines are not affected.
+fn report(published: Result<(), SendError>) {
+    match published {
         Ok(()) | Err(SendError::ShuttingDown) => {}
-        Err(error) => eprintln!("a room was not told who came or went: {error}"),
+        Err(error) => eprintln!("a room was not told that a guest came or left: {error}"),
     }
 }
 
-/// A name that disturbs nobody: short, and on one line. What is none is refused at the door.
-#[derive(Default)]
+/// A name of 1 to 24 characters on one line.
 struct Name(String);
 
 impl FromStr for Name {
@@ -89,8 +88,7 @@ impl FromStr for Name {
 }
 
 pub(crate) fn app() -> ServerBuilder {
-    let rooms = Endpoint::new(Rooms)
-        .required_query::<Name>("name")
+    let rooms = Endpoint::with_upgrade(Rooms, enter)
         .adjust_limits(|limits| limits.max_message_bytes = 4 << 10);
     Server::builder().websocket("/rooms/{room}", rooms)
 }
