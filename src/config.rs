@@ -207,8 +207,8 @@ pub struct Limits {
     pub max_offload_threads: Option<usize>,
     /// How much offloaded work may wait for a thread. Default 1024; beyond it the connection that
     /// offloads is closed with 1013, or its upgrade refused with 503 and `Retry-After`. An upgrade
-    /// waits no longer than what is left of its [`handshake_timeout`](Self::handshake_timeout); then it is refused
-    /// in the same way, and its work is not begun.
+    /// waits no longer than what is left of its [`handshake_timeout`](Self::handshake_timeout);
+    /// then it is refused in the same way, and its work is not begun.
     ///
     /// Counts for the server.
     pub max_queued_jobs: usize,
