@@ -134,7 +134,7 @@ pub struct Limits {
     /// The most connections of the whole server. `None` (the default) derives it from the limit of
     /// open descriptors (`RLIMIT_NOFILE`), which `bind`
     /// [raises](crate::ServerBuilder::raise_descriptor_limit) before: an eighth of the descriptors,
-    /// and at least 64, are kept for the application. The log tells the result when the server
+    /// and at least 64, are kept for the application. The log names the result when the server
     /// starts. A connection beyond it still gets pages, with `Connection: close`, so that probes
     /// see a server that is alive; an upgrade gets status 503 with `Retry-After`. At most 64 such
     /// connections, each of which has a descriptor, too, are kept at a time. A further one takes
@@ -148,11 +148,11 @@ pub struct Limits {
     /// A connection beyond it still gets pages, an upgrade status 429 with `Retry-After`; the same
     /// 64 places as of [`max_connections`](Self::max_connections) are for such connections.
     ///
-    /// The address is what [`Request::client_ip`](crate::Request::client_ip) tells, behind proxies
-    /// that are [trusted](crate::ServerBuilder::trust_proxies) the client's own; of IPv6 the first
-    /// 64 bits count, IPv4 within IPv6 counts as IPv4. A connection counts from when it is accepted
-    /// to when it is freed, whatever it says; one that comes through a trusted proxy, once that has
-    /// told whose it is: with the PROXY protocol, else with the upgrade.
+    /// The address is what [`Request::client_ip`](crate::Request::client_ip) returns, behind
+    /// proxies that are [trusted](crate::ServerBuilder::trust_proxies) the client's own; of IPv6
+    /// the first 64 bits count, IPv4 within IPv6 counts as IPv4. A connection counts from when it
+    /// is accepted to when it is freed, whatever it says; one that comes through a trusted proxy,
+    /// once that has told whose it is: with the PROXY protocol, else with the upgrade.
     ///
     /// Counts for the server, exactly, over all shards.
     pub max_connections_per_ip: Option<usize>,
@@ -164,7 +164,7 @@ pub struct Limits {
     /// Counts for the server, exactly, over all shards.
     pub max_upgrades_per_second_per_ip: Option<u32>,
     /// Where an outbox begins to press back, in bytes. Default 64 KiB. Above it the server reads
-    /// no more from that client: who does not take answers may not ask.
+    /// no more from that client, until the client takes its answers.
     ///
     /// Counts per endpoint.
     pub outbox_high_water_bytes: usize,

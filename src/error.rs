@@ -20,7 +20,7 @@ pub enum Error {
     /// The operating system refused something: a thread, a descriptor, the resolution of a name.
     Io(io::Error),
     /// An address cannot be bound. If its port is taken ([`io::ErrorKind::AddrInUse`]), the text
-    /// tells how servers [share](crate::ServerBuilder::share_port) one.
+    /// says how servers [share](crate::ServerBuilder::share_port) one.
     Bind {
         /// The address.
         address: SocketAddr,
@@ -197,14 +197,14 @@ impl fmt::Display for ParamError {
 impl std::error::Error for ParamError {}
 
 /// Why a header was not added to an answer. The text in it is the header's name, at most 64
-/// characters of it. The value is not told: it may be a secret.
+/// characters of it. The value is left out: it may be a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeaderError {
     /// The name is not a token (RFC 9110 section 5.6.2).
     Name(String),
     /// The value holds a control character other than a tab (RFC 9110 section 5.5). With a line
-    /// break, whoever wrote the value could add headers of their own, or a body.
+    /// break, the author of the value could add headers, or a body.
     Value(String),
     /// The server itself writes this header.
     Reserved(String),
@@ -273,7 +273,7 @@ impl Violation {
 /// Why a request is not granted. [`Refusal::status`] is the table to the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Refusal {
-    /// Not HTTP/1, or malformed; the text tells the client's author what is wrong.
+    /// Not HTTP/1, or malformed; the text says what is wrong.
     BadRequest(&'static str),
     /// Nothing is served at the path.
     NotFound,

@@ -253,12 +253,12 @@ impl<T: AsMessage + ?Sized> AsMessage for &T {
 /// The JSON text of a value.
 ///
 /// # Panics
-/// If it cannot be told in JSON.
+/// If it cannot be written as JSON.
 #[cfg(feature = "serde")]
 pub(crate) fn to_json<T: serde::Serialize + ?Sized>(value: &T) -> String {
     match serde_json::to_string(value) {
         Ok(text) => text,
-        Err(error) => panic!("the value cannot be told in JSON: {error}"),
+        Err(error) => panic!("the value cannot be written as JSON: {error}"),
     }
 }
 
@@ -343,7 +343,7 @@ pub enum ClosedBy {
     Server,
 }
 
-/// How and why a connection ended, as told to [`Handler::on_close`](crate::Handler::on_close).
+/// How and why a connection ended: the argument of [`Handler::on_close`](crate::Handler::on_close).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Close {
     code: CloseCode,

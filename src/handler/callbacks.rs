@@ -14,7 +14,7 @@ type OnChunk<S> = dyn for<'m> Fn(&mut WebSocket<'_, S>, Chunk<'m>) -> Reply<'m> 
 type OnDrain<S> = dyn Fn(&mut WebSocket<'_, S>) + Send + Sync;
 type OnClose<S> = dyn Fn(&mut WebSocket<'_, S>, &Close) -> Reply<'static> + Send + Sync;
 
-/// A [`Handler`] made of closures, for those who want no type of their own.
+/// A handler made of closures, for a program that needs no type of its own for it.
 ///
 /// What is not given behaves as the trait's default. The closures return [`Reply`]; `.into()`
 /// makes one of a string, bytes, a message, `()` or an `Option`.

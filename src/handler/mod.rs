@@ -99,7 +99,7 @@ pub trait Handler: Send + Sync + 'static {
     ///
     /// What breaks the protocol later in a message (a text that is not UTF-8, a size above its
     /// limit) ends the connection after pieces of that message were seen: only the last piece
-    /// tells that all was well.
+    /// shows that all was well.
     ///
     /// ```
     /// use peregrine::{Chunk, Handler, Reply, WebSocket};
@@ -135,13 +135,14 @@ pub trait Handler: Send + Sync + 'static {
     }
 
     /// What waited for this client was above the high-water mark, as
-    /// [`has_backpressure`](WebSocket::has_backpressure) tells, and has fallen to the low-water
+    /// [`has_backpressure`](WebSocket::has_backpressure) says, and has fallen to the low-water
     /// mark: time to go on sending.
     fn on_drain(&self, ws: &mut WebSocket<'_, Self::Session>) {
         let _ = ws;
     }
 
-    /// The connection ends; called exactly once for every `on_connect`, whoever closes and however.
+    /// The connection ends. This is called exactly once for every `on_connect`, for every kind of
+    /// end: a Close of either side, the end or a reset of TCP, an abort.
     ///
     /// The connection has left its endpoint: no broadcast reaches it any more, and what is sent to
     /// it is refused as [`Closed`](crate::SendError::Closed); others can be reached as ever. What

@@ -205,8 +205,8 @@ impl<'m> Reply<'m> {
     /// ```
     ///
     /// # Panics
-    /// If the value cannot be told in JSON: its `Serialize` fails, or a map has keys that are not
-    /// text.
+    /// If the value cannot be written as JSON: its `Serialize` fails, or a map has keys that are
+    /// not text.
     #[cfg(feature = "serde")]
     pub fn json<T: serde::Serialize + ?Sized>(value: &T) -> Reply<'static> {
         Reply::text(crate::message::to_json(value))

@@ -144,8 +144,8 @@ impl<'r> Request<'r> {
     }
 
     /// The client's address: the peer's, or what
-    /// [trusted proxies](crate::ServerBuilder::trust_proxies) say. An IPv4 address is told as one,
-    /// also if the socket serves both versions.
+    /// [trusted proxies](crate::ServerBuilder::trust_proxies) say. An IPv4 address is returned as
+    /// one, also if the socket serves both versions.
     #[must_use]
     pub fn client_ip(&self) -> IpAddr {
         self.client

@@ -204,7 +204,7 @@ impl<S: 'static> Upgrade<S> {
     }
 
     /// Refuses the upgrade with this response; the connection is closed after it. A status alone
-    /// (`reject(401)`) is a response; so is a text (`reject("not today")`). A status that tells of
+    /// (`reject(401)`) is a response; so is a text (`reject("not today")`). A status that means
     /// success is sent as 403. Browsers show pages neither status nor body.
     pub fn reject(response: impl Into<Response>) -> Self {
         Self::of(Decision::Reject(response.into().refusing()))

@@ -36,7 +36,7 @@ use crate::routing::Query;
 /// value do not wait for others: what they say may arrive before a message that somebody else had
 /// sent before. Where that matters, send to [`id`](Self::id) by `send_to`.
 ///
-/// The `_async` kinds send at once, and in the same order; their futures only tell what became of
+/// The `_async` kinds send at once, and in the same order; their futures only report what became of
 /// it. While 64 MiB of publications are on their way on a shard, `publish` is refused there, and
 /// the other calls of its handlers are not ordered with what has arrived meanwhile.
 ///
@@ -136,8 +136,8 @@ impl<'w, S> WebSocket<'w, S> {
     /// As of [`send`](Self::send).
     ///
     /// # Panics
-    /// If the value cannot be told in JSON: its `Serialize` fails, or a map has keys that are not
-    /// text.
+    /// If the value cannot be written as JSON: its `Serialize` fails, or a map has keys that are
+    /// not text.
     #[cfg(feature = "serde")]
     pub fn send_json<T: serde::Serialize + ?Sized>(&self, value: &T) -> Result<(), SendError> {
         self.send(crate::message::to_json(value))
@@ -186,15 +186,15 @@ impl<'w, S> WebSocket<'w, S> {
         self.reach.borrow_mut().publish(None, Some(except), message.as_message())
     }
 
-    /// Like [`send_to`](Self::send_to), and tells what became of the message; see
+    /// Like [`send_to`](Self::send_to), and reports what became of the message; see
     /// [`Hub::send_to_async`]. A handler awaits it by [`Reply::later`](crate::Reply::later), or
     /// gives it to somebody else.
     pub fn send_to_async(&self, id: ConnectionId, message: impl AsMessage) -> Delivery {
         self.reach.borrow_mut().send_to_async(id, message.as_message())
     }
 
-    /// Like [`broadcast`](Self::broadcast), and tells how many connections the message reached; see
-    /// [`Hub::broadcast_async`].
+    /// Like [`broadcast`](Self::broadcast), and reports how many connections the message reached;
+    /// see [`Hub::broadcast_async`].
     pub fn broadcast_async(&self, message: impl AsMessage) -> BroadcastDelivery {
         self.reach.borrow_mut().publish_async(None, message.as_message())
     }
@@ -268,7 +268,7 @@ impl<'w, S> WebSocket<'w, S> {
         self.reach.borrow_mut().publish(Some(topic), Some(except), message.as_message())
     }
 
-    /// Like [`publish`](Self::publish), and tells how many subscribers the message reached; see
+    /// Like [`publish`](Self::publish), and reports how many subscribers the message reached; see
     /// [`Hub::broadcast_async`].
     pub fn publish_async(&self, topic: &str, message: impl AsMessage) -> BroadcastDelivery {
         self.reach.borrow_mut().publish_async(Some(topic), message.as_message())
@@ -289,7 +289,7 @@ impl<'w, S> WebSocket<'w, S> {
     /// [`Limits::close_timeout`](crate::Limits::close_timeout), or the grace when the server shuts
     /// down;
     /// `on_close` is called after that. So a stream that is kept in the session cannot be finished
-    /// by `on_close`. And who awaits a message to this connection that waits behind the stream has
+    /// by `on_close`. And code that awaits a message to this connection behind the stream has
     /// to finish the stream first.
     ///
     /// # Errors
@@ -301,11 +301,12 @@ impl<'w, S> WebSocket<'w, S> {
     }
 
     /// Answers when the future has resolved, with what `then` makes of its value. It is
-    /// [`Reply::later`] for those who need the connection or its session again: `then` is called
-    /// as a handler is, and its connection waits in the same way. `then` is called also if the
-    /// connection ends before; only after [`Limits::close_timeout`](crate::Limits::close_timeout)
-    /// it is not, which is counted in [`Hub::cancelled_count`](crate::Hub::cancelled_count). A
-    /// future that needs the context of a runtime (tokio's timers and sockets) needs
+    /// [`Reply::later`] for a handler that needs the connection or its session again: `then` is
+    /// called as a handler is, and its connection waits in the same way. `then` is called also if
+    /// the connection ends before; only after
+    /// [`Limits::close_timeout`](crate::Limits::close_timeout) it is not, which is counted in
+    /// [`Hub::cancelled_count`](crate::Hub::cancelled_count). A future that needs the context of a
+    /// runtime (tokio's timers and sockets) needs
     /// [`ServerBuilder::on_shard_thread`](crate::ServerBuilder::on_shard_thread).
     ///
     /// ```
@@ -348,7 +349,7 @@ impl<'w, S> WebSocket<'w, S> {
     }
 
     /// Lets a thread of the server's pool run the work, and answers with what `then` makes of its
-    /// value: [`Reply::offload`] for those who need the connection or its session again, as
+    /// value: [`Reply::offload`] for a handler that needs the connection or its session again, as
     /// [`later_then`](Self::later_then).
     pub fn offload_then<T, R>(
         &self,

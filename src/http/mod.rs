@@ -236,7 +236,7 @@ impl Response {
         self.with("Content-Type", "text/plain; charset=utf-8").body(owned(body.into()))
     }
 
-    /// The same, with a status that does not tell of success.
+    /// The same, with a status that does not mean success.
     pub(crate) fn refusing(mut self) -> Self {
         if self.status < 300 {
             self.status = 403;

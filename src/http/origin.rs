@@ -1,5 +1,5 @@
 //! Which web pages may open WebSockets here. A browser lets any page connect anywhere, with the
-//! visitor's cookies; the `Origin` header tells whose page it is (RFC 6454, RFC 6455 section 10.2).
+//! user's cookies; the `Origin` header names the page's site (RFC 6454, RFC 6455 section 10.2).
 //!
 //! Knows origins and hosts as text; must not know endpoints.
 

@@ -14,9 +14,9 @@ use crate::error::SendError;
 use crate::sync::oneshot;
 use crate::sync::thread::{self, Thread};
 
-/// What became of one message, as [`send_to_async`](crate::Hub::send_to_async) tells it.
+/// What became of one message, as [`send_to_async`](crate::Hub::send_to_async) reports it.
 ///
-/// The message is on its way already: the future only tells. It resolves to `Ok` when the kernel
+/// The message is on its way already: the future only reports. It resolves to `Ok` when the kernel
 /// has taken the last byte of the message, else to the reason why the connection did not get it. It
 /// needs no particular runtime, belongs to no thread, and resolves also when the server stops.
 /// Dropping it cancels nothing. The waiter is woken on a shard's thread: a waker must return
@@ -24,15 +24,16 @@ use crate::sync::thread::{self, Thread};
 #[must_use = "it tells whether the message was delivered"]
 pub struct Delivery(Eventual<Result<(), SendError>>);
 
-/// Whom a message for many reached, as [`broadcast_async`](crate::Hub::broadcast_async) tells it.
+/// How many connections a message reached, as [`broadcast_async`](crate::Hub::broadcast_async)
+/// reports it.
 ///
-/// Like [`Delivery`], it only tells. It resolves once nothing is open any more: each connection has
-/// got the message or never will. A slow client delays it, within the bounds of
+/// Like [`Delivery`], it only reports. It resolves once nothing is open any more: each connection
+/// has got the message or never will. A slow client delays it, within the bounds of
 /// [`Limits`](crate::Limits).
 #[must_use = "it tells whom the message reached"]
 pub struct BroadcastDelivery(Eventual<BroadcastReport>);
 
-/// A value that is known, or will be told.
+/// A value that is known, or will be known.
 enum Eventual<T> {
     Refused(SendError),
     Pending(oneshot::Receiver<T>),
@@ -139,7 +140,7 @@ impl fmt::Debug for Delivery {
 }
 
 impl BroadcastDelivery {
-    /// Blocks the calling thread until it is known whom the message reached; see
+    /// Blocks the calling thread until the fate of the message is known; see
     /// [`Delivery::wait`].
     ///
     /// # Errors

@@ -91,11 +91,11 @@ impl Hub {
         self.send(id, message.as_message(), None)
     }
 
-    /// Like [`send_to`](Self::send_to), and tells what became of the message: `Ok` once the kernel
-    /// has taken its last byte on its way to the client.
+    /// Like [`send_to`](Self::send_to), and reports what became of the message: `Ok` once the
+    /// kernel has taken its last byte on its way to the client.
     ///
-    /// The message is sent by the call, not by polling: the future only tells, on any executor.
-    /// Its errors are those of `send_to`, and here [`Gone`](SendError::Gone) also tells that the
+    /// The message is sent by the call, not by polling: the future only reports, on any executor.
+    /// Its errors are those of `send_to`, and here [`Gone`](SendError::Gone) also means that the
     /// connection ended before it could get the message, [`Overloaded`](SendError::Overloaded)
     /// that its outbox did not take the message or dropped it again, and
     /// [`ShuttingDown`](SendError::ShuttingDown) that the server's grace was over.
@@ -152,8 +152,8 @@ impl Hub {
         self.publish_to(self.everyone(path)?, Some(except), message.as_message(), None)
     }
 
-    /// Like [`broadcast`](Self::broadcast), and tells how many connections the message reached, and
-    /// how many it could not reach, and why. The message is sent by the call; the future only
+    /// Like [`broadcast`](Self::broadcast), and reports how many connections the message reached,
+    /// and how many it could not reach, and why. The message is sent by the call; the future only
     /// tells.
     pub fn broadcast_async(&self, path: &str, message: impl AsMessage) -> BroadcastDelivery {
         match self.everyone(path) {
@@ -214,7 +214,7 @@ impl Hub {
         self.publish_to(audience, Some(except), message.as_message(), None)
     }
 
-    /// Like [`publish`](Self::publish), and tells how many subscribers the message reached, as
+    /// Like [`publish`](Self::publish), and reports how many subscribers the message reached, as
     /// [`broadcast_async`](Self::broadcast_async).
     pub fn publish_async(&self, topic: &str, message: impl AsMessage) -> BroadcastDelivery {
         match topic_name(topic) {

@@ -22,7 +22,7 @@ pub(crate) type Slot = usize;
 // An address has to fit into mio's token.
 const _: () = assert!(usize::BITS >= SLOT_BITS + GENERATION_BITS);
 
-/// Where a connection lives within its shard, and which of the slot's tenants it is.
+/// Where a connection lives within its shard, and how often the slot was reused before.
 ///
 /// A shard's generations count its connections, whichever slots they get: 40 bits last for three
 /// years at ten thousand connections a second, so that no address is ever given twice.

@@ -31,9 +31,9 @@ use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// 2. Nobody new is let in: a request for an upgrade gets status 503 with `Retry-After` from now
 ///    on. The listeners close, and connections that wait in their queues are accepted first. If
 ///    there is a `spread`, they take the first 250 ms of it for that, in which TCP handshakes under
-///    way are completed and no others begin: a newcomer's kernel tries again after a second, and
-///    then reaches another process on the same port, or is refused. Without that time Linux resets
-///    a handshake that is under way when the listener closes.
+///    way are completed and no others begin: the kernel of a new client tries again after a second,
+///    and then reaches another process on the same port, or is refused. Without that time Linux
+///    resets a handshake that is under way when the listener closes.
 /// 3. Over the time of [`spread`](Self::spread) the connections get their Close frames, one after
 ///    another at even intervals, so that the clients do not come back as a herd. Until its turn
 ///    has come a connection is served as ever. What was queued for it is delivered before the

@@ -116,9 +116,9 @@ impl<T: Piece + ?Sized> MessageWriter<T> {
         self.send(piece.as_message(), None, Progress::Begun)
     }
 
-    /// Like [`write`](Self::write), and tells when the kernel has taken the piece. Awaiting each
+    /// Like [`write`](Self::write), and reports when the kernel has taken the piece. Awaiting each
     /// one before the next keeps to what the client can take. The piece is sent by the call; the
-    /// future only tells.
+    /// future only reports.
     pub fn write_async(&mut self, piece: &T) -> Delivery {
         let (delivery, answer) = Delivery::pair();
         match self.send(piece.as_message(), Some(answer), Progress::Begun) {
@@ -136,7 +136,7 @@ impl<T: Piece + ?Sized> MessageWriter<T> {
         self.send(T::EMPTY.as_message(), None, Progress::Finished)
     }
 
-    /// Like [`finish`](Self::finish), and tells when the kernel has taken the whole message.
+    /// Like [`finish`](Self::finish), and reports when the kernel has taken the whole message.
     pub fn finish_async(&mut self) -> Delivery {
         let (delivery, answer) = Delivery::pair();
         match self.send(T::EMPTY.as_message(), Some(answer), Progress::Finished) {

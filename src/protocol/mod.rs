@@ -174,7 +174,7 @@ impl Protocol {
     /// pings are appended to `control`.
     ///
     /// It is [`receive_whole`](Self::receive_whole) and then, in doubt,
-    /// [`receive_doubtful`](Self::receive_doubtful), for those who have no budget.
+    /// [`receive_doubtful`](Self::receive_doubtful), without a budget.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn receive<'b>(
         &mut self,

@@ -15,7 +15,8 @@ pub use self::query::Query;
 use crate::error::Error;
 use crate::hub::EndpointIndex;
 
-/// What is served at one path: an endpoint, a page, or both (a page for those who do not upgrade).
+/// What is served at one path: an endpoint, a page, or both (the page is for requests without an
+/// upgrade).
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Route {
     pub(crate) endpoint: Option<EndpointIndex>,

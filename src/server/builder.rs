@@ -94,7 +94,7 @@ impl ServerBuilder {
     ///
     /// let counting = Callbacks::<()>::new().on_connect(|ws| {
     ///     let visit = ws.dependency::<Visits>().0.fetch_add(1, Ordering::Relaxed) + 1;
-    ///     format!("You are visitor number {visit}").into()
+    ///     format!("You are client number {visit}").into()
     /// });
     /// let server = Server::builder()
     ///     .dependency(Visits::default())
@@ -130,13 +130,13 @@ impl ServerBuilder {
     /// `fd00::/8`, or single addresses. A second call adds to the first. None by default.
     ///
     /// [`Request::client_ip`](crate::Request::client_ip) and
-    /// [`WebSocket::client_ip`](crate::WebSocket::client_ip) then tell the client's address instead
-    /// of the proxy's. A trusted proxy may tell it in two ways:
+    /// [`WebSocket::client_ip`](crate::WebSocket::client_ip) then return the client's address
+    /// instead of the proxy's. A trusted proxy may state it in two ways:
     ///
     /// * by the PROXY protocol, version 1 or 2, if that is the first it says on a connection (a
     ///   malformed header gets status 400);
     /// * by `X-Forwarded-For` or `Forwarded` (RFC 7239) of the upgrade. They are walked from the
-    ///   right, for as long as whoever wrote the entry is a trusted proxy. If both are there and
+    ///   right, for as long as a trusted proxy wrote the entry. If both are there and
     ///   disagree, the request gets status 400: a proxy must remove the one that it does not write.
     ///
     /// Trust only what nobody else can speak through: a proxy that passes bytes on without the
@@ -158,11 +158,11 @@ impl ServerBuilder {
         self
     }
 
-    /// Serves a page at a path for whoever decides where clients are sent: a load balancer, an
-    /// orchestrator. Its status is 200 while the server accepts clients and means to go on, and 503
-    /// from the moment at which it is told to shut down; for how long it still accepts them then,
-    /// [`ShutdownPlan::announce`](crate::ShutdownPlan::announce) tells. A second call replaces the
-    /// first.
+    /// Serves a page at a path for a program that decides where clients are sent: a load balancer,
+    /// an orchestrator. Its status is 200 while the server accepts clients and means to go on, and
+    /// 503 from the moment at which a shutdown begins; for how long it still accepts them
+    /// then, [`ShutdownPlan::announce`](crate::ShutdownPlan::announce) tells. A second call
+    /// replaces the first.
     ///
     /// ```
     /// use std::time::Duration;
@@ -194,7 +194,7 @@ impl ServerBuilder {
     /// listens there, and no server can join later. So a second copy that was started by accident
     /// ends with an error and does not take half of the clients.
     ///
-    /// What is exclusive is told by a mark in the abstract namespace of Unix sockets, which lasts
+    /// An exclusive port has a mark in the abstract namespace of Unix sockets, which lasts
     /// as long as the server listens. Programs other than peregrine do not look for it: one that
     /// runs under the same user and sets `SO_REUSEPORT` can join a server of several shards.
     ///
@@ -278,7 +278,7 @@ impl ServerBuilder {
     /// Binds the address and prepares the shards. From here on connections queue up in the kernel;
     /// they are served once the server [runs](Server::run) or has been [started](Server::start).
     ///
-    /// Port 0 draws a free port, the same for all shards; [`Server::local_addr`] tells it. Of
+    /// Port 0 draws a free port, the same for all shards; [`Server::local_addr`] returns it. Of
     /// several addresses that a name resolves to, the first that can be bound is used; the search
     /// ends with an error at the first one whose port is taken.
     ///

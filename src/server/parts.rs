@@ -10,7 +10,7 @@ use super::descriptors::Descriptors;
 use crate::hub::Hub;
 use crate::shard::{LimitTable, PoolEnd, Service, ShardParts};
 
-/// What a server is made of, whoever drives its shards.
+/// What a server is made of. Threads drive its shards, or the test kit does.
 pub(crate) struct Parts {
     pub(crate) shard_parts: Vec<ShardParts>,
     pub(crate) service: Arc<Service>,

@@ -86,7 +86,7 @@ impl Router {
     }
 
     /// Serves a fixed page at a path, to `GET` and `HEAD`. The path may also be that of an
-    /// endpoint: then the page is for those who do not upgrade.
+    /// endpoint: then requests that do not ask for an upgrade get the page.
     pub fn get(mut self, path: impl Into<String>, page: impl Into<Response>) -> Self {
         self.items.push((path.into(), Item::Page(page.into())));
         self
@@ -124,7 +124,7 @@ impl Router {
 
     /// Lets the pages of one more origin open WebSockets here, such as `https://app.example.com`.
     ///
-    /// A browser lets any page connect anywhere, with its visitor's cookies, and names the page's
+    /// A browser lets any page connect to any server, with the user's cookies, and names the page's
     /// origin (RFC 6455 section 10.2). Pages of the server's own host pass: those whose origin has
     /// the host and port that the [request](crate::Request::host) names. So do requests without
     /// `Origin`, which are not a browser's. All others get status 403.

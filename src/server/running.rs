@@ -71,7 +71,7 @@ impl Server {
         self.start()?.join().map(drop)
     }
 
-    /// Serves on threads of its own, and returns at once. The log tells the address, the number of
+    /// Serves on threads of its own, and returns at once. The log names the address, the number of
     /// shards and the limits that depend on the machine, as `info`.
     ///
     /// # Errors
@@ -197,7 +197,7 @@ impl RunningServer {
     }
 
     /// Shuts the server down and blocks until that is done. The plan is a grace (a `Duration`), or
-    /// a [`ShutdownPlan`], which tells what happens in which order: nobody is accepted any more,
+    /// a [`ShutdownPlan`], which says what happens in which order: nobody is accepted any more,
     /// every message that was accepted is delivered, every connection is closed, what is left at
     /// the end of the grace is dropped. `on_close` is called for all. Offloaded work that the pool
     /// has accepted is done when this returns, unless the grace was too short for it; the log

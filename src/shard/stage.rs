@@ -15,7 +15,7 @@ const LAST_CALL: Duration = Duration::from_millis(250);
 pub(in crate::shard) enum ShutdownStage {
     /// Also while the shutdown is announced.
     Running,
-    /// Nobody new is let in. Those who are here are served, and closed one after another.
+    /// No client is accepted any more. Open connections are served, and closed one after another.
     Spreading(Spread),
     /// Nothing is read any more, until no shard reads.
     Quieting,
@@ -23,7 +23,7 @@ pub(in crate::shard) enum ShutdownStage {
     Closing,
 }
 
-/// Those whose turn to be closed has not come, and how many there were.
+/// The connections that are not closed yet, and how many there were.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::shard) struct Spread {
     /// The next one last.

@@ -1,5 +1,5 @@
 //! Where what threads share comes from: atomics, locks, channels, wakers. One module, so that all
-//! of it can be exchanged at once. Only the queue of the pool and the table of visitors' addresses
+//! of it can be exchanged at once. Only the queue of the pool and the table of clients' addresses
 //! do without: neither orders anything beside itself.
 //!
 //! Normally it is the standard library's, crossbeam's, futures' and mio's. In tests with

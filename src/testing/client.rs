@@ -31,7 +31,7 @@ pub enum Received {
     Binary(Vec<u8>),
     /// The answer to [`ping`](super::TestServer::ping), with the ping's payload.
     Pong(Vec<u8>),
-    /// The end, as a browser tells it: the server's Close frame, code 1005 if that carries none;
+    /// The end, as a browser reports it: the server's Close frame, code 1005 if that carries none;
     /// or code 1006, because the connection ended without one. Nothing comes after it.
     Close {
         /// The close code.
@@ -147,7 +147,7 @@ impl Client {
         self.write(tungstenite::Message::Close(Some(frame)));
     }
 
-    /// An error is the end of the connection, which reading will tell, or a full pipe, which
+    /// An error is the end of the connection, which reading will report, or a full pipe, which
     /// [`exchange`](Self::exchange) will find empty.
     fn write(&mut self, message: tungstenite::Message) {
         match &mut self.stage {

@@ -143,7 +143,7 @@ impl TestServer {
 
     // Clients come.
 
-    /// Asks for an upgrade, and tells what became of it.
+    /// Asks for an upgrade, and reports what became of it.
     ///
     /// The time stands still: an upgrade that is decided later, by what another thread does, has
     /// ten seconds of real time. To see it time out, [`open`](Self::open) a client, send the

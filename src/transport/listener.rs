@@ -33,7 +33,7 @@ const SYN: u32 = 0x02;
 const ACK: u32 = 0x10;
 
 /// Drops what begins a connection, SYN without ACK, and lets all else through.
-const NO_NEWCOMERS: [SockFilter; 5] = [
+const NO_NEW_CLIENTS: [SockFilter; 5] = [
     SockFilter::new(LOAD_BYTE, 0, 0, FLAGS_AT),
     SockFilter::new(SKIP_IF_SET, 0, 2, SYN),
     SockFilter::new(SKIP_IF_SET, 1, 0, ACK),
@@ -188,16 +188,16 @@ impl Listener {
     }
 
     /// Lets nobody begin to connect any more, while the handshakes under way are completed: closing
-    /// the socket would reset them. A newcomer's kernel tries again after a second; by then the
-    /// socket is closed, and another process on the port gets it, or nobody.
-    pub(crate) fn refuse_newcomers(&self) -> io::Result<()> {
+    /// the socket would reset them. The kernel of a new client tries again after a second; by then
+    /// the socket is closed, and another process on the port gets it, or nobody.
+    pub(crate) fn refuse_new_clients(&self) -> io::Result<()> {
         #[allow(clippy::infallible_destructuring_match, reason = "the tests have another kind")]
         let socket = match &self.source {
             Source::Tcp(socket) => socket,
             #[cfg(feature = "testing")]
             Source::Memory(_) => return Err(ErrorKind::Unsupported.into()),
         };
-        SockRef::from(socket).attach_filter(&NO_NEWCOMERS)
+        SockRef::from(socket).attach_filter(&NO_NEW_CLIENTS)
     }
 
     /// Whether somebody waits to be accepted, and will for ever.

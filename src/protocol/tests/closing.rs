@@ -95,7 +95,7 @@ fn closing_writes_a_close_frame_and_nothing_else() {
     let mut protocol = Protocol::default();
     assert_eq!(close_normally(&mut protocol), close_frame(1000, "enough"));
     assert_eq!(close_normally(&mut protocol), b"", "only once");
-    assert!(protocol.is_dormant(), "whoever awaits the peer's Close holds nothing");
+    assert!(protocol.is_dormant(), "a connection that awaits the peer's Close holds nothing");
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl EventLoop {
     /// Lets nobody in any more; from now on the members only become fewer.
     fn begin_spreading(&mut self, schedule: Schedule) {
         if let Some(listener) = &self.listener
-            && let Err(error) = listener.refuse_newcomers()
+            && let Err(error) = listener.refuse_new_clients()
         {
             log::debug!("the listener closes at once: {error}");
             self.stop_accepting();

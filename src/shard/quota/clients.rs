@@ -58,7 +58,7 @@ impl Source {
 #[derive(Debug, Default)]
 struct Stripe {
     clients: HashMap<Source, Client>,
-    /// Those who had left while their bucket was not full, and when; the oldest first. Each is
+    /// The clients that left while their bucket was not full, and when; the oldest first. Each is
     /// here at most once.
     left: VecDeque<(Source, Instant)>,
 }

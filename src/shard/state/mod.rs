@@ -523,7 +523,7 @@ impl Shard {
 
     /// Takes a connection that is to be [removed](Self::remove).
     pub(in crate::shard) fn take_dead(&mut self) -> Option<Slot> {
-        debug_assert!(self.pending_closes.is_empty(), "whoever leaves is told before the reaping");
+        debug_assert!(self.pending_closes.is_empty(), "on_close is called before the reaping");
         self.dead.pop()
     }
 }
