@@ -220,9 +220,9 @@ pub struct Limits {
     ///
     /// Counts per endpoint.
     pub slow_handler_after: Duration,
-    /// The most topics that one connection may subscribe to. Default 256; beyond it `Overloaded`.
-    /// A topic's name is kept once a shard, at most 1 KiB; whatever is published to a connection
-    /// costs a look at each of its topics.
+    /// The most topics that one connection may subscribe to. Default 256; beyond it
+    /// `TooManyTopics`. A topic's name is kept once a shard, at most 1 KiB; whatever is published
+    /// to a connection costs a look at each of its topics.
     ///
     /// Counts per endpoint.
     pub max_topics_per_connection: usize,

@@ -134,7 +134,19 @@ impl From<io::Error> for Error {
     }
 }
 
-/// Why a message was not accepted. Nothing of it was or will be delivered.
+/// Why a message or a subscription was not accepted. Nothing of it was or will be done.
+///
+/// ```
+/// use peregrine::{SendError, WebSocket};
+///
+/// fn join(ws: &WebSocket<'_, ()>, topic: &str) -> &'static str {
+///     match ws.subscribe(topic) {
+///         Ok(()) => "welcome",
+///         Err(SendError::TooManyTopics | SendError::NameTooLong) => "no such room",
+///         Err(_) => "not now",
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SendError {
@@ -148,6 +160,11 @@ pub enum SendError {
     ShuttingDown,
     /// No endpoint is served at that path.
     NoEndpoint,
+    /// The connection has
+    /// [`Limits::max_topics_per_connection`](crate::Limits::max_topics_per_connection) topics.
+    TooManyTopics,
+    /// The name of a topic has more than 1024 bytes.
+    NameTooLong,
 }
 
 impl fmt::Display for SendError {
@@ -158,6 +175,8 @@ impl fmt::Display for SendError {
             Self::Closed => "the connection is being closed",
             Self::ShuttingDown => "the server is shutting down",
             Self::NoEndpoint => "no endpoint is served at this path",
+            Self::TooManyTopics => "the connection has too many topics",
+            Self::NameTooLong => "the name of the topic is too long",
         })
     }
 }

@@ -132,9 +132,9 @@ fn every_way_of_sending_from_a_handler_reaches_whom_it_names_and_says_so() {
         assert_eq!(first.text(), "3");
         let name = "n".repeat(1025);
         first.send(format!("subscribe {name}"));
-        assert_eq!(first.text(), "Err(Overloaded)");
+        assert_eq!(first.text(), "Err(NameTooLong)");
         first.send(format!("publish {name} ?"));
-        assert_eq!(first.text(), "Err(Overloaded)");
+        assert_eq!(first.text(), "Err(NameTooLong)");
         first.send("publish nobody ?");
         assert_eq!(first.text(), "Ok(())");
     });
@@ -173,8 +173,8 @@ fn a_hub_sends_as_handlers_do_and_after_the_end_tells_that_it_is_over() {
         got(&mut clients[1], &["1", "2", "4", "5"]);
         got(&mut clients[2], &["1", "2", "3", "5"]);
         let long = "n".repeat(1025);
-        assert_eq!(hub.subscribe(ids[0], &long), Err(SendError::Overloaded));
-        assert_eq!(block_on(hub.publish_async(&long, "?")), Err(SendError::Overloaded));
+        assert_eq!(hub.subscribe(ids[0], &long), Err(SendError::NameTooLong));
+        assert_eq!(block_on(hub.publish_async(&long, "?")), Err(SendError::NameTooLong));
         assert_eq!(hub.broadcast("/nowhere", "?"), Err(SendError::NoEndpoint));
         assert_eq!(block_on(hub.broadcast_async("/nowhere", "?")), Err(SendError::NoEndpoint));
         hub.close_with(ids[0], 4000, &"é".repeat(100)).expect("room");

@@ -210,9 +210,9 @@ impl<'w, S> WebSocket<'w, S> {
     /// Cost: a look-up by name, which is kept once a shard.
     ///
     /// # Errors
-    /// [`Overloaded`](SendError::Overloaded) if it has
-    /// [`Limits::max_topics_per_connection`](crate::Limits::max_topics_per_connection) topics, or
-    /// the name more than 1024 bytes; [`Closed`](SendError::Closed) after [`close`](Self::close).
+    /// [`TooManyTopics`](SendError::TooManyTopics) if it has as many as it may;
+    /// [`NameTooLong`](SendError::NameTooLong) if the name has more than 1024 bytes;
+    /// [`Closed`](SendError::Closed) after [`close`](Self::close).
     ///
     /// ```
     /// use peregrine::{Callbacks, Message, Server};
@@ -250,7 +250,8 @@ impl<'w, S> WebSocket<'w, S> {
     /// Cost: the message is encoded once, whatever the number of subscribers.
     ///
     /// # Errors
-    /// As of [`broadcast`](Self::broadcast); a topic without subscribers is none.
+    /// As of [`broadcast`](Self::broadcast); [`NameTooLong`](SendError::NameTooLong) if the name
+    /// has more than 1024 bytes. A topic without subscribers is no error.
     pub fn publish(&self, topic: &str, message: impl AsMessage) -> Result<(), SendError> {
         self.reach.borrow_mut().publish(Some(topic), None, message.as_message())
     }

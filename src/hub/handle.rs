@@ -172,7 +172,7 @@ impl Hub {
     /// noticed only on its shard, and logged there.
     ///
     /// # Errors
-    /// As of [`send_to`](Self::send_to); [`Overloaded`](SendError::Overloaded) also if the name has
+    /// As of [`send_to`](Self::send_to); [`NameTooLong`](SendError::NameTooLong) if the name has
     /// more than 1024 bytes.
     pub fn subscribe(&self, id: ConnectionId, topic: &str) -> Result<(), SendError> {
         let topic = topic_name(topic)?;

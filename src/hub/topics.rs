@@ -43,5 +43,5 @@ impl SubscriberCounts {
 
 /// The name of a topic, as it travels.
 pub(crate) fn topic_name(topic: &str) -> Result<Arc<str>, SendError> {
-    if topic.len() > TOPIC_BYTES_MAX { Err(SendError::Overloaded) } else { Ok(topic.into()) }
+    if topic.len() > TOPIC_BYTES_MAX { Err(SendError::NameTooLong) } else { Ok(topic.into()) }
 }

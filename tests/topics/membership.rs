@@ -215,7 +215,7 @@ fn a_connection_has_no_more_topics_than_it_may_and_names_no_longer_than_they_may
             let (longest, too_long) = ("n".repeat(1024), "n".repeat(1025));
             party.order(&format!("sub a;sub b;sub {longest};sub a"));
             party.client.send("sub c;sub b;unsub a;sub c;sub a");
-            assert_eq!([party.client.text(), party.client.text()], ["Overloaded"; 2]);
+            assert_eq!([party.client.text(), party.client.text()], ["TooManyTopics"; 2]);
             hub.subscribe(party.id, "d").expect("it is noticed on the shard");
             // The hub's subscription is done, or refused, when what it sends next arrives.
             hub.send_to(party.id, "fence").expect("room");
@@ -224,10 +224,10 @@ fn a_connection_has_no_more_topics_than_it_may_and_names_no_longer_than_they_may
             assert_eq!(counts, [0, 1, 1, 0, 1]);
 
             party.client.send(format!("unsub b;sub {too_long};pub {too_long} x"));
-            assert_eq!([party.client.text(), party.client.text()], ["Overloaded"; 2]);
-            assert_eq!(hub.subscribe(party.id, &too_long), Err(SendError::Overloaded));
-            assert_eq!(hub.unsubscribe(party.id, &too_long), Err(SendError::Overloaded));
-            assert_eq!(hub.publish(&too_long, "x"), Err(SendError::Overloaded));
+            assert_eq!([party.client.text(), party.client.text()], ["NameTooLong"; 2]);
+            assert_eq!(hub.subscribe(party.id, &too_long), Err(SendError::NameTooLong));
+            assert_eq!(hub.unsubscribe(party.id, &too_long), Err(SendError::NameTooLong));
+            assert_eq!(hub.publish(&too_long, "x"), Err(SendError::NameTooLong));
             assert_eq!(hub.subscriber_count(&too_long), 0);
             party.order(&format!("unsub {too_long}"));
             hub.publish(&longest, "it is a name").expect("room");

@@ -93,7 +93,7 @@ impl Shard {
             Envelope::Publish(publication) => self.publish_here(&publication),
             Envelope::Subscribe { to, topic } => {
                 if let Some(slot) = self.find(to)
-                    && self.subscribe(slot, &topic) == Err(SendError::Overloaded)
+                    && self.subscribe(slot, &topic) == Err(SendError::TooManyTopics)
                 {
                     let kind = Kind::TooManyTopics(self.connections[slot].endpoint());
                     let (id, path) = (self.id(slot), self.path_for(slot));

@@ -49,7 +49,7 @@ impl Shard {
     /// if it is one.
     pub(in crate::shard) fn subscribe(&mut self, slot: Slot, topic: &str) -> Result<(), SendError> {
         if topic.len() > TOPIC_BYTES_MAX {
-            return Err(SendError::Overloaded);
+            return Err(SendError::NameTooLong);
         }
         // What was published before is not for it; what is for it otherwise keeps its place.
         self.catch_up(slot);
@@ -64,7 +64,7 @@ impl Shard {
             return Ok(());
         }
         if subscriptions.len() >= topic_limit {
-            return Err(SendError::Overloaded);
+            return Err(SendError::TooManyTopics);
         }
         let audiences = &mut self.fanout.audiences;
         let index = known.unwrap_or_else(|| audiences.find_or_add(topic));
