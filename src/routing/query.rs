@@ -18,28 +18,31 @@ use std::fmt;
 /// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Query {
-    /// All names and values, decoded, one behind another.
-    text: String,
-    /// Where each name ends in the text, and where its value ends.
-    ends: Vec<(usize, usize)>,
+    /// All names and values, decoded, each with [`END`] behind it. `None` if there are none.
+    parts: Option<Box<[u8]>>,
 }
 
+/// Ends a name or a value. No text holds this byte, because UTF-8 does not.
+const END: u8 = 0xFF;
+
 impl Query {
-    pub(crate) const EMPTY: &'static Self = &Self { text: String::new(), ends: Vec::new() };
+    pub(crate) const EMPTY: &'static Self = &Self { parts: None };
 
     /// Decodes what stands behind the `?`. Anything is a query: there are no errors.
     ///
-    /// Cost: two allocations, none if the text is empty.
+    /// Cost: two allocations, none if there are no parameters.
     #[must_use]
     pub fn new(text: &str) -> Self {
-        let (mut decoded, mut ends) = (String::with_capacity(text.len()), Vec::new());
+        let mut parts = Vec::new();
         for (name, value) in form_urlencoded::parse(text.as_bytes()) {
-            decoded.push_str(&name);
-            let name_end = decoded.len();
-            decoded.push_str(&value);
-            ends.push((name_end, decoded.len()));
+            // As long as the text, and one byte more, unless it has bytes that are no UTF-8.
+            parts.reserve_exact((text.len() + 1).saturating_sub(parts.len()));
+            for part in [name, value] {
+                parts.extend_from_slice(part.as_bytes());
+                parts.push(END);
+            }
         }
-        Self { text: decoded, ends }
+        Self { parts: (!parts.is_empty()).then(|| parts.into()) }
     }
 
     /// The first value of that name.
@@ -55,18 +58,16 @@ impl Query {
 
     /// All names with their values, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        let mut start = 0;
-        self.ends.iter().map(move |&(name_end, end)| {
-            let pair = (&self.text[start..name_end], &self.text[name_end..end]);
-            start = end;
-            pair
-        })
+        let mut parts = self.parts.as_deref().unwrap_or_default().split(|&byte| byte == END);
+        let mut part = move || str::from_utf8(parts.next()?).ok();
+        // Behind the last value stands an empty part without a value.
+        std::iter::from_fn(move || Some((part()?, part()?)))
     }
 
     /// Whether there are no parameters.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.parts.is_none()
     }
 }
 
