@@ -13,6 +13,8 @@
 mod common;
 #[path = "browser/leaving.rs"]
 mod leaving;
+#[path = "browser/page.rs"]
+mod page;
 #[path = "common/process.rs"]
 mod process;
 #[path = "common/skipped.rs"]
@@ -362,9 +364,10 @@ fn a_close_by_the_server_shows_1000_and_the_others_see_the_leave() {
         ada.until_closed_with(1000).await;
         let notes = "[...document.querySelectorAll('#log .note')].slice(-3)\
             .map(note => note.textContent)";
-        let last = ["Closing connection", "Goodbye, Ada", "Connection closed 1000 · normal."];
+        let last =
+            ["Closing connection", "Goodbye, Ada", "Connection closed: a normal end (code 1000)."];
         assert_eq!(ada.value(notes, vec![]).await, json!(last));
-        grace.until_noted("Ada left (1000, by the application).").await;
+        grace.until_noted("Ada left: a normal end (code 1000, by the chat).").await;
         let is_alone = "document.querySelectorAll('.person').length === 1 \
             && document.getElementById('total').textContent === '1'";
         grace.until("the roster is its own", is_alone).await;
@@ -404,9 +407,9 @@ fn a_tab_that_lost_its_connection_comes_back_by_itself() {
         let old = ada.id().await;
         let closed = ada.value("socket.close(4001, 'a test')", vec![]).await;
         assert_eq!(closed, Value::Null);
-        grace.until_noted("Ada left (4001, by the peer).").await;
+        grace.until_noted("Ada left: a code of its own (code 4001, by the other side).").await;
         ada.until("it is connected again", &format!("{IS_OPEN} && me.id !== '{old}'")).await;
-        ada.until_noted("Connection closed 4001").await;
+        ada.until_noted("Connection closed: a code of its own (code 4001").await;
         grace.until_sees(&ada.id().await).await;
     });
 }
@@ -464,7 +467,7 @@ fn sigterm_closes_every_tab_with_1001_and_the_server_reports() {
         let report = "Shut down: 2 connections were open, 0 had to be dropped.";
         assert_eq!(lines.last().map(String::as_str), Some(report));
         for tab in [&ada, &grace] {
-            tab.until_noted("Connection closed 1001").await;
+            tab.until_noted("Connection closed: the server is stopping (code 1001").await;
             // It goes on saying so while it tries in vain to come back.
             tab.until("it has tried again", "attempt > 1").await;
             tab.until_closed_with(1001).await;
