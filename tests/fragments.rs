@@ -104,19 +104,19 @@ fn resident_bytes() -> usize {
 }
 
 /// An upload in frames of this size, with a ping between any two.
-fn upload(client: &mut Raw, max_frame_bytes: usize) {
+fn upload(client: &mut Raw, frame_bytes: usize) {
     let masks = MASK.iter().cycle();
     let pattern = pattern(4 * PERIOD + FRAME_BYTES);
     let masked: Vec<u8> = pattern.iter().zip(masks).map(|(byte, key)| byte ^ key).collect();
     // Where both the pattern and the mask stand as they do at this place, a multiple of four.
     let place = |at: usize| (at % PERIOD..).step_by(PERIOD).find(|at| at % 4 == 0).expect("one");
     let mut ping_count = 0;
-    for start in (0..UPLOAD_BYTES).step_by(max_frame_bytes) {
+    for start in (0..UPLOAD_BYTES).step_by(frame_bytes) {
         let opcode = if start == 0 { BINARY } else { CONTINUATION };
-        let is_last = start + max_frame_bytes >= UPLOAD_BYTES;
+        let is_last = start + frame_bytes >= UPLOAD_BYTES;
         let first = if is_last { opcode } else { opcode & !FIN };
-        client.send(header(first, max_frame_bytes as u64));
-        for at in (start..start + max_frame_bytes).step_by(FRAME_BYTES) {
+        client.send(header(first, frame_bytes as u64));
+        for at in (start..start + frame_bytes).step_by(FRAME_BYTES) {
             client.send(&masked[place(at)..][..FRAME_BYTES]);
         }
         if !is_last {
@@ -126,7 +126,7 @@ fn upload(client: &mut Raw, max_frame_bytes: usize) {
             ping_count += 1;
         }
     }
-    assert_eq!(ping_count, UPLOAD_BYTES / max_frame_bytes - 1);
+    assert_eq!(ping_count, UPLOAD_BYTES / frame_bytes - 1);
 }
 
 #[test]
@@ -136,9 +136,9 @@ fn an_upload_needs_no_more_memory_than_a_receive_buffer() {
         for shard_count in SHARD_COUNTS {
             let running = serve(shard_count, |app| app.websocket("/", Upload::new()));
             let before = resident_bytes();
-            for max_frame_bytes in [UPLOAD_BYTES, FRAME_BYTES] {
+            for frame_bytes in [UPLOAD_BYTES, FRAME_BYTES] {
                 let mut client = Raw::upgraded(running.local_addr(), "/");
-                upload(&mut client, max_frame_bytes);
+                upload(&mut client, frame_bytes);
                 assert_eq!(client.text(), format!("{UPLOAD_BYTES} true true"));
             }
             // Most of it is what the client sends.

@@ -167,7 +167,7 @@ fn memory_is_bounded(
     assert!(grown_kib < bound_kib, "{overflow:?}: {grown_kib} KiB for {slow_count}");
     if overflow == OverflowPolicy::Close {
         // Their closing handshake ends by its deadline.
-        while scene.served.account().max_connections > quick_count as u64 {}
+        while scene.served.account().connection_count > quick_count as u64 {}
         scene.crowd.truncate(quick_count);
     }
     let (account, crowd) = scene.settle();

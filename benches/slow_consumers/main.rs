@@ -121,8 +121,8 @@ fn run(plan: &Plan, overflow: OverflowPolicy) {
             served.begin(Way::SendTo, 600, Duration::from_millis(2), 16 << 10);
             served.sent();
             with.merge(&stretch(plan, &mut served, &mut crowd, "with them"));
-            let Account { resident_kib, dropped_count, max_connections, .. } = served.account();
-            let gone = (quick_count + plan.slow_count) as u64 - max_connections;
+            let Account { resident_kib, dropped_count, connection_count, .. } = served.account();
+            let gone = (quick_count + plan.slow_count) as u64 - connection_count;
             println!(
                 "{:>16}  grown by {} MiB, dropped {}, closed {gone}",
                 "",
@@ -130,7 +130,7 @@ fn run(plan: &Plan, overflow: OverflowPolicy) {
                 dropped_count - before.dropped_count,
             );
             crowd.truncate(quick_count);
-            while served.account().max_connections > quick_count as u64 {}
+            while served.account().connection_count > quick_count as u64 {}
         } else {
             without.merge(&stretch(plan, &mut served, &mut crowd, "without them"));
         }

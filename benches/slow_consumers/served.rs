@@ -77,7 +77,7 @@ pub struct Account {
     /// Connections that the shutdown had to drop.
     pub aborted_count: u64,
     /// Members of the endpoint.
-    pub max_connections: u64,
+    pub connection_count: u64,
     pub resident_kib: u64,
     pub processor_micros: u64,
 }
@@ -97,7 +97,7 @@ impl Account {
             &mut self.reached_count,
             &mut self.missed_count,
             &mut self.aborted_count,
-            &mut self.max_connections,
+            &mut self.connection_count,
             &mut self.resident_kib,
             &mut self.processor_micros,
         ]
@@ -354,7 +354,7 @@ impl Desk {
         let account = &mut self.account;
         account.processor_micros = u64::try_from(processor).expect("time goes on");
         account.dropped_count = self.hub.dropped_count();
-        account.max_connections = self.hub.connection_counts().iter().sum::<usize>() as u64;
+        account.connection_count = self.hub.connection_counts().iter().sum::<usize>() as u64;
         account.resident_kib = resident_kib();
         say(&self.account.figures().map(|figure| *figure));
     }

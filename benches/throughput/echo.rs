@@ -25,14 +25,14 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    fn max_connections(self) -> usize {
+    fn connection_count(self) -> usize {
         let each = self.payload_bytes * self.in_flight_count;
         (ROUND_BYTES / each).clamp(1, CONNECTION_COUNT)
     }
 
     /// How many messages a round has.
     pub(crate) fn message_count(self) -> usize {
-        self.max_connections() * self.in_flight_count
+        self.connection_count() * self.in_flight_count
     }
 }
 
@@ -47,7 +47,7 @@ pub(crate) fn echo(address: SocketAddr, load: Load) -> Rounds {
         let salts = index * BATCH_COUNT..(index + 1) * BATCH_COUNT;
         (Client::connect(address, "/echo"), salts.map(batch).collect())
     };
-    let mut talkers: Vec<Talker> = (0..load.max_connections()).map(talker).collect();
+    let mut talkers: Vec<Talker> = (0..load.connection_count()).map(talker).collect();
     // One processor is the server's.
     let processor_count = thread::available_parallelism().map_or(1, usize::from);
     let thread_count = processor_count.saturating_sub(1).clamp(1, 4);

@@ -19,7 +19,7 @@ use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 pub(crate) struct Counters {
     /// How many connections the shard has, including those on their way to it. The number is not
     /// exact while connections come and go; it only guides where a new one is placed.
-    max_connections: AtomicUsize,
+    connection_count: AtomicUsize,
     /// How many messages were dropped after they had been accepted.
     dropped_count: AtomicU64,
     /// How many pieces of work that handlers had left to be done were cancelled.
@@ -30,17 +30,17 @@ impl Counters {
     /// Counts a connection that the shard gets. The shard that hands over a socket counts it before
     /// it does so: the connection may end before that shard's next instruction.
     pub(crate) fn add_connection(&self) {
-        self.max_connections.fetch_add(1, Ordering::Relaxed);
+        self.connection_count.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A connection that was counted has ended.
     pub(crate) fn remove_connection(&self) {
-        let before = self.max_connections.fetch_sub(1, Ordering::Relaxed);
+        let before = self.connection_count.fetch_sub(1, Ordering::Relaxed);
         debug_assert!(before > 0, "a connection ended that was not counted");
     }
 
-    pub(crate) fn max_connections(&self) -> usize {
-        self.max_connections.load(Ordering::Relaxed)
+    pub(crate) fn connection_count(&self) -> usize {
+        self.connection_count.load(Ordering::Relaxed)
     }
 
     /// Counts messages that were dropped after they had been accepted.

@@ -291,7 +291,7 @@ impl Hub {
     /// [`ConnectionId::shard`](ConnectionId::shard); those that are still upgrading included.
     #[must_use]
     pub fn connection_counts(&self) -> Vec<usize> {
-        self.shared.shards.iter().map(|shard| shard.counters.max_connections()).collect()
+        self.shared.shards.iter().map(|shard| shard.counters.connection_count()).collect()
     }
 
     /// How many accepted messages were dropped so far: for connections that were gone by then, or

@@ -263,7 +263,7 @@ impl Shared {
 
     /// How many connections there are, including those on their way from the shard that accepted
     /// them.
-    pub(crate) fn max_connections(&self) -> usize {
-        self.shards.iter().map(|shard| shard.counters.max_connections()).sum()
+    pub(crate) fn connection_count(&self) -> usize {
+        self.shards.iter().map(|shard| shard.counters.connection_count()).sum()
     }
 }

@@ -31,7 +31,7 @@ impl SubscriberCounts {
 
     /// How many topics have subscribers.
     #[cfg(feature = "testing")]
-    pub(crate) fn max_topics_per_connection(&self) -> usize {
+    pub(crate) fn topic_count(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 

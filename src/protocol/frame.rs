@@ -199,11 +199,11 @@ fn unmask_words(payload: &mut [u8], key: [u8; 4]) {
 
 /// How many bytes the message takes as one unmasked frame.
 pub(crate) fn encoded_bytes(message: Message<'_>) -> usize {
-    max_frame_bytes(message.len())
+    frame_bytes(message.len())
 }
 
 /// How many bytes so long a payload takes as one unmasked frame.
-pub(super) fn max_frame_bytes(payload_bytes: usize) -> usize {
+pub(super) fn frame_bytes(payload_bytes: usize) -> usize {
     payload_bytes
         + match payload_bytes {
             0..=125 => 2,

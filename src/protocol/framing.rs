@@ -15,15 +15,15 @@ pub(super) struct Framing {
     header_bytes: usize,
     payload_left_bytes: u64,
     /// How many fragments of the current message have come; 0 between messages.
-    max_fragments: u32,
+    fragment_count: u32,
     /// How many bytes they carried, or will.
-    max_message_bytes: u64,
+    message_bytes: u64,
 }
 
 impl Framing {
     /// Whether it stands between two messages, and between two frames.
     pub(super) fn is_at_rest(&self) -> bool {
-        !self.is_within_header() && !self.is_within_payload() && self.max_fragments == 0
+        !self.is_within_header() && !self.is_within_payload() && self.fragment_count == 0
     }
 
     pub(super) fn is_within_header(&self) -> bool {
@@ -101,23 +101,23 @@ impl Framing {
             return Ok(());
         }
         let continues = header.opcode() == CONTINUATION;
-        if continues != (self.max_fragments > 0) {
+        if continues != (self.fragment_count > 0) {
             return Err(Violation::Fragmentation);
         }
-        self.max_fragments += 1;
-        self.max_message_bytes = self.max_message_bytes.saturating_add(header.payload_bytes);
+        self.fragment_count += 1;
+        self.message_bytes = self.message_bytes.saturating_add(header.payload_bytes);
         if header.payload_bytes > limits.max_frame_bytes as u64
-            || self.max_message_bytes > limits.max_message_bytes as u64
+            || self.message_bytes > limits.max_message_bytes as u64
         {
             return Err(Violation::TooBig);
         }
         // A message in one frame is no fragment.
         let is_whole = header.is_final() && !continues;
-        if self.max_fragments > limits.max_fragments && !is_whole {
+        if self.fragment_count > limits.max_fragments && !is_whole {
             return Err(Violation::TooManyFragments);
         }
         if header.is_final() {
-            (self.max_fragments, self.max_message_bytes) = (0, 0);
+            (self.fragment_count, self.message_bytes) = (0, 0);
         }
         Ok(())
     }

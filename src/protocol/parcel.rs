@@ -46,7 +46,7 @@ impl Encoding {
             Self::Shortened => Some(Shortened::encode(opcode, payload)),
         };
         debug_assert!(!frame::is_control(opcode), "control frames have one form");
-        encoded.filter(|encoded| encoded.len() < frame::max_frame_bytes(payload.len()))
+        encoded.filter(|encoded| encoded.len() < frame::frame_bytes(payload.len()))
     }
 }
 

@@ -89,7 +89,7 @@ pub(crate) struct Budgets {
     /// How many sockets are accepted.
     pub(crate) accept_count: usize,
     /// How many envelopes are taken.
-    pub(crate) max_mailbox_envelopes: usize,
+    pub(crate) mailbox_count: usize,
     /// How many members the fan-out visits: half a millisecond.
     pub(crate) fanout_count: usize,
     /// How many messages, or fragments and control frames, of one connection are handled.
@@ -98,7 +98,7 @@ pub(crate) struct Budgets {
 
 impl Default for Budgets {
     fn default() -> Self {
-        Self { accept_count: 64, max_mailbox_envelopes: 1024, fanout_count: 64, frame_count: 512 }
+        Self { accept_count: 64, mailbox_count: 1024, fanout_count: 64, frame_count: 512 }
     }
 }
 
@@ -247,7 +247,7 @@ impl EventLoop {
     /// what this shard, busy for long, has not heard of.
     fn dispatch_all_events(&mut self, events: &mut Events) {
         // Each connection has news once, unless it has more meanwhile, which may wait.
-        let mut look_count = self.shard.max_connections() / EVENT_BUDGET + 1;
+        let mut look_count = self.shard.connection_count() / EVENT_BUDGET + 1;
         while events.iter().count() >= events.capacity() && look_count > 0 {
             look_count -= 1;
             if self.wait(events, Some(Duration::ZERO)).is_err() {
@@ -300,7 +300,7 @@ impl EventLoop {
             return;
         }
         // Not those that are rung meanwhile: who yields lets the others go first.
-        let budget = self.budgets.max_mailbox_envelopes;
+        let budget = self.budgets.mailbox_count;
         let woken_count = self.shard.woken_count().min(budget);
         for _ in 0..woken_count {
             let Some(address) = self.shard.take_woken() else { break };
@@ -447,7 +447,7 @@ impl EventLoop {
 
     /// Whether the shard has nothing to do ever again.
     pub(crate) fn is_over(&self) -> bool {
-        self.life == ShutdownStage::Closing && self.shard.max_connections() == 0
+        self.life == ShutdownStage::Closing && self.shard.connection_count() == 0
     }
 }
 

@@ -92,9 +92,9 @@ impl Client {
 
     /// The answer to the request, once it is whole. If it grants the upgrade, frames flow.
     pub(super) fn answer(&mut self) -> Option<Answer> {
-        let (answer, max_head_bytes) = read_answer(&self.bytes)?;
+        let (answer, head_bytes) = read_answer(&self.bytes)?;
         if answer.status == 101 {
-            let rest = self.bytes.split_off(max_head_bytes);
+            let rest = self.bytes.split_off(head_bytes);
             self.bytes.clear();
             let config = WebSocketConfig::default()
                 .read_buffer_size(READ_BYTES)
@@ -110,7 +110,7 @@ impl Client {
             204 | 304 => Some(0),
             _ => find(&answer.headers, "Content-Length").and_then(|text| text.parse().ok()),
         };
-        let is_whole = body_bytes.is_some_and(|bytes| self.bytes.len() - max_head_bytes >= bytes);
+        let is_whole = body_bytes.is_some_and(|bytes| self.bytes.len() - head_bytes >= bytes);
         (is_whole || self.has_ended).then_some(answer)
     }
 

@@ -130,8 +130,8 @@ pub(super) type Answer = Refused;
 pub(super) fn read_answer(bytes: &[u8]) -> Option<(Answer, usize)> {
     let mut headers = [httparse::EMPTY_HEADER; HEADER_COUNT];
     let mut response = httparse::Response::new(&mut headers);
-    let max_head_bytes = match response.parse(bytes) {
-        Ok(httparse::Status::Complete(max_head_bytes)) => max_head_bytes,
+    let head_bytes = match response.parse(bytes) {
+        Ok(httparse::Status::Complete(head_bytes)) => head_bytes,
         Ok(httparse::Status::Partial) => return None,
         Err(error) => panic!("the server does not speak HTTP: {error}"),
     };
@@ -146,7 +146,7 @@ pub(super) fn read_answer(bytes: &[u8]) -> Option<(Answer, usize)> {
         let accept = find(&headers, "Sec-WebSocket-Accept");
         assert_eq!(accept, Some(ACCEPT), "the server proves that it has read the key");
     }
-    Some((Answer { status, headers, body: text(&bytes[max_head_bytes..]) }, max_head_bytes))
+    Some((Answer { status, headers, body: text(&bytes[head_bytes..]) }, head_bytes))
 }
 
 /// The first header of that name, in any case.

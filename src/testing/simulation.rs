@@ -66,8 +66,8 @@ impl Simulation {
     /// # Errors
     /// As of [`ServerBuilder::bind`].
     pub fn new(builder: ServerBuilder, budgets: [usize; 4]) -> Result<Self, Error> {
-        let [accept_count, max_mailbox_envelopes, fanout_count, frame_count] = budgets;
-        let budgets = Budgets { accept_count, max_mailbox_envelopes, fanout_count, frame_count };
+        let [accept_count, mailbox_count, fanout_count, frame_count] = budgets;
+        let budgets = Budgets { accept_count, mailbox_count, fanout_count, frame_count };
         let Parts { shard_parts, service, limits, hub, .. } = builder.prepare(Shards::One)?;
         let now = clock::now();
         let (mut shards, mut arrivals) = (Vec::new(), Vec::new());

@@ -152,13 +152,13 @@ fn a_large_message_is_accepted_into_an_empty_outbox() {
 fn who_reads_what_it_asked_for_is_not_taken_for_a_slow_consumer() {
     const COUNT: usize = 48;
     within(LIMIT, || {
-        for max_message_bytes in [1 << 20, (1 << 20) - 100_000, 600_000, 300_000] {
+        for message_bytes in [1 << 20, (1 << 20) - 100_000, 600_000, 300_000] {
             let server = super::echo(Limits::default());
             let mut raw = Raw::connect_narrow(server.local_addr());
             raw.upgrade("/echo");
             let mut writer = raw.socket.try_clone().expect("a descriptor");
             let sending = thread::spawn(move || {
-                let message = frame(BINARY, &vec![3; max_message_bytes]);
+                let message = frame(BINARY, &vec![3; message_bytes]);
                 for _ in 0..COUNT {
                     std::io::Write::write_all(&mut writer, &message).expect("the server reads");
                 }
@@ -168,10 +168,10 @@ fn who_reads_what_it_asked_for_is_not_taken_for_a_slow_consumer() {
                 assert_eq!(
                     echo.first,
                     BINARY,
-                    "{max_message_bytes} bytes, {number}: {:?}",
+                    "{message_bytes} bytes, {number}: {:?}",
                     echo.close()
                 );
-                assert_eq!(echo.payload.len(), max_message_bytes);
+                assert_eq!(echo.payload.len(), message_bytes);
             }
             sending.join().expect("the sender");
         }

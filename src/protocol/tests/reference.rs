@@ -204,7 +204,7 @@ struct Refused {
 /// Finds the frames of a stream with tungstenite's own header parser.
 pub(crate) fn walk(stream: &[u8], limits: &Limits) -> Walk {
     let mut walk = Walk { rests: vec![0], ..Walk::default() };
-    let mut max_message_bytes = None;
+    let mut message_bytes = None;
     let mut start = 0;
     loop {
         let mut cursor = Cursor::new(&stream[start..]);
@@ -219,7 +219,7 @@ pub(crate) fn walk(stream: &[u8], limits: &Limits) -> Walk {
             }
         };
         let payload = &cursor.get_ref()[usize::try_from(cursor.position()).unwrap_or(0)..];
-        let codes = faults(&header, length, max_message_bytes, limits);
+        let codes = faults(&header, length, message_bytes, limits);
         let missing_bytes = length.saturating_sub(payload.len() as u64);
         if !codes.is_empty() {
             walk.refused = refuse(missing_bytes, codes);
@@ -242,10 +242,10 @@ pub(crate) fn walk(stream: &[u8], limits: &Limits) -> Walk {
         }
         start = stream.len() - payload.len() + usize::try_from(length).unwrap_or(0);
         if matches!(header.opcode, OpCode::Data(_)) {
-            let total = max_message_bytes.unwrap_or(0) + length;
-            max_message_bytes = (!header.is_final).then_some(total);
+            let total = message_bytes.unwrap_or(0) + length;
+            message_bytes = (!header.is_final).then_some(total);
         }
-        if max_message_bytes.is_none() {
+        if message_bytes.is_none() {
             walk.rests.push(start);
             walk.unfinished_text = None;
         }
@@ -257,12 +257,12 @@ pub(crate) fn walk(stream: &[u8], limits: &Limits) -> Walk {
 fn faults(
     header: &FrameHeader,
     length: u64,
-    max_message_bytes: Option<u64>,
+    message_bytes: Option<u64>,
     limits: &Limits,
 ) -> Vec<u16> {
     let has_order_fault = match header.opcode {
-        OpCode::Data(Data::Continue) => max_message_bytes.is_none(),
-        OpCode::Data(_) => max_message_bytes.is_some(),
+        OpCode::Data(Data::Continue) => message_bytes.is_none(),
+        OpCode::Data(_) => message_bytes.is_some(),
         OpCode::Control(_) => !header.is_final || length > 125,
     };
     let has_reserved_bit = header.rsv1 || header.rsv2 || header.rsv3;
@@ -270,7 +270,7 @@ fn faults(
     if has_order_fault || has_reserved_bit || header.mask.is_none() {
         codes.push(1002);
     }
-    let total = max_message_bytes.unwrap_or(0).saturating_add(length);
+    let total = message_bytes.unwrap_or(0).saturating_add(length);
     let is_too_long = match header.opcode {
         OpCode::Data(_) => {
             length > limits.max_frame_bytes as u64 || total > limits.max_message_bytes as u64

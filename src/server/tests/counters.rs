@@ -91,15 +91,18 @@ fn they_are_read_while_mailboxes_are_full_and_shards_are_stopped_and_add_up() {
         let hub = running.hub();
         let connect = |_| Client::connect(running.local_addr(), "/all");
         let mut clients: Vec<Client> = (0..CLIENT_COUNT).map(connect).collect();
-        let max_connections = || hub.connection_counts().iter().sum::<usize>();
-        assert_eq!((hub.connection_counts().len(), max_connections()), (shard_count, CLIENT_COUNT));
+        let connection_count = || hub.connection_counts().iter().sum::<usize>();
+        assert_eq!(
+            (hub.connection_counts().len(), connection_count()),
+            (shard_count, CLIENT_COUNT)
+        );
 
         // Work that is cancelled: the client goes away while its handler's answer is awaited.
         let mut leaving = clients.remove(0);
         leaving.send("never");
         drop(leaving);
         until("the work is cancelled", || hub.cancelled_count() == 1);
-        until("the connection has ended", || max_connections() == CLIENT_COUNT - 1);
+        until("the connection has ended", || connection_count() == CLIENT_COUNT - 1);
 
         // One shard is stopped, and its mailbox becomes full. It has a connection that is aborted
         // before all else in the mailbox.
@@ -121,15 +124,15 @@ fn they_are_read_while_mailboxes_are_full_and_shards_are_stopped_and_add_up() {
         }
         assert_eq!(hub.send_to(victim, "too much"), Err(SendError::Overloaded));
         assert_eq!(awaited.len(), 7);
-        let counts = (max_connections(), hub.dropped_count(), hub.cancelled_count());
+        let counts = (connection_count(), hub.dropped_count(), hub.cancelled_count());
         assert_eq!(counts, (CLIENT_COUNT - 1, 0, 1), "read while the shard is stopped");
 
         go_on.wait();
         assert_eq!(dropped_count(awaited, SendError::Gone), 7);
-        until("the connection has ended", || max_connections() == CLIENT_COUNT - 2);
+        until("the connection has ended", || connection_count() == CLIENT_COUNT - 2);
         assert_eq!((hub.dropped_count(), hub.cancelled_count()), (7, 1));
         drop(running);
-        assert_eq!((max_connections(), hub.dropped_count(), hub.cancelled_count()), (0, 7, 1));
+        assert_eq!((connection_count(), hub.dropped_count(), hub.cancelled_count()), (0, 7, 1));
     }
 }
 

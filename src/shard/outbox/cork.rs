@@ -19,7 +19,7 @@ const KEPT_BYTES: usize = 4 << 20;
 /// The output of the current service.
 ///
 /// * Getters: [`is_of`](Self::is_of), [`bytes`](Self::bytes), [`http_bytes`](Self::http_bytes),
-///   [`max_message_bytes`](Self::max_message_bytes), [`share`](Self::share).
+///   [`message_bytes`](Self::message_bytes), [`share`](Self::share).
 /// * Commands: [`begin`](Self::begin), then [`append`](Self::append) and its kin or
 ///   [`fast`](Self::fast), [`clear`](Self::clear), then [`end`](Self::end), when it is empty.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ impl Cork {
 
     /// How much of all is no HTTP.
     #[inline]
-    pub(in crate::shard) fn max_message_bytes(&self) -> usize {
+    pub(in crate::shard) fn message_bytes(&self) -> usize {
         self.bytes.len() - self.http_bytes + self.fast.content().len()
     }
 

@@ -82,7 +82,7 @@ impl Begun {
     pub(in crate::shard) fn after(self, frames: &[u8], written: usize) -> Self {
         let Self { bytes: mut end, mut ends_message } = self;
         while end < written {
-            let Some(frame) = max_frame_bytes(&frames[end..]) else { break };
+            let Some(frame) = frame_bytes(&frames[end..]) else { break };
             ends_message = frame::ends_message(&frames[end..]);
             end += frame;
         }
@@ -137,7 +137,7 @@ impl Queue {
         for (index, segment) in self.segments.iter().enumerate().skip(at) {
             let is_begun = index == at && begun > 0;
             if segment.ticket.is_some() && !is_begun {
-                let length = max_frame_bytes(&segment.frames);
+                let length = frame_bytes(&segment.frames);
                 assert_eq!(length, Some(segment.frames.len()), "a ticket for one frame: {self:?}");
             }
         }
@@ -287,7 +287,7 @@ impl Queue {
                 continue;
             }
             let frames = &mut segment.frames;
-            while let Some(frame) = max_frame_bytes(&frames[skip..]) {
+            while let Some(frame) = frame_bytes(&frames[skip..]) {
                 if is_control(frames[skip]) {
                     skip += frame;
                     continue;
@@ -378,7 +378,7 @@ impl Queue {
 
 /// The length of the whole frame that begins here; `None` at the end, or if what stands here is
 /// not a frame but the HTTP that came before the first one.
-pub(super) fn max_frame_bytes(bytes: &[u8]) -> Option<usize> {
+pub(super) fn frame_bytes(bytes: &[u8]) -> Option<usize> {
     let header = Header::parse(bytes)?;
     let payload = usize::try_from(header.payload_bytes).ok()?;
     Header::length(bytes[1]).checked_add(payload).filter(|&length| length <= bytes.len())
@@ -389,7 +389,7 @@ pub(super) fn max_frame_bytes(bytes: &[u8]) -> Option<usize> {
 pub(in crate::shard) fn begun_bytes(frames: &[u8], begun_bytes: usize, held_bytes: usize) -> usize {
     let mut end = begun_bytes;
     while end < held_bytes.min(frames.len()) {
-        let Some(frame) = max_frame_bytes(&frames[end..]) else { return frames.len() };
+        let Some(frame) = frame_bytes(&frames[end..]) else { return frames.len() };
         end += frame;
     }
     end
@@ -398,7 +398,7 @@ pub(in crate::shard) fn begun_bytes(frames: &[u8], begun_bytes: usize, held_byte
 /// The frames that stand here.
 pub(super) fn each_frame(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     std::iter::from_fn(move || {
-        let (frame, rest) = bytes.split_at(max_frame_bytes(bytes)?);
+        let (frame, rest) = bytes.split_at(frame_bytes(bytes)?);
         bytes = rest;
         Some(frame)
     })

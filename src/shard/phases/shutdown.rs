@@ -87,7 +87,7 @@ impl EventLoop {
         waiting.reverse();
         let count = waiting.len();
         self.life = ShutdownStage::Spreading(Spread { waiting, count });
-        if self.shard.max_connections() == 0 {
+        if self.shard.connection_count() == 0 {
             // Its last one may have ended in the turn in which the others counted them.
             self.shard.shared().wake_all();
         }
@@ -127,7 +127,7 @@ impl EventLoop {
     /// comes to one that still lets somebody in may be placed here.
     fn end_spread_if_alone(&self) {
         let shared = self.shard.shared();
-        if shared.max_connections() == 0 {
+        if shared.connection_count() == 0 {
             shared.begin_shutdown(ShutdownPlan::within(Duration::MAX));
         }
     }

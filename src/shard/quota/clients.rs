@@ -65,7 +65,7 @@ struct Stripe {
 
 #[derive(Debug)]
 struct Client {
-    max_connections: usize,
+    connection_count: usize,
     /// What its bucket lacked then. Full, it holds the upgrades of one second.
     lack: u64,
     lacked_at: Instant,
@@ -75,7 +75,7 @@ struct Client {
 
 impl Client {
     fn new(now: Instant) -> Self {
-        Self { max_connections: 0, lack: 0, lacked_at: now, has_left: false }
+        Self { connection_count: 0, lack: 0, lacked_at: now, has_left: false }
     }
 
     /// Fills the bucket up to now.
@@ -96,7 +96,7 @@ impl Client {
     }
 
     fn is_forgettable(&self) -> bool {
-        self.max_connections == 0 && self.lack == 0
+        self.connection_count == 0 && self.lack == 0
     }
 }
 
@@ -120,8 +120,8 @@ impl ClientLimits {
     pub(in crate::shard) fn enter(&self, address: IpAddr, now: Instant) -> bool {
         let Some(limit) = self.connection_limit else { return true };
         self.update(address, now, |client| {
-            let is_let_in = client.max_connections < limit;
-            client.max_connections += usize::from(is_let_in);
+            let is_let_in = client.connection_count < limit;
+            client.connection_count += usize::from(is_let_in);
             is_let_in
         })
     }
@@ -130,8 +130,8 @@ impl ClientLimits {
     pub(in crate::shard) fn leave(&self, address: IpAddr, now: Instant) {
         if self.connection_limit.is_some() {
             self.update(address, now, |client| {
-                debug_assert!(client.max_connections > 0, "who leaves was counted");
-                client.max_connections = client.max_connections.saturating_sub(1);
+                debug_assert!(client.connection_count > 0, "who leaves was counted");
+                client.connection_count = client.connection_count.saturating_sub(1);
             });
         }
     }
@@ -159,13 +159,13 @@ impl ClientLimits {
 #[cfg(feature = "testing")]
 impl ClientLimits {
     /// Whether so many connections are counted, if any are.
-    pub(in crate::shard) fn counts(&self, max_connections: usize) -> bool {
+    pub(in crate::shard) fn counts(&self, connection_count: usize) -> bool {
         let count = |stripe: &Mutex<Stripe>| -> usize {
             let stripe = stripe.lock().unwrap_or_else(PoisonError::into_inner);
-            stripe.clients.values().map(|client| client.max_connections).sum()
+            stripe.clients.values().map(|client| client.connection_count).sum()
         };
         self.connection_limit.is_none()
-            || self.stripes.iter().map(count).sum::<usize>() == max_connections
+            || self.stripes.iter().map(count).sum::<usize>() == connection_count
     }
 }
 
@@ -186,7 +186,7 @@ impl Stripe {
         let result = change(client);
         if client.is_forgettable() && !client.has_left {
             entry.remove();
-        } else if client.max_connections == 0 && !client.has_left {
+        } else if client.connection_count == 0 && !client.has_left {
             client.has_left = true;
             self.left.push_back((source, now));
         }
@@ -206,7 +206,7 @@ impl Stripe {
             client.has_left = false;
             if client.is_forgettable() {
                 entry.remove();
-            } else if client.max_connections == 0 {
+            } else if client.connection_count == 0 {
                 client.has_left = true;
                 self.left.push_back((source, now));
             }
@@ -275,7 +275,7 @@ mod tests {
     /// What is promised, reckoned anew from all that has happened.
     #[derive(Default)]
     struct Model {
-        max_connections: usize,
+        connection_count: usize,
         granted: Vec<Duration>,
     }
 
@@ -312,13 +312,13 @@ mod tests {
                 match dice / 64 % 4 {
                     0 => {
                         let is_let_in = clients.enter(address, start + now);
-                        assert_eq!(is_let_in, model.max_connections < limit);
-                        model.max_connections += usize::from(is_let_in);
+                        assert_eq!(is_let_in, model.connection_count < limit);
+                        model.connection_count += usize::from(is_let_in);
                         outcomes[0][usize::from(is_let_in)] += 1;
                     }
-                    1 if model.max_connections > 0 => {
+                    1 if model.connection_count > 0 => {
                         clients.leave(address, start + now);
-                        model.max_connections -= 1;
+                        model.connection_count -= 1;
                     }
                     _ => {
                         let is_granted = clients.upgrade(address, start + now);

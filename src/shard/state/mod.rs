@@ -215,7 +215,7 @@ impl Shard {
         self.connections.iter()
     }
 
-    pub(in crate::shard) fn max_connections(&self) -> usize {
+    pub(in crate::shard) fn connection_count(&self) -> usize {
         self.connections.len()
     }
 
@@ -276,7 +276,7 @@ impl Shard {
     /// What waits for this connection, the cork included, its HTTP not.
     #[inline]
     pub(in crate::shard) fn buffered_bytes(&self, slot: Slot) -> usize {
-        let own = if self.cork.is_of(slot) { self.cork.max_message_bytes() } else { 0 };
+        let own = if self.cork.is_of(slot) { self.cork.message_bytes() } else { 0 };
         let connection = &self.connections[slot];
         let held = if connection.has_stream() { self.held_bytes(slot) } else { 0 };
         connection.outbox().bytes() + own + held

@@ -114,11 +114,7 @@ impl Shard {
     pub(in crate::shard) fn fast_cork_limit(&self, slot: Slot) -> usize {
         debug_assert!(self.cork.is_of(slot));
         let is_fast = self.connections[slot].is_unobstructed() && self.is_quiescent();
-        if is_fast {
-            self.cork_limit(slot).saturating_sub(self.cork.max_message_bytes())
-        } else {
-            0
-        }
+        if is_fast { self.cork_limit(slot).saturating_sub(self.cork.message_bytes()) } else { 0 }
     }
 
     /// Ends a run: what is in the fast cork leaves, or stands behind what is in the cork.

@@ -206,7 +206,7 @@ fn a_connection_is_counted_before_it_can_end() {
         let observer = {
             let (hub, observed) = (hub.clone(), Arc::clone(&observed));
             thread::spawn(move || {
-                observed.fetch_max(hub.shared().max_connections(), Ordering::Relaxed);
+                observed.fetch_max(hub.shared().connection_count(), Ordering::Relaxed);
             })
         };
         shard.inbox.mailbox().close();
@@ -215,7 +215,7 @@ fn a_connection_is_counted_before_it_can_end() {
         }
         drop(shard);
         assert!(acceptor.join().is_ok() && observer.join().is_ok());
-        assert_eq!(hub.shared().max_connections(), 0);
+        assert_eq!(hub.shared().connection_count(), 0);
         assert!(observed.load(Ordering::Relaxed) <= 1, "the count went below zero");
     });
 }
