@@ -71,7 +71,7 @@ impl Handler for Rooms {
 fn report(published: Result<(), SendError>) {
     match published {
         Ok(()) | Err(SendError::ShuttingDown) => {}
-        Err(error) => eprintln!("a room was not told that a guest came or left: {error}"),
+        Err(error) => eprintln!("the announcement to a room was refused: {error}"),
     }
 }
 

@@ -201,7 +201,7 @@ impl RunningServer {
     /// every message that was accepted is delivered, every connection is closed, what is left at
     /// the end of the grace is dropped. `on_close` is called for all. Offloaded work that the pool
     /// has accepted is done when this returns, unless the grace was too short for it; the log
-    /// tells.
+    /// says so.
     ///
     /// Not to be called by a handler: its own shard cannot go on meanwhile, so the others wait for
     /// the whole grace and then drop their connections, and the report is wrong. A handler calls

@@ -26,7 +26,7 @@ impl Connection {
         told.unwrap_or_else(|| self.peer.ip().to_canonical())
     }
 
-    /// What was kept of the request that the upgrade was granted for.
+    /// The part of the granted request that is kept, if there is any.
     pub(in crate::shard) fn granted(&self) -> Option<Arc<GrantedRequest>> {
         self.details.as_ref()?.granted.clone()
     }
